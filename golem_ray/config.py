@@ -1,0 +1,176 @@
+"""The contract of the job: its keys, their defaults and meanings, and the checks that need nothing else.
+
+Knows nothing of Ray, audio or datasets: a value that needs those to be judged is judged where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from golem_ray.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """Which labelled clips."""
+
+    name: str = "PolyAI/minds14"
+    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), or either of them at a URI (s3://...)."""
+    name_alias: str | None = "en-US"
+    """The Hub dataset's configuration; '' for its default. Local sources have none."""
+    split: str = "train"
+    """The split; a local folder may hold one subfolder per split."""
+    trust_remote_code: bool = True
+    """Accepted for the contract's sake: datasets can no longer run remote code."""
+    revision: str | None = None
+    """Commit of the Hub dataset to pin; the newest one if not given."""
+    audio_column: str = "audio"
+    """Column with the audio: bytes, a path or a URI. Where it is missing, `file_name` is used."""
+    label_column: str = "intent_class"
+    """Column with the label. A folder per label has none."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "split", "audio_column", "label_column"):
+            if not getattr(self, name):
+                raise ConfigError(f"dataset.{name}: expected a name, found ''.")
+        _refuse_credentials("dataset.name", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessingConfig:
+    """What is done to the clips, and how many are taken."""
+
+    target_sampling_rate: int = 16000
+    """Rate in Hz that clips are resampled to; the encoder must have been made for it."""
+    max_samples: int | Literal["all"] = 50
+    """The first N clips in the source's order; `all` for every one."""
+    max_bad_fraction: float = 0.0
+    """Share of the clips that may be unusable before the job fails, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        _positive("processing.target_sampling_rate", self.target_sampling_rate)
+        _positive("processing.max_samples", self.max_samples, "all")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig:
+    """What embedding and training run on."""
+
+    backend: Literal["auto", "cuda", "cpu"] = "auto"
+    """`cuda` demands GPUs, `cpu` touches none, `auto` takes what the cluster has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The frozen encoder, and the size of the head on it."""
+
+    feature_extractor_model: str = "facebook/wav2vec2-base"
+    """Hub id or local folder of the encoder."""
+    revision: str | None = None
+    """Commit of the Hub encoder to pin; the newest one if not given."""
+    classifier_input_features: int | Literal["auto"] = "auto"
+    """Width of the embedding; a number is checked against the encoder."""
+    classifier_output_classes: int | Literal["auto"] = "auto"
+    """Number of classes; a number is checked against the labels."""
+
+    def __post_init__(self) -> None:
+        if not self.feature_extractor_model:
+            raise ConfigError("model.feature_extractor_model: expected a Hub id or a folder, found ''.")
+        _refuse_credentials("model.feature_extractor_model", self.feature_extractor_model)
+        for name in ("classifier_input_features", "classifier_output_classes"):
+            _positive(f"model.{name}", getattr(self, name), "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the head is trained: Adam on cross-entropy."""
+
+    epochs: int = 100
+    """Passes over all embeddings, each one step of full-batch Adam."""
+    learning_rate: float = 0.01
+    """Adam's learning rate."""
+    seed: int = 0
+    """Seed of the head's initial weights and of the cross-validation folds."""
+
+    def __post_init__(self) -> None:
+        _positive("training.epochs", self.epochs)
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"training.learning_rate: expected a positive number, got {self.learning_rate!r}.")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"training.seed: expected 0 to 2**32 - 1, got {self.seed!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How the trained head is judged."""
+
+    repeats: int = 5
+    """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation."""
+
+    def __post_init__(self) -> None:
+        if self.repeats < 0:
+            raise ConfigError(f"evaluation.repeats: expected 0 or more, got {self.repeats!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsConfig:
+    """Where the artifact goes."""
+
+    save_path: str = "voice_classifier_knowledge.pth"
+    """Where the weights go, ending in .pth: a local path or a URI. The sidecar goes beside them, as .json."""
+    storage_root: str | None = None
+    """Folder or URI that a relative save_path lies under. By default $GOLEM_RAY_STORAGE_ROOT or the working directory."""
+
+    def __post_init__(self) -> None:
+        if not self.save_path.endswith(".pth"):
+            raise ConfigError(f"paths.save_path: expected a name ending in .pth, got {self.save_path!r}.")
+        _refuse_credentials("paths.save_path", self.save_path)
+        _refuse_credentials("paths.storage_root", self.storage_root or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Which Ray, and how wide."""
+
+    address: str = "auto"
+    """`local`: a Ray of its own; `auto`: the cluster at $RAY_ADDRESS (in a job, the job's), else `local`; or an address."""
+    workers: int | Literal["auto"] = "auto"
+    """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well."""
+    threads_per_worker: int = 2
+    """CPU threads of an actor and of the head's task. Threads change rounding, so this is not derived."""
+
+    def __post_init__(self) -> None:
+        _positive("cluster.workers", self.workers, "auto")
+        _positive("cluster.threads_per_worker", self.threads_per_worker)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that a training run depends on, besides its inputs and the versions of its libraries."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ProcessingConfig = field(default_factory=ProcessingConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+
+def _positive(key: str, value: object, word: str | None = None) -> None:
+    if value != word and not (isinstance(value, int) and value > 0):
+        wanted = "a positive number" + (f" or '{word}'" if word else "")
+        raise ConfigError(f"{key}: expected {wanted}, got {value!r}.")
+
+
+def _refuse_credentials(key: str, value: str) -> None:
+    if "://" in value and urlsplit(value).password:
+        raise ConfigError(
+            f"{key}: expected a URI without a password (it would be kept in the sidecar), found one; "
+            "give credentials by environment variables."
+        )

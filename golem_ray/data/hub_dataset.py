@@ -1,0 +1,83 @@
+"""A dataset on the Hub, audio undecoded, or its copy in the local cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from golem_ray import hub
+from golem_ray.config import DatasetConfig
+from golem_ray.data.table import Source, clips_table, encode_labels, no_column, one_line, split_audio
+from golem_ray.errors import DataError
+
+_LOCAL_COPY = "point dataset.name at a local copy (a folder, or the dataset's .parquet file)"
+
+
+def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None) -> Source:
+    """The first max_samples clips (None: all) of a Hub dataset's split."""
+    commit = hub.resolve_commit(dataset.name, "dataset", dataset.revision, "dataset.name", DataError)
+    split, revision = _load_split(dataset, commit)
+    if dataset.revision and commit is None and not revision.startswith(dataset.revision):
+        raise DataError(
+            f"dataset.revision: expected {dataset.revision}, found {revision} in the cache, with the Hub out of "
+            "reach; connect once, or drop the pin."
+        )
+    import datasets
+
+    for key in ("audio_column", "label_column"):
+        if getattr(dataset, key) not in split.column_names:
+            raise no_column(f"dataset.{key}", getattr(dataset, key), split.column_names, dataset.name)
+    feature = split.features[dataset.label_column]
+    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+    column = split.select_columns([dataset.label_column]).with_format("arrow")[:]
+    labels, indices = encode_labels(column[dataset.label_column], names)
+
+    first = split.select_columns([dataset.audio_column]).select(range(min(len(split), max_samples or len(split))))
+    if isinstance(split.features[dataset.audio_column], datasets.Audio):
+        first = first.cast_column(dataset.audio_column, datasets.Audio(decode=False))
+    audio = first.with_format("arrow")[:][dataset.audio_column]
+    contents, paths = split_audio(audio, lambda path: path)
+    return Source(clips=clips_table(contents, paths, indices[: len(first)]), labels=labels, revision=revision)
+
+
+def _load_split(dataset: DatasetConfig, commit: str | None) -> tuple[Any, str]:
+    """The split as `datasets` reads it, and its commit; from the cache alone where commit is None."""
+    import datasets
+
+    name, alias = dataset.name, dataset.name_alias or None
+    try:
+        with _cache_only(commit is None):
+            builder = datasets.load_dataset_builder(name, alias, revision=commit or dataset.revision)
+            builder.download_and_prepare()
+            if dataset.split.split("[")[0] not in (builder.info.splits or {}):
+                raise DataError(
+                    f"dataset.split: expected one of {', '.join(builder.info.splits)} for {name}, "
+                    f"got {dataset.split!r}."
+                )
+            return builder.as_dataset(split=dataset.split), builder.hash
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise DataError(f"dataset.name: expected a dataset that can be read, but: {one_line(error)}") from None
+    except ConnectionError:
+        raise hub.unreachable(name, "dataset.name", DataError, _LOCAL_COPY) from None
+    except ValueError as error:
+        if "not found" in str(error) and "onfig" in str(error):
+            raise DataError(f"dataset.name_alias: expected a configuration of {name}, but {one_line(error)}") from None
+        if commit is None:
+            raise hub.unreachable(name, "dataset.name", DataError, _LOCAL_COPY) from None
+        raise DataError(f"dataset.name: expected a dataset that can be read, but: {one_line(error)}") from None
+    except (datasets.exceptions.DatasetsError, OSError, RuntimeError) as error:
+        raise DataError(f"dataset.name: expected a dataset that can be read, but: {one_line(error)}") from None
+
+
+@contextmanager
+def _cache_only(active: bool) -> Iterator[None]:
+    """Keep `datasets` from asking a Hub that has just not answered, which takes it half a minute of retries."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or active
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before

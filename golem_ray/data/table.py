@@ -1,0 +1,138 @@
+"""The table of clips that every source gives, and what its columns may be made from.
+
+    id     int64          the row's index in the source
+    bytes  large_binary   the audio file, null where `path` says where it lies
+    path   string         path, URI, or the name by which the clip is reported
+    label  int64          index into the source's labels, null where it has none for the clip
+
+Lists clips and reads their bytes; knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from golem_ray.errors import ClipError, DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The first clips of a dataset, in its order, and what their labels are called."""
+
+    clips: pa.Table
+    labels: tuple[str, ...]
+    """Names of all classes of the source, also of those that no clip here has."""
+    revision: str | None = None
+    """Commit of a Hub dataset."""
+
+
+def read_audio(content: bytes | None, path: str | None) -> bytes:
+    """The bytes of a clip's audio file. Raises ClipError if there is none to be read."""
+    if content is not None:
+        return content
+    if not path:
+        raise ClipError("no audio")
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ClipError("missing file") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise ClipError(f"cannot be read ({type(error).__name__}: {error})") from None
+
+
+def clip_name(clip_id: int, path: str | None) -> str:
+    """How a clip is named in reports: its row, and its path without anything secret in it."""
+    if not path:
+        return f"clip {clip_id}"
+    parts = urlsplit(path)
+    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if "://" in path else path
+    return f"clip {clip_id} ({shown})"
+
+
+def clips_table(contents: Any, paths: Any, labels: pa.Array) -> pa.Table:
+    """The table of clips from its columns, in the source's order; contents or paths may be None."""
+    num_clips = len(labels)
+    return pa.table(
+        {
+            "id": pa.array(range(num_clips), pa.int64()),
+            "bytes": contents if contents is not None else pa.nulls(num_clips, pa.large_binary()),
+            "path": paths if paths is not None else pa.nulls(num_clips, pa.string()),
+            "label": labels,
+        }
+    )
+
+
+def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tuple[str, ...], pa.Array]:
+    """Class names, and each row's index into them (null where it has none), of a whole label column.
+
+    With `names` (a ClassLabel's) integers are indices and keep them, unused classes included. Without, the
+    classes are the distinct values: numbers in numerical order, names in alphabetical order.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_floating(values.type):  # integers with gaps, as pandas writes them
+        values = pc.if_else(pc.equal(values, pc.floor(values)), values, None).cast(pa.int64())
+    if names is not None and pa.types.is_integer(values.type):
+        indices = values.cast(pa.int64())
+        known = pc.and_(pc.greater_equal(indices, 0), pc.less(indices, len(names)))
+        return tuple(names), flat(pc.if_else(known, indices, None))
+    if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
+        values = values.cast(pa.string())
+    values = pc.if_else(pc.equal(values, ""), None, values)
+    if names is None:
+        names = [name for name in pc.unique(values).to_pylist() if name is not None]
+        numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+        names.sort(key=(lambda name: (int(name), name)) if numbers else None)
+    return tuple(names), flat(pc.index_in(values, pa.array(names, values.type))).cast(pa.int64())
+
+
+def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """The column as one array."""
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def no_column(key: str, wanted: str, found: list[str], where: str) -> DataError:
+    """The error for a column that a source does not have."""
+    return DataError(f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}.")
+
+
+def split_audio(
+    column: pa.ChunkedArray, locate: Callable[[str], str]
+) -> tuple[pa.ChunkedArray | None, pa.Array | None]:
+    """The bytes and paths in an audio column: a path, bytes, or the Hub's {bytes, path}.
+
+    `locate` makes a path absolute; a path beside bytes is only a name and stays as it is.
+    """
+    kind = column.type
+    if pa.types.is_struct(kind):
+        fields = {field.name: pc.struct_field(column, field.name) for field in kind}
+        contents, paths = fields.get("bytes"), fields.get("path")
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        contents, paths = column, None
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        contents, paths = None, column
+    else:
+        raise DataError(f"dataset.audio_column: expected paths, bytes or {{bytes, path}}, found {kind}.")
+    if contents is not None:
+        contents = contents.cast(pa.large_binary())
+    if paths is not None:
+        held = contents.is_valid().to_pylist() if contents is not None else [False] * len(paths)
+        located = [
+            path if inside or not path else locate(path) for path, inside in zip(paths.to_pylist(), held, strict=True)
+        ]
+        paths = pa.array(located, pa.string())
+    return contents, paths
+
+
+def one_line(error: Exception) -> str:
+    """An exception's message, fit for the end of a one-line error."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,182 @@
+"""One training run, from a configuration to a saved artifact and a summary in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+from typing import Any
+
+import numpy as np
+
+from golem_ray import artifact, pipeline
+from golem_ray.config import TrainConfig
+from golem_ray.data import Source, clip_name, open_source
+from golem_ray.encoders import EncoderInfo, check_sampling_rate, inspect_encoder
+from golem_ray.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+
+def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_drift: bool = False) -> dict[str, str]:
+    """Train and save; returns {"savedArtifactPath", "summary"}. Raises UserError, an old artifact untouched.
+
+    With a sidecar, whose configuration `config` then is, the run must have the same versions, revisions and
+    inputs, unless allow_drift.
+    """
+    if sidecar is not None:
+        artifact.check_sidecar(sidecar)
+    save_path = artifact.resolve_save_path(config.paths)
+    artifact.check_writable(save_path)
+    encoder = inspect_encoder(config.model)
+    check_sampling_rate(encoder, config.processing.target_sampling_rate)
+    limit = config.processing.max_samples
+    source = open_source(config.dataset, None if limit == "all" else limit)
+    _check_classes(config, source)
+
+    num_clips = source.clips.num_rows
+    with pipeline.cluster(config.cluster, config.device, num_clips) as resources:
+        log.info(
+            "embedding %d clips of %s with %s: %d worker%s on %s",
+            num_clips,
+            config.dataset.name,
+            encoder.name,
+            resources.workers,
+            "s" if resources.workers > 1 else "",
+            "GPU" if resources.gpu else "CPU",
+        )
+        if sidecar is not None:
+            digests = pipeline.hash_clips(source, resources.workers)
+            _check_drift(sidecar, _provenance(source, encoder, digests), allow_drift)
+        max_bad = math.floor(config.processing.max_bad_fraction * num_clips)
+        embedded = pipeline.embed(source, encoder, config.processing.target_sampling_rate, resources, max_bad)
+        bad = _bad_clips(source, embedded.bad, max_bad)
+        used = np.array([row for row in range(num_clips) if row not in embedded.bad])
+        labels = source.clips["label"].to_numpy()[used].astype(np.int64)
+        _check_labels(source, labels)
+        head = pipeline.train(embedded.vectors[used], labels, len(source.labels), config, resources)
+    if not math.isfinite(head.metrics["final_loss"]):
+        raise ConfigError(
+            f"training.learning_rate: expected a rate at which training converges, found the loss to become "
+            f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
+        )
+    summary = _summary(config, source, encoder, head, len(used), len(bad))
+    document = {
+        "summary": summary,
+        "labels": list(source.labels),
+        "head": {"kind": "linear", "in_features": encoder.embedding_size, "out_features": len(source.labels)},
+        **_provenance(source, encoder, embedded.digests),
+        "clips": {
+            "total": num_clips,
+            "used": len(used),
+            "bad": bad,
+            "per_class": dict(zip(source.labels, _counts(source, labels), strict=True)),
+        },
+        "metrics": head.metrics,
+        "device": head.worker["device"],
+        "config": dataclasses.asdict(config),
+    }
+    artifact.save(save_path, head.weights, document)
+    return {"savedArtifactPath": save_path, "summary": summary}
+
+
+def _check_classes(config: TrainConfig, source: Source) -> None:
+    wanted, found = config.model.classifier_output_classes, len(source.labels)
+    if wanted not in ("auto", found):
+        raise ConfigError(
+            f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
+            "leave it at auto or choose another dataset."
+        )
+
+
+def _provenance(source: Source, encoder: EncoderInfo, digests: np.ndarray) -> dict[str, Any]:
+    """What must be the same for the same bytes to come out, as the sidecar records it."""
+    total = hashlib.sha256()
+    for label, digest in zip(source.clips["label"].to_pylist(), digests.tolist(), strict=True):
+        total.update(f"{label} ".encode() + digest.ljust(32, b"\0"))
+    return {
+        "encoder": {
+            "name": encoder.name,
+            "revision": encoder.revision,
+            "sha256": encoder.sha256,
+            "model_type": encoder.model_type,
+            "sampling_rate": encoder.sampling_rate,
+            "layer": "last",
+            "pooling": "mean",
+        },
+        "data": {"revision": source.revision, "sha256": total.hexdigest()},
+        "versions": artifact.library_versions(),
+    }
+
+
+def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], allow_drift: bool) -> None:
+    differing = artifact.differences(sidecar, current)
+    if not differing:
+        return
+    named = "; ".join(differing)
+    if not allow_drift:
+        raise ConfigError(
+            f"the sidecar: expected its versions, revisions and inputs, found others ({named}); mend that, or pass "
+            "--allow-drift to go on with other bytes."
+        )
+    log.warning("going on although the sidecar differs: %s", named)
+
+
+def _bad_clips(source: Source, bad: dict[int, str], max_bad: int) -> list[dict[str, Any]]:
+    """The clips that cannot be used: [{"id", "clip", "reason"}]; DataError if they are more than max_bad."""
+    paths = source.clips["path"]
+    records = [{"id": row, "clip": clip_name(row, paths[row].as_py()), "reason": bad[row]} for row in sorted(bad)]
+    named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[: pipeline.MAX_NAMED_CLIPS])
+    more = f"; and {len(bad) - pipeline.MAX_NAMED_CLIPS} more" if len(bad) > pipeline.MAX_NAMED_CLIPS else ""
+    if len(bad) > max_bad:
+        raise DataError(
+            f"processing.max_bad_fraction: expected at most {max_bad} of {source.clips.num_rows} clips to be "
+            f"unusable, found {len(bad)} or more ({named}{more}); mend or remove them, or allow a larger fraction."
+        )
+    if bad:
+        log.warning("%d clips cannot be used: %s%s", len(bad), named, more)
+    return records
+
+
+def _counts(source: Source, labels: np.ndarray) -> list[int]:
+    return np.bincount(labels, minlength=len(source.labels)).tolist()
+
+
+def _check_labels(source: Source, labels: np.ndarray) -> None:
+    """Say which classes have too few clips; DataError if there is nothing to tell apart."""
+    counts = _counts(source, labels)
+    present = [name for name, count in zip(source.labels, counts, strict=True) if count]
+    if len(present) < 2:
+        raise DataError(
+            f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
+            f"{source.clips.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
+        )
+    if len(present) < len(counts):
+        absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
+        log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))
+
+
+def _summary(
+    config: TrainConfig, source: Source, encoder: EncoderInfo, head: pipeline.TrainedHead, used: int, skipped: int
+) -> str:
+    metrics = head.metrics
+    text = (
+        f"Trained on {used} clips of {config.dataset.name} ({skipped} skipped) in {len(source.labels)} classes, with "
+        f"{encoder.name} on {head.worker['device']}. Final loss {metrics['final_loss']:.4f}, training accuracy "
+        f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
+        f"{metrics['largest_class']:.1%}. "
+    )
+    scores = metrics["cross_validation"]
+    if scores is None:
+        reason = "it is turned off" if config.evaluation.repeats == 0 else "no class has two clips"
+        return f"{text}No cross-validated accuracy: {reason}."
+    low, high = scores["interval_95"]
+    text += (
+        f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
+        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} clips)."
+    )
+    singles = scores["num_single_clip_classes"]
+    if singles:
+        text += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
+    return text

@@ -1,0 +1,321 @@
+"""The one place that knows Ray: joining a cluster, embedding clips in a pool of actors, training in a task.
+
+What the workers do with a batch is in stages.py. The driver itself never imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+import golem_ray
+from golem_ray.artifact import in_submitted_job
+from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, TrainConfig, TrainingConfig
+from golem_ray.data import Source
+from golem_ray.encoders import EncoderInfo
+from golem_ray.errors import ConfigError, UserError
+from golem_ray.progress import Progress, ProgressBar
+from golem_ray.stages import EmbedBatch, Resources, decode_batch, describe_worker, hash_batch, pick_device, warm_up
+
+log = logging.getLogger(__name__)
+
+NO_PROGRESS_TIMEOUT_S = 600.0
+"""Ray Data gives up when nothing has moved for so long. A first download of the encoder has to fit in."""
+
+_MEMORY_PER_WORKER = 2 << 30
+"""Bytes of memory that a CPU actor with a base-size encoder may take, with some to spare."""
+
+_CLIPS_PER_WORKER = 25
+"""Fewest clips that are worth another CPU actor: starting one costs as much as embedding some dozens."""
+
+
+MAX_NAMED_CLIPS = 20
+"""Bad clips that an error names at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """Every clip of a source, in its order: a vector, or the reason why there is none."""
+
+    vectors: np.ndarray
+    """(N, D) float32, zeros where there is no vector."""
+    bad: dict[int, str]
+    """Row -> reason, for the clips without a vector."""
+    digests: np.ndarray
+    """(N,) S32: sha256 of each clip's audio file, zeros where it could not be read."""
+    workers: tuple[dict[str, Any], ...]
+    """What each actor that worked ran on: {"device": ..., "gpus": [...]}."""
+
+
+# --- the cluster ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def cluster(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Iterator[Resources]:
+    """Join or start the configured Ray, and leave or end it again; yields how the work will be spread there.
+
+    A Ray that this process is already connected to is used as it is, and kept. Raises ConfigError if the cluster
+    cannot be reached or lacks what is asked for.
+    """
+    joined = not ray.is_initialized()
+    if joined:
+        _connect(config.address)
+    try:
+        yield plan(config, device, num_clips)
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Start a Ray of our own, or join one; either way its workers can import this package, installed or not."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    package = Path(golem_ray.__file__).resolve().parent
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Keep the process that warm_up made ready; Ray ends idle ones after a second on small machines.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+        with _environment("PYTHONPATH", f"{package.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"):
+            ray.init(address="local", include_dashboard=False, **options)
+        return
+    if not in_submitted_job():  # a submitted job brings its working directory along
+        options["runtime_env"] = {"py_modules": [str(package)]}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
+        ) from None
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the processes that start meanwhile."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resources:
+    """How to spread the work over the cluster as it stands, so that nothing waits for what it lacks."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    node_cpus = [int(node.get("CPU", 0)) for node in nodes]
+    gpu = device.backend == "cuda" or (device.backend == "auto" and gpus > 0)
+    if gpu and gpus == 0:
+        raise ConfigError(
+            f"device.backend: expected a cluster with GPUs for 'cuda', found none ({sum(node_cpus)} CPUs); use 'auto' "
+            "or 'cpu', or a cluster that has them."
+        )
+    cpus = min(config.threads_per_worker, max(1, *node_cpus))
+    most = gpus if gpu else max(1, sum(count // cpus for count in node_cpus))
+    if config.workers != "auto" and config.workers > most:
+        what = f"{gpus} GPUs" if gpu else f"{sum(node_cpus)} CPUs, {cpus} a worker"
+        raise ConfigError(
+            f"cluster.workers: expected at most {most} on a cluster with {what}, got {config.workers}; use fewer, or "
+            "'auto'."
+        )
+    if config.workers != "auto":
+        workers = config.workers
+    elif gpu:
+        workers = most
+    else:
+        fitting = int(ray.cluster_resources().get("memory", 0)) // _MEMORY_PER_WORKER
+        workers = max(1, min(most, fitting, math.ceil(num_clips / _CLIPS_PER_WORKER)))
+    return Resources(
+        workers=workers,
+        threads=config.threads_per_worker,
+        cpus=0 if gpu else cpus,  # beside a GPU none: else actors and decoding wait for each other's CPUs
+        gpu=gpu,
+        backend=device.backend,
+    )
+
+
+# --- on the driver --------------------------------------------------------------------------------------------
+
+
+def embed(source: Source, encoder: EncoderInfo, target_rate: int, resources: Resources, max_bad: int) -> Embeddings:
+    """Decode, resample and embed every clip of the source.
+
+    Raises UserError if the encoder cannot be loaded; stops early once more than max_bad clips, and as many as a
+    report names, cannot be used.
+    """
+    ray.remote(num_cpus=0)(warm_up).remote()
+    with _quiet_context():
+        clips, rows_per_block = _dataset(source, resources.workers)
+        pool = ActorPoolStrategy(size=resources.workers)
+        if resources.gpu:
+            embedded = clips.map_batches(
+                partial(decode_batch, target_rate=target_rate), batch_size=None, batch_format="pyarrow"
+            ).map_batches(
+                EmbedBatch,
+                fn_constructor_args=(encoder, resources),
+                batch_size=rows_per_block,
+                compute=pool,
+                num_gpus=1,
+                num_cpus=resources.cpus,
+            )
+        else:
+            embedded = clips.map_batches(
+                EmbedBatch,
+                fn_constructor_args=(encoder, resources, target_rate),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=pool,
+                num_cpus=resources.cpus,
+            )
+        return _gather(embedded, source, encoder.embedding_size, max_bad)
+
+
+def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int) -> Embeddings:
+    """The rows as they come, put back into the source's order by id."""
+    num_clips = source.clips.num_rows
+    vectors = np.zeros((num_clips, width), dtype=np.float32)
+    digests = np.zeros(num_clips, dtype="S32")
+    seen = np.zeros(num_clips, dtype=bool)
+    bad: dict[int, str] = {}
+    workers: set[str] = set()
+    bar = ProgressBar("embedding", num_clips, "clips")
+    try:
+        for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
+            ids = batch["id"]
+            vectors[ids], digests[ids], seen[ids] = batch["vector"], batch["digest"], True
+            bad.update({int(row): str(reason) for row, reason in zip(ids, batch["reason"], strict=True) if reason})
+            workers.update(batch["worker"])
+            bar.update(int(seen.sum()), f"{len(bad)} bad" if bad else "")
+            if len(bad) > max(max_bad, MAX_NAMED_CLIPS):
+                break
+        else:
+            assert seen.all(), f"{(~seen).sum()} of {num_clips} clips did not come back"
+    except Exception as error:
+        raise _user_error(error) or error from None
+    finally:
+        bar.close()
+    used = tuple(_worker_record(worker) for worker in sorted(workers))
+    return Embeddings(vectors=vectors, bad=bad, digests=digests, workers=used)
+
+
+def _worker_record(worker: str) -> dict[str, Any]:
+    device, gpus, _ = worker.split("|")
+    return {"device": device, "gpus": gpus.split(",") if gpus else []}
+
+
+def hash_clips(source: Source, workers: int) -> np.ndarray:
+    """(N,) S32: sha256 of each clip's audio file, zeros where it cannot be read; nothing is decoded."""
+    digests = np.zeros(source.clips.num_rows, dtype="S32")
+    with _quiet_context():
+        hashed = _dataset(source, workers)[0].map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
+        for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
+            digests[batch["id"]] = batch["digest"]
+    return digests
+
+
+def _dataset(source: Source, workers: int) -> tuple[ray.data.Dataset, int]:
+    """The clips as Ray Data blocks, a few for each worker (a block is what one actor works on at a time)."""
+    num_clips = source.clips.num_rows
+    rows = min(64, math.ceil(num_clips / (4 * workers)))
+    blocks = [source.clips.slice(start, rows) for start in range(0, num_clips, rows)]
+    return ray.data.from_arrow(blocks), rows
+
+
+@contextmanager
+def _quiet_context() -> Iterator[None]:
+    """Ray Data's settings for our plans: our own progress bar, and no waiting for ever."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    with DataContext.current(context):
+        yield
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that a worker raised, from under the exceptions that Ray wraps around it."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return type(error)(str(getattr(error, "cause", None) or error))
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedHead:
+    """What training gives: the bytes of the .pth file, the metrics (plain JSON values), and where it ran."""
+
+    weights: bytes
+    metrics: dict[str, Any]
+    worker: dict[str, Any]
+
+
+def train(
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    config: TrainConfig,
+    resources: Resources,
+) -> TrainedHead:
+    """Train the head on (N, D) float32 and (N,) int64 in a Ray task, on a GPU where embedding had them."""
+    task = ray.remote(
+        num_gpus=int(resources.gpu),
+        num_cpus=resources.cpus,
+        num_returns="streaming",
+        max_retries=2,
+    )(_train_task)
+    arrays = ray.put((embeddings, labels))
+    bar: ProgressBar | None = None
+    try:
+        steps: Any = task.remote(arrays, num_classes, config.training, config.evaluation, resources)
+        for reference in steps:
+            step = ray.get(reference)
+            if not isinstance(step, Progress):
+                weights, metrics, worker = step
+                return TrainedHead(weights=weights, metrics=metrics, worker=_worker_record(worker))
+            if bar is None or bar.title != step.stage:
+                if bar is not None:
+                    bar.close()
+                bar = ProgressBar(step.stage, step.total, step.unit)
+            bar.update(step.done, step.note)
+    except Exception as error:
+        raise _user_error(error) or error from None
+    finally:
+        if bar is not None:
+            bar.close()
+    raise AssertionError("the training task ended without a head")
+
+
+def _train_task(
+    arrays: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    resources: Resources,
+) -> Iterator[Progress | tuple[bytes, dict[str, Any], str]]:
+    """Runs on a worker: Progress now and then, last the weights, the metrics and what it ran on."""
+    import torch
+
+    from golem_ray.heads import train_head
+
+    torch.set_num_threads(resources.threads)
+    device = pick_device(resources)
+    weights, metrics = yield from train_head(*arrays, num_classes, training, repeats=evaluation.repeats, device=device)
+    yield weights, metrics, describe_worker(resources, device)

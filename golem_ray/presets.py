@@ -1,0 +1,173 @@
+"""How presets (TOML, JSON, an artifact's sidecar) and flags become one configuration.
+
+Knows nothing of what the keys mean: that is config.py's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typeguard
+import tyro
+
+from golem_ray.config import TrainConfig
+from golem_ray.errors import ConfigError
+
+SIDECAR_FORMAT = "golem_ray.artifact"
+"""The value of `format` by which a preset is recognised as an artifact's sidecar."""
+
+SIDECAR_VERSION = 1
+"""The newest version of the sidecar's format that this package writes and reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """What a command line asks for: the configuration, and how to run and report it."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End stdout with one line: {"savedArtifactPath": ..., "summary": ...}."""
+    allow_drift: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on where the libraries, revisions or inputs differ from those in the sidecar given as PRESET."""
+    sidecar: Annotated[dict[str, Any] | None, tyro.conf.Suppress] = None
+    """The artifact that the configuration was taken from, if the preset was one."""
+
+
+def camel_case(key: str) -> str:
+    """The JSON spelling of a key: name_alias -> nameAlias."""
+    head, *rest = key.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def known_keys() -> list[str]:
+    """All keys of the contract, as group.key in snake_case."""
+    groups = {group.name: get_type_hints(TrainConfig)[group.name] for group in dataclasses.fields(TrainConfig)}
+    return [f"{name}.{key.name}" for name, cls in groups.items() for key in dataclasses.fields(cls)]
+
+
+def _unknown(key: str) -> ConfigError:
+    """The error for a key that is not in the contract; names the nearest that is."""
+    keys = known_keys()
+    spellings = {alias: known for known in keys for alias in _aliases(known)}
+    near = difflib.get_close_matches(key, spellings, n=1, cutoff=0.6)
+    hint = f"did you mean {spellings[near[0]]}?" if near else f"known groups: {', '.join(_groups())}."
+    return ConfigError(f"{key}: expected a key of the configuration, found none of that name; {hint}")
+
+
+def _aliases(key: str) -> tuple[str, ...]:
+    group, name = key.split(".")
+    return key, f"{group}.{camel_case(name)}", name, camel_case(name)
+
+
+def _groups() -> list[str]:
+    return [group.name for group in dataclasses.fields(TrainConfig)]
+
+
+def _type_name(hint: Any) -> str:
+    """How a reader would write the type: int | Literal["all"] -> int or 'all'."""
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(value) for value in get_args(hint))
+    if get_args(hint):
+        return " or ".join(_type_name(part) for part in get_args(hint))
+    return "null" if hint is type(None) else hint.__name__
+
+
+def _coerce(key: str, value: object, hint: Any) -> object:
+    """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
+    if hint is float and type(value) is int:
+        return float(value)
+    try:
+        if isinstance(value, bool) and hint is not bool:
+            raise typeguard.TypeCheckError("bool")
+        return typeguard.check_type(value, hint)
+    except typeguard.TypeCheckError:
+        found = f"{value!r} ({type(value).__name__})"
+        raise ConfigError(f"{key}: expected {_type_name(hint)}, got {found}.") from None
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """The configuration that nested groups describe, keys in snake_case or camelCase.
+
+    Raises ConfigError, naming the nearest right key, for an unknown key, and for a value of a wrong type.
+    """
+    groups = {}
+    hints = get_type_hints(TrainConfig)
+    for group, content in values.items():
+        if group not in hints:
+            inner = next(iter(content), None) if isinstance(content, dict) else None
+            raise _unknown(f"{group}.{inner}" if inner else group)
+        if not isinstance(content, dict):
+            raise ConfigError(f"{group}: expected a group of keys, got {content!r}.")
+        key_hints = get_type_hints(hints[group])
+        names = {spelling: key for key in key_hints for spelling in (key, camel_case(key))}
+        arguments: dict[str, Any] = {}
+        for spelling, value in content.items():
+            if spelling not in names:
+                raise _unknown(f"{group}.{spelling}")
+            key = names[spelling]
+            if key in arguments:
+                raise ConfigError(f"{group}.{key}: expected once, found as {key} and {camel_case(key)}.")
+            arguments[key] = _coerce(f"{group}.{key}", value, key_hints[key])
+        groups[group] = hints[group](**arguments)
+    return TrainConfig(**groups)
+
+
+def read_preset(text: str, source: str) -> dict[str, Any]:
+    """The nested dictionary in a preset's text: JSON if it starts with a brace, else TOML."""
+    try:
+        values = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{source}: expected JSON or TOML, but {error}.") from None
+    assert isinstance(values, dict)
+    return values
+
+
+def split_sidecar(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The configuration in a preset, and the preset itself if it is an artifact's sidecar."""
+    if values.get("format") != SIDECAR_FORMAT:
+        return values, None
+    if not isinstance(values.get("config"), dict):
+        raise ConfigError("the sidecar: expected its configuration under 'config', found none.")
+    return values["config"], values
+
+
+def _read_source(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read()
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.") from None
+
+
+def parse(argv: Sequence[str]) -> TrainCommand:
+    """The command that `[PRESET] [--group.key value ...] [--json] [--allow-drift]` describes.
+
+    PRESET comes first: a TOML or JSON file, an artifact's sidecar, or `-` for standard input. Flags win over
+    it. Raises ConfigError; tyro itself ends the process with status 2 on flags that it cannot read.
+    """
+    has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
+    values: dict[str, Any] = {}
+    sidecar = None
+    if has_preset:
+        values, sidecar = split_sidecar(read_preset(_read_source(argv[0]), argv[0]))
+
+    return tyro.cli(
+        TrainCommand,
+        args=list(argv[has_preset:]),
+        default=TrainCommand(config=config_from_dict(values), sidecar=sidecar),
+        prog="train.py [PRESET]",
+        description=(
+            "Train a classifier on labelled clips. PRESET, if given, comes first: a TOML or JSON file with these "
+            "keys, an artifact's .json, or - for standard input. Flags win over it."
+        ),
+    )
