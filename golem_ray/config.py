@@ -123,7 +123,7 @@ class PathsConfig:
     save_path: str = "voice_classifier_knowledge.pth"
     """Where the weights go, ending in .pth: a local path or a URI. The sidecar goes beside them, as .json."""
     storage_root: str | None = None
-    """Folder or URI that a relative save_path lies under. By default $GOLEM_RAY_STORAGE_ROOT or the working directory."""
+    """Folder or URI that a relative save_path lies under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
 
     def __post_init__(self) -> None:
         if not self.save_path.endswith(".pth"):
@@ -137,7 +137,7 @@ class ClusterConfig:
     """Which Ray, and how wide."""
 
     address: str = "auto"
-    """`local`: a Ray of its own; `auto`: the cluster at $RAY_ADDRESS (in a job, the job's), else `local`; or an address."""
+    """An address; `local` for a Ray of its own; `auto` for $RAY_ADDRESS (in a job, the job's cluster), else local."""
     workers: int | Literal["auto"] = "auto"
     """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well."""
     threads_per_worker: int = 2

@@ -83,6 +83,9 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
+    for chatty in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     package = Path(golem_ray.__file__).resolve().parent
     if address == "local":

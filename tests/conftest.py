@@ -1,0 +1,133 @@
+"""Small real things made on the spot: clips, datasets, encoders, and one Ray for the tests that share it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# Before anything reads them: no network, and neither Ray nor the Hub's cache touches the home of who runs the tests.
+_HOME = Path(tempfile.mkdtemp(prefix="gr", dir="/tmp"))  # short: Ray's sockets lie below it
+os.environ.update(
+    HOME=str(_HOME),
+    HF_HOME=str(_HOME / "hf"),
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    RAY_TMPDIR=str(_HOME),
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+)
+for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "GOLEM_RAY_STORAGE_ROOT", "HF_TOKEN", "HF_ENDPOINT"):
+    os.environ.pop(_name, None)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import soundfile  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tone(seed: int, seconds: float = 0.4, rate: int = 8000, channels: int = 1) -> np.ndarray:
+    """A clip of two tones under noise: (T,) or (T, channels) float32 in [-1, 1]."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = rng.uniform(100, 800, size=2)
+    wave = 0.3 * np.sin(2 * np.pi * pitch[0] * time) + 0.2 * np.sin(2 * np.pi * pitch[1] * time)
+    wave = wave[:, None] + 0.05 * rng.standard_normal((len(time), channels))
+    return wave.squeeze(-1).astype(np.float32) if channels == 1 else wave.astype(np.float32)
+
+
+def audio_bytes(samples: np.ndarray, rate: int = 8000, format: str = "WAV", subtype: str | None = None) -> bytes:
+    """The samples as an audio file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+def write_clips(folder: Path, labels: list[str], seconds: float = 0.3) -> Path:
+    """A dataset folder: one WAV per label in `labels` (in that order) and a metadata.csv. Returns the folder."""
+    (folder / "clips").mkdir(parents=True)
+    lines = ["file_name,label"]
+    for row, label in enumerate(labels):
+        (folder / "clips" / f"{row}.wav").write_bytes(audio_bytes(tone(row, seconds)))
+        lines.append(f"clips/{row}.wav,{label}")
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_encoder(folder: Path, seed: int = 0, family: str = "wav2vec2", **changes: Any) -> Path:
+    """A random encoder of a few thousand weights in the Hub's folder format, 32 wide. Returns the folder."""
+    import torch
+    import transformers
+
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "conv_dim": (32,) * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        **changes,
+    }
+    config_class, model_class = {
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+        "hubert": (transformers.HubertConfig, transformers.HubertModel),
+        "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+        "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
+    }[family]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = model_class(config_class(**sizes))
+    model.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Wav2Vec2 encoder, 32 wide, group norm like facebook/wav2vec2-base."""
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 clips of four labels, dealt out in turn."""
+    return write_clips(tmp_path_factory.mktemp("clips") / "set", ["north", "east", "south", "west"] * 6)
+
+
+@pytest.fixture(scope="session")
+def ray_two_gpus() -> Iterator[None]:
+    """A Ray with two CPUs and two GPUs that it only believes to have."""
+    import ray
+
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def run_job() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run jobs/train.py as a user would: a process of its own, from a checkout; returns what it said."""
+
+    def run(
+        *arguments: object, cwd: Path | None = None, stdin: str | None = None, timeout: float = 120, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, arguments)],
+            cwd=cwd or ROOT,
+            env={**os.environ, **environment},
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
