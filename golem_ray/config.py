@@ -98,8 +98,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _positive("training.epochs", self.epochs)
-        if not 0 < self.learning_rate < float("inf"):
-            raise ConfigError(f"training.learning_rate: expected a positive number, got {self.learning_rate!r}.")
+        if not 0 < self.learning_rate <= 1e30:
+            raise ConfigError(f"training.learning_rate: expected a number above 0, got {self.learning_rate!r}.")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"training.seed: expected 0 to 2**32 - 1, got {self.seed!r}.")
 

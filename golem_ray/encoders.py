@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,8 @@ def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], di
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-    commit = hub.resolve_commit(name, "model", revision, _KEY, ConfigError)
-    cached = commit is None
+    cached = hub.resolve_commit(name, "model", revision, _KEY, ConfigError) is None
+    commit: str | None = None  # that of the first file: asked for by branch, so that the cache learns what that is
     files: dict[str, dict[str, Any] | None] = {}
     for file in ("config.json", "preprocessor_config.json"):
         try:
@@ -115,6 +116,9 @@ def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], di
             raise hub.unreachable(name, _KEY, ConfigError, _LOCAL_COPY) from None
         except EntryNotFoundError:
             files[file] = None
+        except Exception as error:  # the HTTP library's own, when the connection breaks halfway
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ConfigError(f"{_KEY}: expected to read {file} of {name}, but {reason}") from None
         else:
             files[file] = _read_json(path)
             commit = commit or path.parent.name  # the cache keeps a folder per commit
@@ -159,6 +163,8 @@ class SpeechEncoder:
         torch.backends.cudnn.allow_tf32 = False
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
+        # For a checkpoint that is no .safetensors, transformers would have a service on the Hub convert it meanwhile.
+        os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
         options: dict[str, Any] = {"revision": info.revision, "local_files_only": info.cached}
         try:
             self.preprocessor = AutoFeatureExtractor.from_pretrained(info.path, **options)

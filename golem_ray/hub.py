@@ -31,12 +31,13 @@ def resolve_commit(
 ) -> str | None:
     """The commit that the revision (default: the newest) of a Hub repository stands for; None without the Hub.
 
-    None means that only a copy in the local cache can be used. Raises `error`, naming `key`, where the Hub
-    answers that there is no such repository or revision, or that this account may not see it.
+    None means that only a copy in the local cache can be used. Raises `error`, naming `key` (or `revision` in its
+    group), where the Hub answers that there is no such repository or revision, or that this account may not see it.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         HFValidationError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -53,15 +54,21 @@ def resolve_commit(
         raise error(f"{key}: expected a {kind} that this account may read, found {gated(repo_id)}") from None
     except RevisionNotFoundError:
         raise error(
-            f"{key}: expected a revision of {repo_id} on the Hub, found none called {revision!r}; "
-            "give a commit, branch or tag that it has."
+            f"{key.split('.')[0]}.revision: expected a revision of {repo_id} on the Hub, found none called "
+            f"{revision!r}; give a commit, branch or tag that it has."
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise error(
             f"{key}: expected a {kind} on the Hub, a local folder or a file, found none called {repo_id!r}; check "
             "the spelling, or set HF_TOKEN if it is private."
         ) from None
-    except Exception as problem:  # the HTTP library's own errors, 5xx answers, time-outs
+    except Exception as problem:
+        if isinstance(problem, HfHubHTTPError) and problem.response.status_code == 401:
+            raise error(
+                f"{key}: expected the Hub to accept this account's token, found it refused; renew the one in HF_TOKEN "
+                "(or that `hf auth login` stored), or do without."
+            ) from None
+        # Else the HTTP library's own errors, 5xx answers, time-outs.
         log.warning("the Hub did not answer (%s): looking for a cached copy of %s", type(problem).__name__, repo_id)
     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,11 +99,19 @@ def _connect(address: str) -> None:
     if not in_submitted_job():  # a submitted job brings its working directory along
         options["runtime_env"] = {"py_modules": [str(package)]}
     try:
+        _knock(address)
         ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at host:port; Ray itself keeps trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager
@@ -201,6 +210,8 @@ def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int
     bar = ProgressBar("embedding", num_clips, "clips")
     try:
         for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
+            if batch["failure"][0]:
+                raise ConfigError(str(batch["failure"][0]))
             ids = batch["id"]
             vectors[ids], digests[ids], seen[ids] = batch["vector"], batch["digest"], True
             bad.update({int(row): str(reason) for row, reason in zip(ids, batch["reason"], strict=True) if reason})
@@ -210,8 +221,6 @@ def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int
                 break
         else:
             assert seen.all(), f"{(~seen).sum()} of {num_clips} clips did not come back"
-    except Exception as error:
-        raise _user_error(error) or error from None
     finally:
         bar.close()
     used = tuple(_worker_record(worker) for worker in sorted(workers))
@@ -252,15 +261,6 @@ def _quiet_context() -> Iterator[None]:
         yield
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError that a worker raised, from under the exceptions that Ray wraps around it."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return type(error)(str(getattr(error, "cause", None) or error))
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainedHead:
     """What training gives: the bytes of the .pth file, the metrics (plain JSON values), and where it ran."""
@@ -298,8 +298,10 @@ def train(
                     bar.close()
                 bar = ProgressBar(step.stage, step.total, step.unit)
             bar.update(step.done, step.note)
-    except Exception as error:
-        raise _user_error(error) or error from None
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
     finally:
         if bar is not None:
             bar.close()

@@ -82,9 +82,10 @@ def _ragged(waveforms: list[np.ndarray]) -> np.ndarray:
 
 
 class EmbedBatch:
-    """An actor's work: {id, waveform, reason, digest} -> {id, vector (D,) float32, reason, digest, worker}.
+    """An actor's work: {id, waveform, reason, digest} -> {id, vector (D,) float32, reason, digest, worker, failure}.
 
-    With decode_rate, the waveforms are decoded here as well (from a table of clips).
+    With decode_rate, the waveforms are decoded here as well (from a table of clips). An encoder that cannot be
+    loaded is told in the `failure` of every row: an exception would reach the user in pages of Ray's own words.
     """
 
     def __init__(self, encoder: EncoderInfo, resources: Resources, decode_rate: int | None = None) -> None:
@@ -95,31 +96,33 @@ class EmbedBatch:
         torch.set_num_threads(resources.threads)
         self.decode_rate = decode_rate
         self.width = encoder.embedding_size
-        self.failure: UserError | None = None
+        self.worker = self.failure = ""
         try:
             device = pick_device(resources)
             self.encoder = ENCODERS[encoder.model_type](encoder, device)
-        except UserError as error:  # raised with the first batch: an actor that dies at birth loses its reason
-            self.failure = error
+        except UserError as error:
+            self.failure = str(error)
             return
         self.worker = describe_worker(resources, device)
 
     def __call__(self, batch: Any) -> dict[str, Any]:
         """One batch; clips with a reason get a vector of zeros."""
-        if self.failure is not None:
-            raise self.failure
         if self.decode_rate is not None:
             batch = decode_batch(batch, self.decode_rate)
         vectors = np.zeros((len(batch["id"]), self.width), dtype=np.float32)
         good = [row for row, reason in enumerate(batch["reason"]) if not reason]
-        if good:
+        reasons = list(batch["reason"])
+        if good and not self.failure:
             vectors[good] = self.encoder.embed([batch["waveform"][row] for row in good])
+            for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+                vectors[row], reasons[row] = 0, "the encoder's vector is not finite"
         return {
             "id": batch["id"],
             "vector": vectors,
-            "reason": batch["reason"],
+            "reason": reasons,
             "digest": batch["digest"],
             "worker": [self.worker] * len(vectors),
+            "failure": [self.failure] * len(vectors),
         }
 
 

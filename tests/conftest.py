@@ -19,6 +19,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     RAY_TMPDIR=str(_HOME),
+    OMP_NUM_THREADS="1",  # the tests' tensors are tiny, and threads that wait for a busy core are slow
     RAY_USAGE_STATS_ENABLED="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
 )
@@ -101,14 +102,16 @@ def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clips(tmp_path_factory.mktemp("clips") / "set", ["north", "east", "south", "west"] * 6)
 
 
-@pytest.fixture(scope="session")
-def ray_two_gpus() -> Iterator[None]:
-    """A Ray with two CPUs and two GPUs that it only believes to have."""
+@pytest.fixture(scope="module", params=[2])
+def simulated_gpus(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A Ray with two CPUs and some GPUs (two unless a test asks for another number) that it only believes to have."""
     import ray
 
-    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("RAY_idle_worker_killing_time_threshold_ms", "60000")
+        ray.init(address="local", num_cpus=2, num_gpus=request.param, include_dashboard=False, log_to_driver=False)
+    yield request.param
     ray.shutdown()
 
 

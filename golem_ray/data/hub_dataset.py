@@ -18,7 +18,7 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None) -> Source:
     """The first max_samples clips (None: all) of a Hub dataset's split."""
     commit = hub.resolve_commit(dataset.name, "dataset", dataset.revision, "dataset.name", DataError)
     split, revision = _load_split(dataset, commit)
-    if dataset.revision and commit is None and not revision.startswith(dataset.revision):
+    if dataset.revision and not revision.startswith(commit or dataset.revision):
         raise DataError(
             f"dataset.revision: expected {dataset.revision}, found {revision} in the cache, with the Hub out of "
             "reach; connect once, or drop the pin."
@@ -55,19 +55,36 @@ def _load_split(dataset: DatasetConfig, commit: str | None) -> tuple[Any, str]:
                     f"dataset.split: expected one of {', '.join(builder.info.splits)} for {name}, "
                     f"got {dataset.split!r}."
                 )
-            return builder.as_dataset(split=dataset.split), builder.hash
+            return _as_split(builder, dataset), builder.hash
+    except DataError:
+        raise
     except datasets.exceptions.DatasetNotFoundError as error:
+        if "is a gated dataset" in str(error):  # what is in it is refused; that it exists is public
+            raise DataError(
+                f"dataset.name: expected a dataset that this account may read, found {hub.gated(name)}"
+            ) from None
         raise DataError(f"dataset.name: expected a dataset that can be read, but: {one_line(error)}") from None
     except ConnectionError:
         raise hub.unreachable(name, "dataset.name", DataError, _LOCAL_COPY) from None
     except ValueError as error:
-        if "not found" in str(error) and "onfig" in str(error):
+        if "onfig" in str(error) and ("not found" in str(error) or "missing" in str(error)):
             raise DataError(f"dataset.name_alias: expected a configuration of {name}, but {one_line(error)}") from None
         if commit is None:
             raise hub.unreachable(name, "dataset.name", DataError, _LOCAL_COPY) from None
         raise DataError(f"dataset.name: expected a dataset that can be read, but: {one_line(error)}") from None
-    except (datasets.exceptions.DatasetsError, OSError, RuntimeError) as error:
-        raise DataError(f"dataset.name: expected a dataset that can be read, but: {one_line(error)}") from None
+    except Exception as error:  # among them the HTTP library's own, when the connection breaks halfway
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise DataError(f"dataset.name: expected a dataset that can be read, but {reason}") from None
+
+
+def _as_split(builder: Any, dataset: DatasetConfig) -> Any:
+    """The configured split, or the slice of one that it asks for (`train[:50]`)."""
+    try:
+        return builder.as_dataset(split=dataset.split)
+    except ValueError as error:
+        raise DataError(
+            f"dataset.split: expected a split of {dataset.name}, or a slice of one (train[:50]), but: {one_line(error)}"
+        ) from None
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+import json
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from golem_ray import artifact
+from golem_ray.config import PathsConfig
+from golem_ray.errors import ConfigError
+
+
+def resolve(save_path: str = "v.pth", storage_root: str | None = None) -> str:
+    return artifact.resolve_save_path(PathsConfig(save_path=save_path, storage_root=storage_root))
+
+
+def test_where_a_save_path_leads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve("out/v.pth") == str(tmp_path / "out/v.pth")
+    assert resolve("/abs/v.pth", "/root") == "/abs/v.pth"
+    assert resolve("s3://bucket/v.pth") == "s3://bucket/v.pth"
+    assert resolve("file:///abs/v.pth") == "/abs/v.pth"
+    assert resolve("v.pth", "s3://bucket/runs/") == "s3://bucket/runs/v.pth"
+    assert resolve("v.pth", "/root") == "/root/v.pth"
+    monkeypatch.setenv("GOLEM_RAY_STORAGE_ROOT", "/shared")
+    assert resolve() == "/shared/v.pth"
+    assert resolve("v.pth", "/root") == "/root/v.pth"
+
+
+def test_a_job_refuses_a_relative_path_without_a_storage_root(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for root in (None, "relative"):
+        with pytest.raises(ConfigError, match="would vanish with the job's folder; set .GOLEM_RAY_STORAGE_ROOT"):
+            resolve("v.pth", root)
+    assert resolve("/abs/v.pth") == "/abs/v.pth"
+    monkeypatch.setenv("GOLEM_RAY_STORAGE_ROOT", "/shared")
+    assert resolve() == "/shared/v.pth"
+
+
+def test_save_writes_both_files_and_nothing_else(tmp_path):
+    path = tmp_path / "new" / "folder" / "v.pth"
+    artifact.check_writable(str(path))
+    assert not (tmp_path / "new").exists()
+    artifact.save(str(path), b"weights", {"labels": ["ä"]})
+    assert sorted(os.listdir(path.parent)) == ["v.json", "v.pth"]
+    assert path.read_bytes() == b"weights"
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert sidecar["labels"] == ["ä"]
+    assert sidecar["format_version"] == 1
+    assert sidecar["weights"]["file"] == "v.pth"
+    assert len(sidecar["weights"]["sha256"]) == 64
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_failed_save_leaves_the_previous_artifact(tmp_path, monkeypatch):
+    path = str(tmp_path / "v.pth")
+    artifact.save(path, b"old", {"labels": ["old"]})
+    with pytest.raises(ValueError, match="JSON"):
+        artifact.save(path, b"new", {"labels": float("nan")})
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        artifact.save(path, b"new", {"labels": ["new"]})
+    assert Path(path).read_bytes() == b"old"
+    assert json.loads((tmp_path / "v.json").read_text())["labels"] == ["old"]
+    assert sorted(os.listdir(tmp_path)) == ["v.json", "v.pth"]
+
+
+def test_save_and_check_work_on_other_filesystems():
+    fs = fsspec.filesystem("memory")
+    artifact.check_writable("memory://bucket/v.pth")
+    assert fs.find("/bucket") == []
+    artifact.save("memory://bucket/v.pth", b"weights", {"labels": []})
+    assert fs.find("/bucket") == ["/bucket/v.json", "/bucket/v.pth"]
+    assert fs.cat("/bucket/v.pth") == b"weights"
+
+
+@pytest.mark.parametrize("place", ["a-file/v.pth", "a-folder.pth", "blocked.pth"])
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path, place):
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "a-folder.pth").mkdir()
+    (tmp_path / "blocked.json").mkdir()
+    with pytest.raises(ConfigError, match="paths.save_path: expected to be able to write"):
+        artifact.check_writable(str(tmp_path / place))
+    assert sorted(os.listdir(tmp_path)) == ["a-file", "a-folder.pth", "blocked.json"]
+
+
+def test_a_filesystem_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="paths.save_path"):
+        artifact.check_writable("nosuchprotocol://bucket/v.pth")
+
+
+def test_differences_name_what_changed():
+    recorded = {"versions": {"torch": "1", "ray": "2"}, "data": {"sha256": "a"}}
+    assert artifact.differences(recorded, recorded) == []
+    current = {"versions": {"torch": "3", "ray": "2"}, "data": {"sha256": "b"}}
+    assert artifact.differences(recorded, current) == [
+        "versions.torch: '1' then, '3' now",
+        "data.sha256: 'a' then, 'b' now",
+    ]
+
+
+def test_a_sidecar_of_another_format_version_is_refused():
+    artifact.check_sidecar({"format_version": 1})
+    with pytest.raises(ConfigError, match="expected format_version 1, found 2"):
+        artifact.check_sidecar({"format_version": 2})

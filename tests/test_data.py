@@ -1,0 +1,191 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from golem_ray.config import DatasetConfig
+from golem_ray.data import clip_name, encode_labels, open_source, read_audio
+from golem_ray.errors import ClipError, DataError
+from tests.conftest import audio_bytes, tone, write_clips
+
+
+def source(name, max_samples=None, **keys):
+    return open_source(DatasetConfig(name=str(name), **{"label_column": "label", **keys}), max_samples)
+
+
+def names(opened) -> list[str | None]:
+    return [None if row is None else opened.labels[row] for row in opened.clips["label"].to_pylist()]
+
+
+def test_metadata_csv_gives_clips_in_its_order(tmp_path):
+    folder = write_clips(tmp_path / "set", ["b", "a", "c", "a"])
+    opened = source(folder)
+    assert opened.labels == ("a", "b", "c")
+    assert names(opened) == ["b", "a", "c", "a"]
+    assert opened.clips["id"].to_pylist() == [0, 1, 2, 3]
+    assert opened.clips["path"].to_pylist() == [f"{folder}/clips/{row}.wav" for row in range(4)]
+    assert opened.clips["bytes"].null_count == 4
+    assert source(folder / "metadata.csv").clips.equals(opened.clips)
+
+
+def test_labels_are_sorted_over_the_whole_source_not_the_first_clips(tmp_path):
+    opened = source(write_clips(tmp_path / "set", ["z", "y", "a"]), 2)
+    assert opened.labels == ("a", "y", "z")
+    assert names(opened) == ["z", "y"]
+
+
+def test_the_other_manifests_say_the_same(tmp_path):
+    folder = write_clips(tmp_path / "set", ["b", "a", "b"])
+    expected = source(folder)
+    rows = [{"file_name": f"clips/{row}.wav", "label": label} for row, label in enumerate(["b", "a", "b"])]
+    (folder / "metadata.csv").unlink()
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert source(folder).clips.equals(expected.clips)
+    (folder / "metadata.jsonl").unlink()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "metadata.parquet")
+    assert source(folder).clips.equals(expected.clips)
+    pq.write_table(
+        pa.table({"audio": [f"{folder}/clips/{row}.wav" for row in range(3)], "label": ["b", "a", "b"]}),
+        tmp_path / "manifest.parquet",
+    )
+    assert source(tmp_path / "manifest.parquet").clips.equals(expected.clips)
+    assert source(f"file://{tmp_path}/manifest.parquet").clips.equals(expected.clips)
+
+
+def test_a_folder_per_label_is_taken_in_turn(tmp_path):
+    for label, count in (("yes", 3), ("no", 1), ("maybe", 2)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            (tmp_path / label / f"{number}.wav").write_bytes(audio_bytes(tone(number)))
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "stray.wav").write_bytes(audio_bytes(tone(9)))
+    (tmp_path / "yes" / ".hidden").write_text("")
+    opened = source(tmp_path)
+    assert opened.labels == ("maybe", "no", "yes")
+    assert names(opened) == [None, "maybe", "no", "yes", "maybe", "yes", "yes"]
+    assert names(source(tmp_path, 3)) == [None, "maybe", "no"]
+
+
+def test_splits_are_subfolders_or_manifests_of_that_name(tmp_path):
+    write_clips(tmp_path / "a" / "train", ["x", "y"])
+    write_clips(tmp_path / "a" / "test", ["y", "x", "y"])
+    assert names(source(tmp_path / "a")) == ["x", "y"]
+    assert names(source(tmp_path / "a", split="test")) == ["y", "x", "y"]
+    with pytest.raises(DataError, match="dataset.split: expected a subfolder or a manifest called 'dev'"):
+        source(tmp_path / "a", split="dev")
+
+    (tmp_path / "b" / "de").mkdir(parents=True)
+    for shard, labels in enumerate((["u", "v"], ["w", "u"])):
+        table = pa.table({"audio": [audio_bytes(tone(shard))] * 2, "label": labels})
+        pq.write_table(table, tmp_path / "b" / "de" / f"train-{shard:05d}-of-00002.parquet")
+    assert names(source(tmp_path / "b", 3, name_alias="de")) == ["u", "v", "w"]
+
+
+def test_audio_bytes_may_lie_in_the_parquet_file(tmp_path):
+    clips = [audio_bytes(tone(row)) for row in range(3)]
+    pq.write_table(pa.table({"audio": clips, "label": [2, 0, 2]}), tmp_path / "plain.parquet")
+    hub = pa.table({"audio": [{"bytes": clip, "path": f"{row}.wav"} for row, clip in enumerate(clips)]})
+    hub = hub.append_column("label", pa.array([2, 0, 2]))
+    features = {"label": {"names": ["p", "q", "r", "s"], "_type": "ClassLabel"}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(hub.replace_schema_metadata(metadata), tmp_path / "hub.parquet")
+
+    plain = source(tmp_path / "plain.parquet", 2)
+    assert plain.clips["bytes"].to_pylist() == clips[:2]
+    assert plain.labels == ("0", "2")
+    opened = source(tmp_path / "hub.parquet")
+    assert opened.labels == ("p", "q", "r", "s")  # unused classes keep their index
+    assert opened.clips["label"].to_pylist() == [2, 0, 2]
+    assert opened.clips["bytes"].to_pylist() == clips
+    assert opened.clips["path"].to_pylist() == ["0.wav", "1.wav", "2.wav"]
+
+
+@pytest.mark.parametrize(
+    ("values", "class_names", "labels", "indices"),
+    [
+        (["b", None, "a", ""], None, ("a", "b"), [1, None, 0, None]),
+        (["10", "9", "10"], None, ("9", "10"), [1, 0, 1]),
+        (["10", "x"], None, ("10", "x"), [0, 1]),
+        ([3, 1, 3], None, ("1", "3"), [1, 0, 1]),
+        ([1.0, None, 0.0], None, ("0", "1"), [1, None, 0]),
+        ([0, 2, -1, 3], ["u", "v", "w"], ("u", "v", "w"), [0, 2, None, None]),
+        (["w", "nobody"], ["u", "v", "w"], ("u", "v", "w"), [2, None]),
+        ([True, False], None, ("false", "true"), [1, 0]),
+    ],
+)
+def test_labels_may_be_names_or_integers(values, class_names, labels, indices):
+    got, encoded = encode_labels(pa.chunked_array([pa.array(values)]), class_names)
+    assert (got, encoded.to_pylist()) == (labels, indices)
+
+
+def test_dictionary_columns_are_read_as_their_values():
+    column = pa.chunked_array([pa.array(["b", "a", "b"]).dictionary_encode()])
+    assert encode_labels(column, None)[1].to_pylist() == [1, 0, 1]
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    folder = write_clips(tmp_path / "set", ["a", "b"])
+    cases = {
+        "dataset.label_column: expected a column of metadata.csv, found none called 'intent_class'; it has file_name": {
+            "name": folder,
+            "label_column": "intent_class",
+        },
+        "dataset.split: expected a subfolder": {"name": folder, "split": "test"},
+        "dataset.split: expected 'train', the only split": {"name": folder / "metadata.csv", "split": "test"},
+        "found nothing at '/no/such/folder'": {"name": "/no/such/folder"},
+        "found nothing at 'file:///no/such": {"name": "file:///no/such/folder"},
+        "found nothing at './clips'": {"name": "./clips"},
+        "found nothing at 'absent.csv'": {"name": "absent.csv"},
+        "expected .* to be readable, but ": {"name": "nosuchprotocol://x/y.csv"},
+        "expected a folder or a manifest .*, found": {"name": folder / "clips" / "0.wav"},
+    }
+    for words, keys in cases.items():
+        with pytest.raises(DataError, match=words):
+            source(**keys)
+
+
+def test_a_manifest_of_several_columns_without_audio_says_which_it_has(tmp_path):
+    (tmp_path / "m.csv").write_text("sound,label\nx.wav,a\n")
+    with pytest.raises(DataError, match="dataset.audio_column: .* none called 'audio'; it has sound, label"):
+        source(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text("sound,label\nx.wav,a\ny.wav,b\n")
+    assert source(tmp_path / "m.csv", audio_column="sound").clips["path"][0].as_py() == f"{tmp_path}/x.wav"
+
+
+def test_empty_and_one_class_sources_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "m.csv").write_text("audio,label\n")
+    for name in (tmp_path / "empty", tmp_path / "m.csv"):
+        with pytest.raises(DataError, match="expected clips, found none"):
+            source(name)
+    with pytest.raises(DataError, match=r"expected at least two classes in .*, found 1 \(only\)"):
+        source(write_clips(tmp_path / "one", ["only", "only"]))
+
+
+def test_broken_manifests_are_reported_in_words(tmp_path):
+    for name in ("m.parquet", "m.jsonl", "m.csv"):
+        (tmp_path / name).write_bytes(b'{"a": \xff\n"x,,\n1,2,3,4\n')
+        with pytest.raises(DataError, match="expected .* to be readable|expected a column"):
+            source(tmp_path / name)
+
+
+def test_read_audio_gives_bytes_or_a_reason(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    assert read_audio(b"held", "ignored") == b"held"
+    assert read_audio(None, str(tmp_path / "a.wav")) == b"sound"
+    assert read_audio(None, f"file://{tmp_path}/a.wav") == b"sound"
+    for path, reason in (
+        (str(tmp_path / "b.wav"), "missing file"),
+        (str(tmp_path), "cannot be read"),
+        (None, "no audio"),
+        ("nosuchprotocol://x", "cannot be read"),
+    ):
+        with pytest.raises(ClipError, match=reason):
+            read_audio(None, path)
+
+
+def test_a_clip_is_named_without_its_secrets():
+    assert clip_name(3, None) == "clip 3"
+    assert clip_name(3, "/a/b.wav") == "clip 3 (/a/b.wav)"
+    assert clip_name(3, "https://me:word@host/a.wav?token=x") == "clip 3 (https://host/a.wav)"

@@ -1,0 +1,278 @@
+"""The training job: from Python on a shared Ray, and as a process that a user starts."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import golem_ray
+from golem_ray import job
+from golem_ray.errors import ConfigError, DataError
+from tests.conftest import audio_bytes, tone, write_clips, write_encoder
+
+
+def configuration(clips, encoder, save_path, **changes) -> dict:
+    """A CPU run of one actor and one thread; `changes` are group={key: value}."""
+    config = {
+        "dataset": {"name": str(clips), "label_column": "label"},
+        "model": {"feature_extractor_model": str(encoder)},
+        "device": {"backend": "cpu"},
+        "cluster": {"threads_per_worker": 1},
+        "evaluation": {"repeats": 2},
+        "paths": {"save_path": str(save_path)},
+    }
+    for group, keys in changes.items():
+        config[group] = {**config.get(group, {}), **keys}
+    return config
+
+
+@pytest.fixture(scope="module")
+def fifty_clips(tmp_path_factory):
+    """50 clips of 13 labels; `solo` has one clip."""
+    labels = [f"intent-{row % 12:02d}" for row in range(49)]
+    return write_clips(tmp_path_factory.mktemp("fifty") / "set", [*labels, "solo"], seconds=0.15)
+
+
+@pytest.fixture(scope="module")
+def trained(simulated_gpus, fifty_clips, encoder_folder, tmp_path_factory):
+    """The artifact of a run on fifty clips, and what the call returned."""
+    path = tmp_path_factory.mktemp("artifact") / "voice_classifier_knowledge.pth"
+    config = configuration(fifty_clips, encoder_folder, path)
+    config["dataset"]["labelColumn"] = config["dataset"].pop("label_column")  # either spelling
+    return path, golem_ray.train(config)
+
+
+def test_100_epochs_on_50_clips_save_the_artifact(trained):
+    path, result = trained
+    assert list(result) == ["savedArtifactPath", "summary"]
+    assert result["savedArtifactPath"] == str(path)
+    head = torch.nn.Linear(32, 13)
+    head.load_state_dict(torch.load(path, weights_only=True))
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert [entry["epoch"] for entry in sidecar["metrics"]["loss_history"]] == list(range(10, 101, 10))
+    assert sidecar["clips"]["total"] == sidecar["clips"]["used"] == 50
+    assert sidecar["labels"] == [f"intent-{row:02d}" for row in range(12)] + ["solo"]
+    assert sidecar["clips"]["per_class"]["solo"] == 1
+    assert sidecar["head"] == {"kind": "linear", "in_features": 32, "out_features": 13}
+    assert sidecar["config"]["training"] == {"epochs": 100, "learning_rate": 0.01, "seed": 0}
+    assert len(sidecar["encoder"]["sha256"]) == len(sidecar["data"]["sha256"]) == 64
+    assert set(sidecar["versions"]) >= {"golem_ray", "python", "torch", "transformers", "ray"}
+
+
+def test_the_summary_says_what_happened_in_words(trained):
+    path, result = trained
+    metrics = json.loads(path.with_suffix(".json").read_text())["metrics"]
+    scores = metrics["cross_validation"]
+    assert (scores["folds"], scores["num_clips"], scores["num_single_clip_classes"]) == (4, 49, 1)
+    for words in (
+        "Trained on 50 clips",
+        "(0 skipped)",
+        "13 classes",
+        "on cpu",
+        f"Final loss {metrics['final_loss']:.4f}",
+        f"training accuracy {metrics['training_accuracy']:.1%}",
+        "chance is 7.7%",
+        f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval",
+        "2 x 4 folds over 49 clips",
+        "1 class with a single clip only trained",
+    ):
+        assert words in result["summary"]
+
+
+def test_the_artifact_answers_in_plain_pytorch(trained, fifty_clips, encoder_folder):
+    """The weights, applied to the raw mean-pooled embedding, give the logits that the metrics speak of."""
+    import soundfile
+    import torchaudio
+    import transformers
+
+    path, _ = trained
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(encoder_folder)
+    model = transformers.Wav2Vec2Model.from_pretrained(encoder_folder).eval()
+    head = torch.nn.Linear(32, 13)
+    head.load_state_dict(torch.load(path, weights_only=True))
+    right = 0
+    for row in range(50):
+        samples, rate = soundfile.read(fifty_clips / "clips" / f"{row}.wav", dtype="float32")
+        audio = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples))
+        inputs = extractor(audio.numpy(), sampling_rate=16000, return_tensors="pt").input_values
+        with torch.no_grad():
+            logits = head(model(inputs).last_hidden_state.mean(dim=1))
+        right += sidecar["labels"][logits.argmax()] == ("solo" if row == 49 else f"intent-{row % 12:02d}")
+    assert right / 50 == pytest.approx(sidecar["metrics"]["training_accuracy"])
+
+
+def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(trained, fifty_clips, tmp_path):
+    path, _ = trained
+    first = path.read_bytes()
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    golem_ray.train(sidecar)
+    assert path.read_bytes() == first
+    assert json.loads(path.with_suffix(".json").read_text()) == sidecar
+
+    moved = shutil.copytree(fifty_clips, tmp_path / "moved")  # the same clips elsewhere are the same input
+    sidecar["config"]["dataset"]["name"] = str(moved)
+    sidecar["config"]["cluster"]["workers"] = 2
+    sidecar["config"]["paths"]["save_path"] = str(tmp_path / "two.pth")
+    golem_ray.train(sidecar)
+    assert (tmp_path / "two.pth").read_bytes() == first
+
+
+def test_an_artifact_is_not_made_again_from_other_things_unless_told_to(trained, fifty_clips, encoder_folder, tmp_path):
+    path, _ = trained
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    sidecar["config"]["paths"]["save_path"] = str(tmp_path / "again.pth")
+    clips = shutil.copytree(fifty_clips, tmp_path / "set")
+    (clips / "clips" / "3.wav").write_bytes(audio_bytes(tone(999, 0.15)))
+    sidecar["config"]["dataset"]["name"] = str(clips)
+    sidecar["config"]["model"]["feature_extractor_model"] = str(write_encoder(tmp_path / "enc", seed=1))
+    sidecar["versions"]["torch"] = "1.0"
+    with pytest.raises(ConfigError) as error:
+        golem_ray.train(sidecar)
+    for words in ("versions.torch: '1.0' then", "encoder.sha256:", "data.sha256:", "--allow-drift"):
+        assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "again.pth").exists()
+    golem_ray.train(sidecar, allow_drift=True)
+    assert (tmp_path / "again.pth").read_bytes() != path.read_bytes()
+
+
+def bad_manifest(folder):
+    """24 clips of two labels, six of them unusable, each in its own way."""
+    good = [audio_bytes(tone(row, 0.1)) for row in range(24)]
+    rows = [{"audio": {"bytes": clip, "path": f"{row}.wav"}, "label": "ab"[row % 2]} for row, clip in enumerate(good)]
+    rows[2]["audio"]["bytes"] = b"this is not audio"
+    rows[5]["audio"]["bytes"] = b""
+    rows[8]["audio"]["bytes"] = audio_bytes(tone(0, 0.02))
+    rows[11]["audio"]["bytes"] = audio_bytes(np.full(800, np.nan, dtype=np.float32), subtype="FLOAT")
+    rows[14]["audio"] = {"bytes": None, "path": "gone.wav"}
+    rows[17]["label"] = None
+    pq.write_table(pa.Table.from_pylist(rows), folder / "clips.parquet")
+    return folder / "clips.parquet"
+
+
+REASONS = {2: "not audio", 5: "empty file", 8: "20.0 ms", 11: "not finite", 14: "missing file", 17: "no label"}
+
+
+def test_unusable_clips_fail_the_job_by_name_and_leave_the_old_artifact(simulated_gpus, encoder_folder, tmp_path):
+    path = tmp_path / "v.pth"
+    path.write_bytes(b"old")
+    with pytest.raises(DataError) as error:
+        golem_ray.train(configuration(bad_manifest(tmp_path), encoder_folder, path))
+    message = str(error.value)
+    assert "processing.max_bad_fraction: expected at most 0 of 24 clips" in message
+    assert "found 6" in message
+    for row, reason in REASONS.items():
+        assert f"clip {row} (" in message
+        assert reason in message
+    assert path.read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["clips.parquet", "v.pth"]
+
+
+def test_allowed_unusable_clips_are_counted_and_recorded(simulated_gpus, encoder_folder, tmp_path):
+    path = tmp_path / "v.pth"
+    result = golem_ray.train(
+        configuration(bad_manifest(tmp_path), encoder_folder, path, processing={"max_bad_fraction": 0.25})
+    )
+    assert "Trained on 18 clips" in result["summary"]
+    assert "(6 skipped)" in result["summary"]
+    clips = json.loads(path.with_suffix(".json").read_text())["clips"]
+    assert (clips["total"], clips["used"]) == (24, 18)
+    assert {entry["id"]: entry["reason"] for entry in clips["bad"]}.keys() == REASONS.keys()
+    assert sum(clips["per_class"].values()) == 18
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": {"classifier_output_classes": 14}}, "model.classifier_output_classes: expected 4, .* got 14"),
+        ({"model": {"classifier_input_features": 768}}, "model.classifier_input_features: expected 32, .* got 768"),
+        ({"processing": {"target_sampling_rate": 8000}}, "processing.target_sampling_rate: expected 16000"),
+        ({"paths": {"save_path": "/proc/no/v.pth"}}, "paths.save_path: expected to be able to write"),
+        ({"dataset": {"label_column": "intent"}}, "dataset.label_column: .* it has file_name, label"),
+        ({"cluster": {"workers": 9}}, "cluster.workers: expected at most 2"),
+        ({"processing": {"max_samples": 1}}, "processing.max_samples: expected usable clips of at least two classes"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_writes_nothing(
+    simulated_gpus, clips_folder, encoder_folder, tmp_path, changes, words
+):
+    with pytest.raises((ConfigError, DataError), match=words) as error:
+        golem_ray.train(configuration(clips_folder, encoder_folder, tmp_path / "v.pth", **changes))
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_more_bad_clips_than_a_report_names_are_counted():
+    from golem_ray.data import Source
+
+    clips = pa.table({"path": pa.nulls(30, pa.string())})
+    source = Source(clips=clips, labels=("a", "b"))
+    with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
+        job._bad_clips(source, dict.fromkeys(range(25), "x"), max_bad=24)
+
+
+def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_path):
+    """As a user runs it: a preset on stdin, a Ray of its own, relative paths, --json; and what it must not print."""
+    preset = {
+        "dataset": {"name": str(clips_folder), "labelColumn": "label"},
+        "model": {"featureExtractorModel": str(encoder_folder)},
+        "paths": {"savePath": "out/voice.pth"},
+    }
+    done = run_job(
+        "-", "--processing.max-samples", "20", "--json", cwd=tmp_path, stdin=json.dumps(preset), HF_TOKEN="hf_secret"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["savedArtifactPath"] == str(tmp_path / "out" / "voice.pth")
+    assert "Trained on 20 clips" in result["summary"]
+    assert done.stdout.startswith(result["summary"])
+    assert "training: 100 of 100 epochs, loss" in done.stderr
+    assert "Traceback" not in done.stderr
+    sidecar = (tmp_path / "out" / "voice.json").read_text()
+    assert "hf_secret" not in sidecar + done.stdout + done.stderr
+    assert sorted(os.listdir(tmp_path / "out")) == ["voice.json", "voice.pth"]
+
+
+def test_a_cluster_without_gpus_says_so(run_job, clips_folder, encoder_folder, tmp_path):
+    arguments = {
+        "dataset.name": clips_folder,
+        "dataset.label-column": "label",
+        "model.feature-extractor-model": encoder_folder,
+        "paths.save-path": tmp_path / "v.pth",
+        "device.backend": "cuda",
+    }
+    done = run_job(*(f"--{key}={value}" for key, value in arguments.items()), CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: device.backend: expected a cluster with GPUs for 'cuda', found none"
+    )
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["absent.toml"], "error: absent.toml: expected a preset"),
+        (["--training.epochs", "0"], "error: training.epochs: expected a positive number, got 0."),
+        (["--dataset.name", "/no/folder", "--model.feature-extractor-model", "/no/encoder"], "error: model.feature"),
+        (["--cluster.address", "127.0.0.1:1", "--dataset.name", "CLIPS"], "error: cluster.address: expected a Ray"),
+    ],
+)
+def test_a_wrong_command_ends_with_status_2_and_one_line(
+    run_job, clips_folder, encoder_folder, tmp_path, arguments, words
+):
+    if "CLIPS" in arguments:
+        arguments = [str(clips_folder) if word == "CLIPS" else word for word in arguments]
+        arguments += ["--dataset.label-column", "label", "--model.feature-extractor-model", str(encoder_folder)]
+    done = run_job(*arguments, "--paths.save-path", tmp_path / "v.pth")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(words)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,195 @@
+"""The Ray Data graph and the training task, on a Ray that believes to have GPUs and on its CPUs."""
+
+import csv
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import ray
+import soundfile
+import torch
+import torchaudio
+import transformers
+from ray.data import DataContext
+
+from golem_ray import pipeline
+from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
+from golem_ray.data import open_source
+from golem_ray.encoders import SpeechEncoder, inspect_encoder
+from golem_ray.errors import ConfigError
+from tests.conftest import audio_bytes, tone
+
+CPU = DeviceConfig(backend="cpu")
+ONE_THREAD = ClusterConfig(threads_per_worker=1)
+
+
+def folder_source(folder):
+    return open_source(DatasetConfig(name=str(folder), label_column="label"), None)
+
+
+def info(folder):
+    return inspect_encoder(ModelConfig(feature_extractor_model=str(folder)))
+
+
+@contextmanager
+def fewest_free_gpus():
+    """Watches how many GPUs nobody holds; yields the list that the counts are put in."""
+    counts, stop = [], threading.Event()
+
+    def watch():
+        while not stop.wait(0.05):
+            counts.append(ray.available_resources().get("GPU", 0))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield counts
+    finally:
+        stop.set()
+        watcher.join()
+
+
+@pytest.mark.parametrize("simulated_gpus", [1, 2], indirect=True)
+def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
+    source = folder_source(clips_folder)
+    monkeypatch.setattr(DataContext.get_current(), "wait_for_min_actors_s", 120)  # all actors, then the work
+    with pipeline.cluster(ClusterConfig(), DeviceConfig(), 24) as resources:
+        assert (resources.gpu, resources.workers, resources.cpus) == (True, simulated_gpus, 0)
+        with fewest_free_gpus() as free:
+            embedded = pipeline.embed(source, info(encoder_folder), 16000, resources, 0)
+        labels = source.clips["label"].to_numpy()
+        head = pipeline.train(embedded.vectors, labels, 4, TrainConfig(), resources)
+    assert min(free) == 0  # every GPU had its actor, and each actor that worked had one
+    assert all(len(worker["gpus"]) == 1 for worker in embedded.workers)
+    assert len(head.worker["gpus"]) == 1
+    assert {head.worker["device"], *(worker["device"] for worker in embedded.workers)} == {"cpu"}  # none is real
+    assert ray.is_initialized()  # a Ray that was there stays
+
+    direct = SpeechEncoder(info(encoder_folder), "cpu")
+    for row, path in enumerate(source.clips["path"].to_pylist()):
+        samples, rate = soundfile.read(path, dtype="float32")
+        waveform = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples)).numpy()
+        expected = direct.embed([waveform])[0]
+        assert np.linalg.norm(embedded.vectors[row] - expected) <= 1e-5 * np.linalg.norm(expected), row
+
+
+def write_recordings(folder):
+    """Clips of many kinds and a metadata.csv; returns the labels in order."""
+    kinds = [
+        (8000, 1, "WAV", "PCM_U8"),
+        (8000, 1, "WAV", "PCM_16"),
+        (11025, 2, "WAV", "PCM_16"),
+        (16000, 1, "WAV", "PCM_24"),
+        (22050, 3, "WAV", "FLOAT"),
+        (44100, 2, "FLAC", "PCM_16"),
+        (48000, 1, "FLAC", "PCM_24"),
+        (44100, 1, "MP3", "MPEG_LAYER_III"),
+        (48000, 1, "OGG", "VORBIS"),
+    ]
+    rows = []
+    for row, (rate, channels, format, subtype) in enumerate(kinds * 2):
+        name = f"{row}.{format.lower()}"
+        samples = tone(row, 0.1 + 0.05 * row, rate, channels)
+        (folder / name).write_bytes(audio_bytes(samples, rate, format, subtype))
+        rows.append({"file_name": name, "label": ("left", "right", "up")[row % 3]})
+    with (folder / "metadata.csv").open("w") as file:
+        writer = csv.DictWriter(file, ["file_name", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp_path, encoder_folder):
+    rows = write_recordings(tmp_path)
+
+    # the specification's script, one clip at a time
+    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(encoder_folder)
+    model = transformers.Wav2Vec2Model.from_pretrained(encoder_folder).eval()
+    literal = []
+    for row in rows:
+        samples, rate = soundfile.read(tmp_path / row["file_name"], dtype="float32", always_2d=True)
+        audio = torch.tensor(samples.mean(axis=1))
+        if rate != 16000:
+            audio = torchaudio.transforms.Resample(rate, 16000)(audio)
+        inputs = extractor(audio.numpy(), sampling_rate=16000, return_tensors="pt")
+        with torch.no_grad():
+            literal.append(model(inputs.input_values).last_hidden_state.mean(dim=1).squeeze(0))
+    x = torch.stack(literal)
+    y = torch.tensor([["left", "right", "up"].index(row["label"]) for row in rows])
+
+    source = folder_source(tmp_path)
+    with pipeline.cluster(ONE_THREAD, CPU, len(rows)) as resources:
+        embedded = pipeline.embed(source, info(encoder_folder), 16000, resources, 0)
+        head = pipeline.train(embedded.vectors, y.numpy(), 3, TrainConfig(), resources)
+    error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
+    assert error.max() <= 1e-5
+
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(32, 3)
+    optimizer = torch.optim.Adam(linear.parameters(), lr=0.01)
+    given = torch.tensor(embedded.vectors)
+    for _ in range(100):
+        optimizer.zero_grad()
+        torch.nn.CrossEntropyLoss()(linear(given), y).backward()
+        optimizer.step()
+    (tmp_path / "head.pth").write_bytes(head.weights)
+    state = torch.load(tmp_path / "head.pth", weights_only=True)
+    assert torch.allclose(state["weight"], linear.weight, atol=1e-4)
+    assert torch.allclose(state["bias"], linear.bias, atol=1e-4)
+
+
+def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(simulated_gpus, tmp_path, encoder_folder):
+    lines = ["file_name,label"]
+    for row in range(40):
+        (tmp_path / f"{row}.wav").write_bytes(b"noise" if row == 7 else audio_bytes(tone(row, 0.1)))
+        lines.append(f"{row}.wav,{'' if row == 9 else 'ab'[row % 2]}")
+    (tmp_path / "39.wav").unlink()
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    source = folder_source(tmp_path)
+    workers = ClusterConfig(workers=2, threads_per_worker=1)
+    with pipeline.cluster(workers, CPU, 40) as resources:
+        embedded = pipeline.embed(source, info(encoder_folder), 16000, resources, 0)
+        hashed = pipeline.hash_clips(source, resources.workers)
+    assert sorted(embedded.bad) == [7, 9, 39]
+    assert "not audio" in embedded.bad[7]
+    assert "no label" in embedded.bad[9]
+    assert embedded.bad[39] == "missing file"
+    assert np.array_equal(hashed, embedded.digests)
+    direct = SpeechEncoder(info(encoder_folder), "cpu")
+    for row in (0, 8, 38):
+        waveform = torchaudio.transforms.Resample(8000, 16000)(
+            torch.tensor(soundfile.read(tmp_path / f"{row}.wav", dtype="float32")[0])
+        ).numpy()
+        assert np.allclose(embedded.vectors[row], direct.embed([waveform])[0], rtol=1e-4, atol=1e-6)
+
+
+def test_an_encoder_that_a_worker_cannot_load_is_one_line(simulated_gpus, clips_folder, encoder_folder, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(encoder_folder, tmp_path / "enc")
+    (folder / "model.safetensors").write_bytes(b"x" * 1000)
+    with (
+        pipeline.cluster(ONE_THREAD, CPU, 24) as resources,
+        pytest.raises(ConfigError, match="expected weights that load from") as error,
+    ):
+        pipeline.embed(folder_source(clips_folder), info(folder), 16000, resources, 0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "backend", "words"),
+    [
+        (ClusterConfig(workers=3), "auto", "cluster.workers: expected at most 2 on a cluster with 2 GPUs, got 3"),
+        (ClusterConfig(workers=2), "cpu", "expected at most 1 on a cluster with 2 CPUs, 2 a worker, got 2"),
+    ],
+)
+def test_more_workers_than_the_cluster_carries_are_refused(simulated_gpus, cluster, backend, words):
+    with pytest.raises(ConfigError, match=words):
+        pipeline.plan(cluster, DeviceConfig(backend=backend), 100)
+
+
+def test_cpu_workers_follow_cores_and_clips(simulated_gpus):
+    assert pipeline.plan(ONE_THREAD, CPU, 1000).workers == 2
+    assert pipeline.plan(ONE_THREAD, CPU, 25).workers == 1
+    assert pipeline.plan(ClusterConfig(threads_per_worker=8), CPU, 1000).cpus == 2  # never more than a node has
