@@ -1,0 +1,32 @@
+# What the README tells people to run; each target is complete from a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: setup train test check lock
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "expected Python 3.11 to 3.13: make PYTHON=...")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+train: setup
+	$(VENV)/bin/python jobs/train.py $(ARGS)
+
+test: setup
+	$(VENV)/bin/python -m pytest
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest
+
+# Resolve the ranges of pyproject.toml anew; name versions to hold back in LOCK_ARGS.
+lock: setup
+	$(VENV)/bin/python -m pip install --quiet uv
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) pyproject.toml -o requirements.lock
