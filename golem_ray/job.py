@@ -27,6 +27,7 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     """
     if sidecar is not None:
         artifact.check_sidecar(sidecar)
+        config = _pinned(config, sidecar)
     save_path = artifact.resolve_save_path(config.paths)
     artifact.check_writable(save_path)
     encoder = inspect_encoder(config.model)
@@ -79,6 +80,16 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     }
     artifact.save(save_path, head.weights, document)
     return {"savedArtifactPath": save_path, "summary": summary}
+
+
+def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
+    """The configuration with the Hub's commits that the sidecar records, where it names none of its own."""
+    dataset, model, recorded = config.dataset, config.model, sidecar["config"]
+    if dataset.revision is None and dataset.name == recorded["dataset"]["name"]:
+        dataset = dataclasses.replace(dataset, revision=sidecar["data"]["revision"])
+    if model.revision is None and model.feature_extractor_model == recorded["model"]["feature_extractor_model"]:
+        model = dataclasses.replace(model, revision=sidecar["encoder"]["revision"])
+    return dataclasses.replace(config, dataset=dataset, model=model)
 
 
 def _check_classes(config: TrainConfig, source: Source) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from golem_ray.config import TrainConfig
 from golem_ray.errors import ConfigError
 from golem_ray.presets import camel_case, config_from_dict, known_keys, parse
+from tests.conftest import ROOT
 
 CONTRACT = {
     "dataset": {"name": "clips", "name_alias": "de-DE", "split": "test", "trust_remote_code": False},
@@ -121,3 +123,16 @@ def test_a_preset_that_cannot_be_read_says_why(tmp_path, text, words):
         parse([str(tmp_path / "p")])
     with pytest.raises(ConfigError, match="No such file"):
         parse([str(tmp_path / "absent.toml")])
+
+
+def test_the_preset_beside_the_job_spells_out_the_defaults():
+    preset = ROOT / "jobs" / "presets" / "minds14.toml"
+    assert parse([str(preset)]).config == TrainConfig()
+
+
+def test_the_readme_names_every_key_with_its_default():
+    text = (ROOT / "README.md").read_text()
+    for group, keys in dataclasses.asdict(TrainConfig()).items():
+        for key, default in keys.items():
+            shown = {None: "none", True: "true"}.get(default, str(default)) if default != 1 else "1"
+            assert f"| `{group}.{key}` | {shown} |" in text

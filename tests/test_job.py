@@ -1,5 +1,6 @@
 """The training job: from Python on a shared Ray, and as a process that a user starts."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ import torch
 
 import golem_ray
 from golem_ray import job
+from golem_ray.config import TrainConfig
 from golem_ray.errors import ConfigError, DataError
+from golem_ray.presets import config_from_dict
 from tests.conftest import audio_bytes, tone, write_clips, write_encoder
 
 
@@ -140,6 +143,20 @@ def test_an_artifact_is_not_made_again_from_other_things_unless_told_to(trained,
     assert not (tmp_path / "again.pth").exists()
     golem_ray.train(sidecar, allow_drift=True)
     assert (tmp_path / "again.pth").read_bytes() != path.read_bytes()
+
+
+def test_an_artifact_is_made_again_from_the_commits_that_it_records():
+    config = config_from_dict({"model": {"revision": "mine"}})
+    sidecar = {
+        "config": dataclasses.asdict(TrainConfig()),
+        "data": {"revision": "d" * 40},
+        "encoder": {"revision": "e" * 40},
+    }
+    pinned = job._pinned(config, sidecar)
+    assert (pinned.dataset.revision, pinned.model.revision) == ("d" * 40, "mine")
+    assert job._pinned(TrainConfig(), sidecar).model.revision == "e" * 40
+    other = config_from_dict({"dataset": {"name": "other/set"}})
+    assert job._pinned(other, sidecar).dataset.revision is None
 
 
 def bad_manifest(folder):
