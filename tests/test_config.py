@@ -134,5 +134,5 @@ def test_the_readme_names_every_key_with_its_default():
     text = (ROOT / "README.md").read_text()
     for group, keys in dataclasses.asdict(TrainConfig()).items():
         for key, default in keys.items():
-            shown = {None: "none", True: "true"}.get(default, str(default)) if default != 1 else "1"
+            shown = "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
             assert f"| `{group}.{key}` | {shown} |" in text

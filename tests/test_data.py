@@ -124,6 +124,12 @@ def test_dictionary_columns_are_read_as_their_values():
     assert encode_labels(column, None)[1].to_pylist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize("values", [[{"bytes": b"x"}], [["a"]], [b"x"]])
+def test_a_column_that_holds_no_labels_is_refused(values):
+    with pytest.raises(DataError, match="dataset.label_column: expected names or integers, found"):
+        encode_labels(pa.chunked_array([pa.array(values)]), None)
+
+
 def test_what_is_not_there_is_named(tmp_path):
     folder = write_clips(tmp_path / "set", ["a", "b"])
     cases = {

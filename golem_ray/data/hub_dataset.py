@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +12,15 @@ from golem_ray.config import DatasetConfig
 from golem_ray.data.table import Source, clips_table, encode_labels, no_column, one_line, split_audio
 from golem_ray.errors import DataError
 
+log = logging.getLogger(__name__)
+
 _LOCAL_COPY = "point dataset.name at a local copy (a folder, or the dataset's .parquet file)"
 
 
 def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None) -> Source:
     """The first max_samples clips (None: all) of a Hub dataset's split."""
+    if dataset.trust_remote_code:
+        log.info("dataset.trust_remote_code: datasets no longer runs a dataset's own code; going on without")
     commit = hub.resolve_commit(dataset.name, "dataset", dataset.revision, "dataset.name", DataError)
     split, revision = _load_split(dataset, commit)
     if dataset.revision and not revision.startswith(commit or dataset.revision):

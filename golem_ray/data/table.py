@@ -79,6 +79,8 @@ def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tup
     """
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if pa.types.is_nested(values.type) or pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        raise DataError(f"dataset.label_column: expected names or integers, found {values.type}.")
     if pa.types.is_floating(values.type):  # integers with gaps, as pandas writes them
         values = pc.if_else(pc.equal(values, pc.floor(values)), values, None).cast(pa.int64())
     if names is not None and pa.types.is_integer(values.type):
