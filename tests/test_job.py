@@ -16,7 +16,7 @@ from golem_ray import job
 from golem_ray.config import TrainConfig
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.presets import config_from_dict
-from tests.conftest import audio_bytes, tone, write_clips, write_encoder
+from tests.conftest import ROOT, audio_bytes, tone, write_clips, write_encoder
 
 
 def configuration(clips, encoder, save_path, **changes) -> dict:
@@ -108,6 +108,16 @@ def test_the_artifact_answers_in_plain_pytorch(trained, fifty_clips, encoder_fol
             logits = head(model(inputs).last_hidden_state.mean(dim=1))
         right += sidecar["labels"][logits.argmax()] == ("solo" if row == 49 else f"intent-{row % 12:02d}")
     assert right / 50 == pytest.approx(sidecar["metrics"]["training_accuracy"])
+
+
+def test_the_readmes_lines_of_pytorch_use_it(trained, monkeypatch, capsys):
+    path, _ = trained
+    monkeypatch.chdir(path.parent)
+    lines = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(lines, {"embedding": torch.zeros(32)})
+    bias = torch.load(path, weights_only=True)["bias"]
+    labels = json.loads(path.with_suffix(".json").read_text())["labels"]
+    assert capsys.readouterr().out.strip() == labels[bias.argmax()]
 
 
 def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(trained, fifty_clips, tmp_path):
