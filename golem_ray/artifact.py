@@ -28,10 +28,10 @@ STORAGE_ROOT_VARIABLE = "GOLEM_RAY_STORAGE_ROOT"
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
 
 
-def resolve_save_path(paths: PathsConfig) -> str:
+def resolve_save_path(paths: PathsConfig, in_job: bool) -> str:
     """Where the .pth goes: an absolute path or a URI.
 
-    Raises ConfigError in a submitted Ray job if a relative path has no storage root to lie under: the job's
+    Raises ConfigError in a submitted job (in_job) if a relative path has no storage root to lie under: the job's
     working directory goes away with the job.
     """
     if "://" in paths.save_path and not paths.save_path.startswith("file://"):
@@ -40,7 +40,7 @@ def resolve_save_path(paths: PathsConfig) -> str:
     if path.is_absolute():
         return str(path)
     root = paths.storage_root or os.environ.get(STORAGE_ROOT_VARIABLE)
-    if in_submitted_job() and (root is None or not ("://" in root or Path(root).expanduser().is_absolute())):
+    if in_job and (root is None or not ("://" in root or Path(root).expanduser().is_absolute())):
         raise ConfigError(
             f"paths.save_path: expected an absolute path or a URI in a submitted job, found {paths.save_path!r}, "
             f"which would vanish with the job's folder; set ${STORAGE_ROOT_VARIABLE} or paths.storage_root to "
@@ -49,11 +49,6 @@ def resolve_save_path(paths: PathsConfig) -> str:
     if root is not None and "://" in root:
         return f"{root.rstrip('/')}/{path}"
     return str((Path(root or ".").expanduser() / path).resolve())
-
-
-def in_submitted_job() -> bool:
-    """Whether this process is the driver of a job that `ray job submit` or the Jobs interface started."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def sidecar_path(save_path: str) -> str:
@@ -131,13 +126,16 @@ def library_versions() -> dict[str, str]:
 
 
 def check_sidecar(sidecar: dict[str, Any]) -> None:
-    """Raise ConfigError if the sidecar is of a format that this version does not know."""
+    """Raise ConfigError if the sidecar is of a format that this version does not know, or lacks what it must say."""
     version = sidecar.get("format_version")
     if version != SIDECAR_VERSION:
         raise ConfigError(
             f"the sidecar: expected format_version {SIDECAR_VERSION}, found {version!r}; use the golem_ray that "
             "wrote it, or a newer one."
         )
+    for group in ("config", "data", "encoder", "versions"):
+        if not isinstance(sidecar.get(group), dict):
+            raise ConfigError(f"the sidecar: expected a group {group!r}, found {sidecar.get(group)!r}; it was changed.")
 
 
 def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from golem_ray.config import TrainConfig
 from golem_ray.data import Source, clip_name, open_source
 from golem_ray.encoders import EncoderInfo, check_sampling_rate, inspect_encoder
 from golem_ray.errors import ConfigError, DataError
+from golem_ray.presets import config_from_dict
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,14 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     if sidecar is not None:
         artifact.check_sidecar(sidecar)
         config = _pinned(config, sidecar)
-    save_path = artifact.resolve_save_path(config.paths)
+    save_path = artifact.resolve_save_path(config.paths, pipeline.in_submitted_job())
     artifact.check_writable(save_path)
     encoder = inspect_encoder(config.model)
     check_sampling_rate(encoder, config.processing.target_sampling_rate)
     limit = config.processing.max_samples
     source = open_source(config.dataset, None if limit == "all" else limit)
     _check_classes(config, source)
+    _check_labels(source, source.clips["label"].drop_null().to_numpy())
 
     num_clips = source.clips.num_rows
     with pipeline.cluster(config.cluster, config.device, num_clips) as resources:
@@ -53,9 +55,10 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         max_bad = math.floor(config.processing.max_bad_fraction * num_clips)
         embedded = pipeline.embed(source, encoder, config.processing.target_sampling_rate, resources, max_bad)
         bad = _bad_clips(source, embedded.bad, max_bad)
-        used = np.array([row for row in range(num_clips) if row not in embedded.bad])
+        used = np.array([row for row in range(num_clips) if row not in embedded.bad], dtype=np.int64)
         labels = source.clips["label"].to_numpy()[used].astype(np.int64)
-        _check_labels(source, labels)
+        if bad:
+            _check_labels(source, labels)
         head = pipeline.train(embedded.vectors[used], labels, len(source.labels), config, resources)
     if not math.isfinite(head.metrics["final_loss"]):
         raise ConfigError(
@@ -65,18 +68,8 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     summary = _summary(config, source, encoder, head, len(used), len(bad))
     document = {
         "summary": summary,
-        "labels": list(source.labels),
-        "head": {"kind": "linear", "in_features": encoder.embedding_size, "out_features": len(source.labels)},
         **_provenance(source, encoder, embedded.digests),
-        "clips": {
-            "total": num_clips,
-            "used": len(used),
-            "bad": bad,
-            "per_class": dict(zip(source.labels, _counts(source, labels), strict=True)),
-        },
-        "metrics": head.metrics,
-        "device": head.worker["device"],
-        "config": dataclasses.asdict(config),
+        **_results(config, source, encoder, head, labels, bad),
     }
     artifact.save(save_path, head.weights, document)
     return {"savedArtifactPath": save_path, "summary": summary}
@@ -84,11 +77,11 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
 
 def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
     """The configuration with the Hub's commits that the sidecar records, where it names none of its own."""
-    dataset, model, recorded = config.dataset, config.model, sidecar["config"]
-    if dataset.revision is None and dataset.name == recorded["dataset"]["name"]:
-        dataset = dataclasses.replace(dataset, revision=sidecar["data"]["revision"])
-    if model.revision is None and model.feature_extractor_model == recorded["model"]["feature_extractor_model"]:
-        model = dataclasses.replace(model, revision=sidecar["encoder"]["revision"])
+    dataset, model, recorded = config.dataset, config.model, config_from_dict(sidecar["config"])
+    if dataset.revision is None and dataset.name == recorded.dataset.name:
+        dataset = dataclasses.replace(dataset, revision=sidecar["data"].get("revision"))
+    if model.revision is None and model.feature_extractor_model == recorded.model.feature_extractor_model:
+        model = dataclasses.replace(model, revision=sidecar["encoder"].get("revision"))
     return dataclasses.replace(config, dataset=dataset, model=model)
 
 
@@ -118,6 +111,30 @@ def _provenance(source: Source, encoder: EncoderInfo, digests: np.ndarray) -> di
         },
         "data": {"revision": source.revision, "sha256": total.hexdigest()},
         "versions": artifact.library_versions(),
+    }
+
+
+def _results(
+    config: TrainConfig,
+    source: Source,
+    encoder: EncoderInfo,
+    head: pipeline.TrainedHead,
+    labels: np.ndarray,
+    bad: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What came out, as the sidecar records it."""
+    return {
+        "labels": list(source.labels),
+        "head": {"kind": "linear", "in_features": encoder.embedding_size, "out_features": len(source.labels)},
+        "clips": {
+            "total": source.clips.num_rows,
+            "used": len(labels),
+            "bad": bad,
+            "per_class": dict(zip(source.labels, _counts(source, labels), strict=True)),
+        },
+        "metrics": head.metrics,
+        "device": head.worker["device"],
+        "config": dataclasses.asdict(config),
     }
 
 

@@ -21,7 +21,6 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 import golem_ray
-from golem_ray.artifact import in_submitted_job
 from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, TrainConfig, TrainingConfig
 from golem_ray.data import Source
 from golem_ray.encoders import EncoderInfo
@@ -105,6 +104,11 @@ def _connect(address: str) -> None:
         raise ConfigError(
             f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
         ) from None
+
+
+def in_submitted_job() -> bool:
+    """Whether this process is the driver of a job that `ray job submit` or the Jobs interface started."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def _knock(address: str) -> None:

@@ -10,8 +10,8 @@ from golem_ray.config import PathsConfig
 from golem_ray.errors import ConfigError
 
 
-def resolve(save_path: str = "v.pth", storage_root: str | None = None) -> str:
-    return artifact.resolve_save_path(PathsConfig(save_path=save_path, storage_root=storage_root))
+def resolve(save_path: str = "v.pth", storage_root: str | None = None, in_job: bool = False) -> str:
+    return artifact.resolve_save_path(PathsConfig(save_path=save_path, storage_root=storage_root), in_job)
 
 
 def test_where_a_save_path_leads(tmp_path, monkeypatch):
@@ -28,13 +28,12 @@ def test_where_a_save_path_leads(tmp_path, monkeypatch):
 
 
 def test_a_job_refuses_a_relative_path_without_a_storage_root(monkeypatch):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     for root in (None, "relative"):
         with pytest.raises(ConfigError, match="would vanish with the job's folder; set .GOLEM_RAY_STORAGE_ROOT"):
-            resolve("v.pth", root)
-    assert resolve("/abs/v.pth") == "/abs/v.pth"
+            resolve("v.pth", root, in_job=True)
+    assert resolve("/abs/v.pth", in_job=True) == "/abs/v.pth"
     monkeypatch.setenv("GOLEM_RAY_STORAGE_ROOT", "/shared")
-    assert resolve() == "/shared/v.pth"
+    assert resolve(in_job=True) == "/shared/v.pth"
 
 
 def test_save_writes_both_files_and_nothing_else(tmp_path):
@@ -110,6 +109,9 @@ def test_differences_name_what_changed():
 
 
 def test_a_sidecar_of_another_format_version_is_refused():
-    artifact.check_sidecar({"format_version": 1})
+    groups = {group: {} for group in ("config", "data", "encoder", "versions")}
+    artifact.check_sidecar({"format_version": 1, **groups})
+    with pytest.raises(ConfigError, match="expected a group 'versions', found 'x'"):
+        artifact.check_sidecar({"format_version": 1, **groups, "versions": "x"})
     with pytest.raises(ConfigError, match="expected format_version 1, found 2"):
         artifact.check_sidecar({"format_version": 2})

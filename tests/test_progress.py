@@ -1,8 +1,6 @@
 import io
 import logging
 
-import pytest
-
 from golem_ray import progress
 from golem_ray.progress import ProgressBar
 
@@ -39,11 +37,3 @@ def test_without_a_terminal_there_are_few_plain_lines(monkeypatch, caplog):
     assert lines[-1] == "embedding: 100 of 100 clips, 1 bad"
     assert 4 <= len(lines) <= 5
     assert all("embedding: " in line for line in lines)
-
-
-@pytest.mark.parametrize("done", [3, 0])
-def test_a_bar_may_be_closed_before_it_is_full(done, monkeypatch):
-    monkeypatch.setattr("sys.stderr", Terminal())
-    bar = ProgressBar("embedding", 5, "clips")
-    bar.update(done)
-    bar.close()
