@@ -34,13 +34,15 @@ def resolve_save_path(paths: PathsConfig, in_job: bool) -> str:
     Raises ConfigError in a submitted job (in_job) if a relative path has no storage root to lie under: the job's
     working directory goes away with the job.
     """
-    if "://" in paths.save_path and not paths.save_path.startswith("file://"):
-        return paths.save_path
-    path = Path(paths.save_path.removeprefix("file://")).expanduser()
+    save_path = paths.save_path.removeprefix("file://")
+    if "://" in save_path:
+        return save_path
+    path = _expand(save_path, "paths.save_path")
     if path.is_absolute():
         return str(path)
     root = paths.storage_root or os.environ.get(STORAGE_ROOT_VARIABLE)
-    if in_job and (root is None or not ("://" in root or Path(root).expanduser().is_absolute())):
+    root = root.removeprefix("file://") if root else None
+    if in_job and (root is None or not ("://" in root or _expand(root, "paths.storage_root").is_absolute())):
         raise ConfigError(
             f"paths.save_path: expected an absolute path or a URI in a submitted job, found {paths.save_path!r}, "
             f"which would vanish with the job's folder; set ${STORAGE_ROOT_VARIABLE} or paths.storage_root to "
@@ -48,7 +50,14 @@ def resolve_save_path(paths: PathsConfig, in_job: bool) -> str:
         )
     if root is not None and "://" in root:
         return f"{root.rstrip('/')}/{path}"
-    return str((Path(root or ".").expanduser() / path).resolve())
+    return str((_expand(root or ".", "paths.storage_root") / path).resolve())
+
+
+def _expand(path: str, key: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key}: expected a path, found {path!r}, whose user has no home folder here.") from None
 
 
 def sidecar_path(save_path: str) -> str:
@@ -69,14 +78,33 @@ def check_writable(save_path: str) -> None:
         for path in (Path(save_path), Path(sidecar_path(save_path))):
             if path.is_dir():
                 raise IsADirectoryError(f"{path} is a folder")
-        folder = next(parent for parent in Path(save_path).parents if parent.exists())
+        _refuse_to_overwrite(Path(sidecar_path(save_path)))
+        folder = next(parent for parent in Path(save_path).parents if os.path.lexists(parent))
+        if len(os.fsencode(Path(save_path).name)) > os.pathconf(folder, "PC_NAME_MAX") - len(".json"):
+            raise OSError("its name is too long")
         (folder / probe).touch(exist_ok=False)
         (folder / probe).unlink()
+    except ConfigError:
+        raise
     except Exception as error:  # every filesystem has its own
         reason = " ".join(str(error).split())[:300].replace(probe, "...")
         raise ConfigError(
             f"paths.save_path: expected to be able to write {save_path}, but {type(error).__name__}: {reason}"
         ) from None
+
+
+def _refuse_to_overwrite(sidecar: Path) -> None:
+    """Raise ConfigError if something that is no sidecar lies where the sidecar goes: somebody's preset, say."""
+    if not sidecar.exists():
+        return
+    try:
+        found = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("format") != SIDECAR_FORMAT:
+        raise ConfigError(
+            f"paths.save_path: expected room for the sidecar, found another file at {sidecar}; choose another name."
+        )
 
 
 def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
@@ -110,7 +138,7 @@ def _stage(path: str, data: bytes, staged: list[Path]) -> Callable[[], None]:
         return partial(fs.pipe_file, place, data)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary = target.with_name(f".{uuid.uuid4().hex}")
     staged.append(temporary)
     with temporary.open("xb") as file:
         file.write(data)
@@ -123,19 +151,6 @@ def library_versions() -> dict[str, str]:
     """The versions that an artifact's bytes depend on."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"golem_ray": golem_ray.__version__, "python": platform.python_version(), **versions}
-
-
-def check_sidecar(sidecar: dict[str, Any]) -> None:
-    """Raise ConfigError if the sidecar is of a format that this version does not know, or lacks what it must say."""
-    version = sidecar.get("format_version")
-    if version != SIDECAR_VERSION:
-        raise ConfigError(
-            f"the sidecar: expected format_version {SIDECAR_VERSION}, found {version!r}; use the golem_ray that "
-            "wrote it, or a newer one."
-        )
-    for group in ("config", "data", "encoder", "versions"):
-        if not isinstance(sidecar.get(group), dict):
-            raise ConfigError(f"the sidecar: expected a group {group!r}, found {sidecar.get(group)!r}; it was changed.")
 
 
 def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -33,6 +33,8 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
         raise ClipError("empty file")
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except MemoryError:
+        raise ClipError("a header that promises more samples than fit into memory") from None
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise ClipError(f"not audio that libsndfile can read ({reason})") from None

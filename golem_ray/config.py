@@ -146,6 +146,8 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         _positive("cluster.workers", self.workers, "auto")
         _positive("cluster.threads_per_worker", self.threads_per_worker)
+        if self.threads_per_worker > 1024:
+            raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +171,13 @@ def _positive(key: str, value: object, word: str | None = None) -> None:
 
 
 def _refuse_credentials(key: str, value: str) -> None:
-    if "://" in value and urlsplit(value).password:
+    if "\0" in value:
+        raise ConfigError(f"{key}: expected a name without null characters.")
+    if "://" not in value:
+        return
+    parts = urlsplit(value)
+    if parts.password or (parts.scheme in ("http", "https") and (parts.username or parts.query)):
         raise ConfigError(
-            f"{key}: expected a URI without a password (it would be kept in the sidecar), found one; "
+            f"{key}: expected a URI without a password, token or query (it would be kept in the sidecar), found one; "
             "give credentials by environment variables."
         )

@@ -55,8 +55,8 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
     model.classifier_input_features.
     """
     name = model.feature_extractor_model
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
         where: dict[str, Any] = {"path": str(folder.resolve()), "revision": None, "cached": False}
         files = {file: _read_json(folder / file) for file in ("config.json", "preprocessor_config.json")}
     elif hub.is_hub_id(name):
@@ -72,8 +72,8 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
         **where,
         sha256=None if where["revision"] or where["cached"] else _digest(folder),
         model_type=str(config.get("model_type")),
-        sampling_rate=int((preprocessor or {}).get("sampling_rate", 0)),
-        embedding_size=int(config.get("hidden_size", 0)),
+        sampling_rate=_positive((preprocessor or {}).get("sampling_rate")),
+        embedding_size=_positive(config.get("hidden_size")),
     )
     if info.model_type not in ENCODERS:
         raise ConfigError(
@@ -123,6 +123,11 @@ def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], di
             files[file] = _read_json(path)
             commit = commit or path.parent.name  # the cache keeps a folder per commit
     return {"path": name, "revision": commit, "cached": cached}, files
+
+
+def _positive(value: object) -> int:
+    """The value if it is a positive integer, else 0."""
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -83,7 +83,8 @@ def train_head(
     metrics: dict[str, Any] = {
         "final_loss": history[-1]["loss"],
         "training_accuracy": accuracy(head, x, y),
-        "chance": 1 / num_classes,
+        "num_classes_with_clips": len(np.unique(labels)),
+        "chance": 1 / len(np.unique(labels)),  # of who knows at least which classes there are
         "largest_class": float(np.bincount(labels).max() / len(labels)),
         "loss_history": history,
     }

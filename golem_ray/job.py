@@ -27,7 +27,6 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     inputs, unless allow_drift.
     """
     if sidecar is not None:
-        artifact.check_sidecar(sidecar)
         config = _pinned(config, sidecar)
     save_path = artifact.resolve_save_path(config.paths, pipeline.in_submitted_job())
     artifact.check_writable(save_path)
@@ -51,8 +50,8 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         )
         if sidecar is not None:
             digests = pipeline.hash_clips(source, resources.workers)
-            _check_drift(sidecar, _provenance(source, encoder, digests), allow_drift)
-        max_bad = math.floor(config.processing.max_bad_fraction * num_clips)
+            _check_drift(sidecar, _provenance(source, encoder, digests), resources.gpu, allow_drift)
+        max_bad = math.floor(config.processing.max_bad_fraction * num_clips + 1e-9)  # 0.58 of 50 are 29
         embedded = pipeline.embed(source, encoder, config.processing.target_sampling_rate, resources, max_bad)
         bad = _bad_clips(source, embedded.bad, max_bad)
         used = np.array([row for row in range(num_clips) if row not in embedded.bad], dtype=np.int64)
@@ -138,8 +137,13 @@ def _results(
     }
 
 
-def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], allow_drift: bool) -> None:
+def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, allow_drift: bool) -> None:
+    """Name what differs from the sidecar; ConfigError unless that is allowed."""
+    if current["encoder"]["sha256"] is not None:
+        del current["encoder"]["name"]  # a folder may lie elsewhere: its digest says what is in it
     differing = artifact.differences(sidecar, current)
+    if gpu != (sidecar.get("device") != "cpu"):
+        differing.append(f"device: {sidecar.get('device')!r} then, {'a GPU' if gpu else 'the CPU'} now")
     if not differing:
         return
     named = "; ".join(differing)
@@ -163,7 +167,7 @@ def _bad_clips(source: Source, bad: dict[int, str], max_bad: int) -> list[dict[s
             f"unusable, found {len(bad)} or more ({named}{more}); mend or remove them, or allow a larger fraction."
         )
     if bad:
-        log.warning("%d clips cannot be used: %s%s", len(bad), named, more)
+        log.warning("clips that cannot be used, %d of %d: %s%s", len(bad), source.clips.num_rows, named, more)
     return records
 
 
@@ -189,8 +193,11 @@ def _summary(
     config: TrainConfig, source: Source, encoder: EncoderInfo, head: pipeline.TrainedHead, used: int, skipped: int
 ) -> str:
     metrics = head.metrics
+    classes = f"{len(source.labels)} classes"
+    if metrics["num_classes_with_clips"] < len(source.labels):
+        classes += f" ({metrics['num_classes_with_clips']} with clips)"
     text = (
-        f"Trained on {used} clips of {config.dataset.name} ({skipped} skipped) in {len(source.labels)} classes, with "
+        f"Trained on {used} clips of {config.dataset.name} ({skipped} skipped) in {classes}, with "
         f"{encoder.name} on {head.worker['device']}. Final loss {metrics['final_loss']:.4f}, training accuracy "
         f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
         f"{metrics['largest_class']:.1%}. "

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class Embeddings:
 # --- the cluster ----------------------------------------------------------------------------------------------
 
 
+_lock = threading.Lock()
+_users = 0  # runs in this process that use Ray: a service may have several at once
+_ours = False  # whether the first of them connected to it, so that the last one leaves it
+
+
 @contextmanager
 def cluster(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Iterator[Resources]:
     """Join or start the configured Ray, and leave or end it again; yields how the work will be spread there.
@@ -68,14 +74,20 @@ def cluster(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Iter
     A Ray that this process is already connected to is used as it is, and kept. Raises ConfigError if the cluster
     cannot be reached or lacks what is asked for.
     """
-    joined = not ray.is_initialized()
-    if joined:
-        _connect(config.address)
+    global _users, _ours
+    with _lock:
+        if not ray.is_initialized():
+            _connect(config.address)
+            _ours = True
+        _users += 1
     try:
         yield plan(config, device, num_clips)
     finally:
-        if joined:
-            ray.shutdown()
+        with _lock:
+            _users -= 1
+            if _ours and _users == 0:
+                ray.shutdown()
+                _ours = False
 
 
 def _connect(address: str) -> None:
@@ -83,16 +95,15 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
-    for chatty in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     package = Path(golem_ray.__file__).resolve().parent
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Keep the process that warm_up made ready; Ray ends idle ones after a second on small machines.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-        with _environment("PYTHONPATH", f"{package.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"):
+        path = [str(package.parent), os.environ.get("PYTHONPATH")]  # an empty entry would be the working folder
+        with _environment("PYTHONPATH", os.pathsep.join(filter(None, path))):
             ray.init(address="local", include_dashboard=False, **options)
         return
     if not in_submitted_job():  # a submitted job brings its working directory along
@@ -257,6 +268,8 @@ def _dataset(source: Source, workers: int) -> tuple[ray.data.Dataset, int]:
 @contextmanager
 def _quiet_context() -> Iterator[None]:
     """Ray Data's settings for our plans: our own progress bar, and no waiting for ever."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -82,7 +82,7 @@ def _type_name(hint: Any) -> str:
 
 def _coerce(key: str, value: object, hint: Any) -> object:
     """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
     try:
         if isinstance(value, bool) and hint is not bool:
@@ -124,26 +124,39 @@ def read_preset(text: str, source: str) -> dict[str, Any]:
     """The nested dictionary in a preset's text: JSON if it starts with a brace, else TOML."""
     try:
         values = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors
         raise ConfigError(f"{source}: expected JSON or TOML, but {error}.") from None
     assert isinstance(values, dict)
     return values
 
 
 def split_sidecar(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The configuration in a preset, and the preset itself if it is an artifact's sidecar."""
+    """The configuration in a preset, and the preset itself if it is an artifact's sidecar.
+
+    Raises ConfigError for a sidecar of a format that this version does not know, or that lacks what it must say.
+    """
     if values.get("format") != SIDECAR_FORMAT:
         return values, None
-    if not isinstance(values.get("config"), dict):
-        raise ConfigError("the sidecar: expected its configuration under 'config', found none.")
+    version = values.get("format_version")
+    if version != SIDECAR_VERSION:
+        raise ConfigError(
+            f"the sidecar: expected format_version {SIDECAR_VERSION}, found {version!r}; use the golem_ray that "
+            "wrote it, or a newer one."
+        )
+    for group in ("config", "data", "encoder", "versions"):
+        if not isinstance(values.get(group), dict):
+            raise ConfigError(f"the sidecar: expected a group {group!r}, found {values.get(group)!r}; it was changed.")
     return values["config"], values
 
 
 def _read_source(source: str) -> str:
-    if source == "-":
-        return sys.stdin.read()
     try:
-        return Path(source).read_text(encoding="utf-8")
+        if source == "-":
+            text = sys.stdin.read() if sys.stdin is not None else ""
+            if not text.strip():
+                raise ConfigError("-: expected a preset on standard input, found nothing.")
+            return text
+        return Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.") from None

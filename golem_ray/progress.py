@@ -31,7 +31,7 @@ class ProgressBar:
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.bar = tqdm(total=total, desc=title, unit=unit) if sys.stderr.isatty() else None
+        self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
         self.last_line = time.monotonic()
         self.done = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -27,9 +28,12 @@ def main(argv: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    print(f"{result['summary']}\nSaved to {result['savedArtifactPath']}", flush=True)
-    if command.json:
-        print(json.dumps(result), flush=True)
+    try:
+        print(f"{result['summary']}\nSaved to {result['savedArtifactPath']}", flush=True)
+        if command.json:
+            print(json.dumps(result), flush=True)
+    except BrokenPipeError:  # nobody reads on; the artifact is saved all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -8,6 +8,7 @@ import pytest
 from golem_ray import artifact
 from golem_ray.config import PathsConfig
 from golem_ray.errors import ConfigError
+from golem_ray.presets import split_sidecar
 
 
 def resolve(save_path: str = "v.pth", storage_root: str | None = None, in_job: bool = False) -> str:
@@ -21,7 +22,9 @@ def test_where_a_save_path_leads(tmp_path, monkeypatch):
     assert resolve("s3://bucket/v.pth") == "s3://bucket/v.pth"
     assert resolve("file:///abs/v.pth") == "/abs/v.pth"
     assert resolve("v.pth", "s3://bucket/runs/") == "s3://bucket/runs/v.pth"
-    assert resolve("v.pth", "/root") == "/root/v.pth"
+    assert resolve("v.pth", "/root") == resolve("v.pth", "file:///root") == "/root/v.pth"
+    with pytest.raises(ConfigError, match="no home folder"):
+        resolve("~nobody-of-that-name/v.pth")
     monkeypatch.setenv("GOLEM_RAY_STORAGE_ROOT", "/shared")
     assert resolve() == "/shared/v.pth"
     assert resolve("v.pth", "/root") == "/root/v.pth"
@@ -93,6 +96,21 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path, plac
     assert sorted(os.listdir(tmp_path)) == ["a-file", "a-folder.pth", "blocked.json"]
 
 
+def test_a_file_that_is_no_sidecar_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.json").write_text('{"dataset": {}}')
+    with pytest.raises(ConfigError, match=r"expected room for the sidecar, found another file at .*mine.json"):
+        artifact.check_writable(str(tmp_path / "mine.pth"))
+    artifact.save(str(tmp_path / "v.pth"), b"", {})
+    artifact.check_writable(str(tmp_path / "v.pth"))
+
+
+def test_a_name_that_leaves_no_room_for_a_sidecar_is_refused(tmp_path):
+    artifact.save(str(tmp_path / f"{'v' * 240}.pth"), b"", {})
+    artifact.check_writable(str(tmp_path / f"{'v' * 240}.pth"))
+    with pytest.raises(ConfigError, match="too long"):
+        artifact.check_writable(str(tmp_path / f"{'v' * 251}.pth"))
+
+
 def test_a_filesystem_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="paths.save_path"):
         artifact.check_writable("nosuchprotocol://bucket/v.pth")
@@ -109,9 +127,10 @@ def test_differences_name_what_changed():
 
 
 def test_a_sidecar_of_another_format_version_is_refused():
-    groups = {group: {} for group in ("config", "data", "encoder", "versions")}
-    artifact.check_sidecar({"format_version": 1, **groups})
+    sidecar = {"format": "golem_ray.artifact", "format_version": 1}
+    sidecar |= {group: {} for group in ("config", "data", "encoder", "versions")}
+    assert split_sidecar(sidecar) == ({}, sidecar)
     with pytest.raises(ConfigError, match="expected a group 'versions', found 'x'"):
-        artifact.check_sidecar({"format_version": 1, **groups, "versions": "x"})
+        split_sidecar({**sidecar, "versions": "x"})
     with pytest.raises(ConfigError, match="expected format_version 1, found 2"):
-        artifact.check_sidecar({"format_version": 2})
+        split_sidecar({**sidecar, "format_version": 2, "config": {"a group of the future": {}}})

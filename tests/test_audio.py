@@ -91,6 +91,14 @@ def test_an_unusable_clip_has_a_reason(data, reason):
         audio.load_clip(data, 16000)
 
 
+def test_a_header_that_promises_too_much_is_a_reason():
+    data = bytearray(audio_bytes(tone(0), format="FLAC"))
+    data[21] |= 0x0F  # the low 36 bits of these eight bytes are the number of samples
+    data[22:26] = b"\xff" * 4
+    with pytest.raises(ClipError, match="not audio|more samples than fit"):
+        audio.load_clip(bytes(data), 16000)
+
+
 def test_25_ms_are_enough():
     assert audio.load_clip(audio_bytes(np.zeros(200, dtype=np.float32)), 16000).shape == (400,)
 

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 
 import pytest
@@ -99,7 +100,11 @@ def test_help_shows_every_key_with_its_default(capsys):
         ({"device": {"backend": "gpu"}}, ["device.backend", "'auto' or 'cuda' or 'cpu'", "'gpu'"]),
         ({"paths": {"save_path": "x.json"}}, ["paths.save_path", ".pth"]),
         ({"paths": {"save_path": "s3://user:secret@bucket/x.pth"}}, ["paths.save_path", "without a password"]),
+        ({"dataset": {"name": "https://secret@host/x.csv"}}, ["dataset.name", "token"]),
+        ({"dataset": {"name": "https://host/x.csv?signature=secret"}}, ["dataset.name", "query"]),
+        ({"training": {"learning_rate": 10**400}}, ["training.learning_rate", "above 0"]),
         ({"cluster": {"workers": 0}}, ["cluster.workers"]),
+        ({"cluster": {"threads_per_worker": 2**40}}, ["cluster.threads_per_worker", "1024"]),
     ],
 )
 def test_a_wrong_preset_gets_one_line_that_names_the_key(values, words):
@@ -116,7 +121,22 @@ def test_an_integer_is_a_float():
     assert config_from_dict({"training": {"learning_rate": 1}}).training.learning_rate == 1.0
 
 
-@pytest.mark.parametrize(("text", "words"), [("[training", "TOML"), ("{'a'", "JSON")])
+def test_standard_input_must_hold_a_preset(monkeypatch):
+    for stdin in (None, io.StringIO(" \n")):
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(ConfigError, match="expected a preset on standard input, found nothing"):
+            parse(["-"])
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    (tmp_path / "p.toml").write_text("[training]\nepochs = 3\n", encoding="utf-8-sig")
+    assert parse([str(tmp_path / "p.toml")]).config.training.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[training", "TOML"), ("{'a'", "JSON"), ('{"a":' * 100_000, "JSON"), ("a = " + "9" * 5000, "TOML")],
+)
 def test_a_preset_that_cannot_be_read_says_why(tmp_path, text, words):
     (tmp_path / "p").write_text(text)
     with pytest.raises(ConfigError, match=words):

@@ -67,6 +67,47 @@ def test_a_folder_per_label_is_taken_in_turn(tmp_path):
     assert names(source(tmp_path, 3)) == [None, "maybe", "no"]
 
 
+def test_label_folders_may_be_links_and_may_be_called_train(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (tmp_path / "set" / "train" / "one", tmp_path / "set" / "car", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "a.WAV").write_bytes(audio_bytes(tone(0)))
+    (tmp_path / "set" / "bus").symlink_to(elsewhere)
+    opened = source(tmp_path / "set")
+    assert opened.labels == ("bus", "car", "train")
+    assert names(opened) == ["bus", "car", "train"]
+
+
+def test_names_are_taken_literally(tmp_path):
+    for name in ("set[1]", "a::b", "x*?#"):
+        (tmp_path / name / "yes::no").mkdir(parents=True)
+        (tmp_path / name / "yes::no" / "a::b.wav").write_bytes(b"sound")
+        (tmp_path / name / "other").mkdir()
+        (tmp_path / name / "other" / "1.wav").write_bytes(b"sound")
+        opened = source(tmp_path / name)
+        assert opened.labels == ("other", "yes::no")
+        assert {read_audio(None, path) for path in opened.clips["path"].to_pylist()} == {b"sound"}
+    pq.write_table(pa.table({"audio": [b"x", b"y"], "label": [0, 1]}), tmp_path / "set[1]" / "train-0.parquet")
+    assert source(tmp_path / "set[1]").labels == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "labels"),
+    [
+        (pa.array(["a", "b"]), pa.array(["b", None], pa.large_string()), ["a", "b", "b", None]),
+        (pa.array([0, 1], pa.int32()), pa.array([1, 1], pa.int64()), ["0", "1", "1", "1"]),
+        (pa.array(["a", "b"]), pa.nulls(2), ["a", "b", None, None]),
+        (pa.nulls(2), pa.array([3, 4]), [None, None, "3", "4"]),
+        (pa.array(["a", "7"]), pa.array([7, 8]), ["a", "7", "7", "8"]),
+    ],
+)
+def test_shards_may_write_their_labels_differently(tmp_path, first, second, labels):
+    for shard, column in enumerate((first, second)):
+        table = pa.table({"audio": [b"x", b"y"], "label": column})
+        pq.write_table(table, tmp_path / f"train-{shard}.parquet")
+    assert names(source(tmp_path)) == labels
+
+
 def test_splits_are_subfolders_or_manifests_of_that_name(tmp_path):
     write_clips(tmp_path / "a" / "train", ["x", "y"])
     write_clips(tmp_path / "a" / "test", ["y", "x", "y"])
@@ -157,6 +198,19 @@ def test_a_manifest_of_several_columns_without_audio_says_which_it_has(tmp_path)
         source(tmp_path / "m.csv")
     (tmp_path / "m.csv").write_text("sound,label\nx.wav,a\ny.wav,b\n")
     assert source(tmp_path / "m.csv", audio_column="sound").clips["path"][0].as_py() == f"{tmp_path}/x.wav"
+
+
+def test_a_label_column_called_audio_leaves_the_files_to_file_name(tmp_path):
+    (tmp_path / "m.CSV").write_text('file_name,audio,note\nx.wav,a,"two\nlines"\ny.wav,b,\n')
+    opened = source(tmp_path / "m.CSV", label_column="audio")
+    assert names(opened) == ["a", "b"]
+    assert opened.clips["path"].to_pylist() == [f"{tmp_path}/x.wav", f"{tmp_path}/y.wav"]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "m.csv").write_text("file_name,label,label\nx.wav,a,b\n")
+    with pytest.raises(DataError, match=r"dataset.label_column: expected one column 'label' in .*, found several"):
+        source(tmp_path / "m.csv")
 
 
 def test_empty_and_one_class_sources_are_refused(tmp_path):

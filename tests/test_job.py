@@ -120,7 +120,7 @@ def test_the_readmes_lines_of_pytorch_use_it(trained, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == labels[bias.argmax()]
 
 
-def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(trained, fifty_clips, tmp_path):
+def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(trained, fifty_clips, encoder_folder, tmp_path):
     path, _ = trained
     first = path.read_bytes()
     sidecar = json.loads(path.with_suffix(".json").read_text())
@@ -128,8 +128,9 @@ def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(trained, fi
     assert path.read_bytes() == first
     assert json.loads(path.with_suffix(".json").read_text()) == sidecar
 
-    moved = shutil.copytree(fifty_clips, tmp_path / "moved")  # the same clips elsewhere are the same input
+    moved = shutil.copytree(fifty_clips, tmp_path / "moved")  # the same files elsewhere are the same input
     sidecar["config"]["dataset"]["name"] = str(moved)
+    sidecar["config"]["model"]["feature_extractor_model"] = str(shutil.copytree(encoder_folder, tmp_path / "enc"))
     sidecar["config"]["cluster"]["workers"] = 2
     sidecar["config"]["paths"]["save_path"] = str(tmp_path / "two.pth")
     golem_ray.train(sidecar)
@@ -212,6 +213,15 @@ def test_allowed_unusable_clips_are_counted_and_recorded(simulated_gpus, encoder
     assert (clips["total"], clips["used"]) == (24, 18)
     assert {entry["id"]: entry["reason"] for entry in clips["bad"]}.keys() == REASONS.keys()
     assert sum(clips["per_class"].values()) == 18
+
+
+def test_nothing_but_bad_clips_is_an_error_however_many_are_allowed(simulated_gpus, encoder_folder, tmp_path):
+    for row in range(4):
+        (tmp_path / f"{row}.wav").write_bytes(b"noise")
+    (tmp_path / "m.csv").write_text("file_name,label\n" + "".join(f"{row}.wav,{row % 2}\n" for row in range(4)))
+    everything = {"max_bad_fraction": 1.0}
+    with pytest.raises(DataError, match="at least two classes, found 0 among 4 clips"):
+        golem_ray.train(configuration(tmp_path / "m.csv", encoder_folder, tmp_path / "v.pth", processing=everything))
 
 
 @pytest.mark.parametrize(

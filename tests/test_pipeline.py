@@ -177,6 +177,21 @@ def test_an_encoder_that_a_worker_cannot_load_is_one_line(simulated_gpus, clips_
     assert "\n" not in str(error.value)
 
 
+def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch):
+    calls = []
+    monkeypatch.setattr(pipeline, "_connect", lambda address: calls.append("connect"))
+    monkeypatch.setattr(pipeline, "plan", lambda *arguments: None)
+    monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: "connect" in calls)
+    monkeypatch.setattr(pipeline.ray, "shutdown", lambda: calls.append("shutdown"))
+    first, second = (pipeline.cluster(ClusterConfig(), CPU, 1) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert calls == ["connect"]
+    second.__exit__(None, None, None)
+    assert calls == ["connect", "shutdown"]
+
+
 @pytest.mark.parametrize(
     ("cluster", "backend", "words"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from golem_ray import hub
 from golem_ray.config import DatasetConfig
@@ -20,9 +20,9 @@ def open_source(dataset: DatasetConfig, max_samples: int | None) -> Source:
     Raises DataError if the dataset, its configuration, split or columns are not there, or if it is empty.
     """
     name = dataset.name
-    if "://" in name or Path(name).expanduser().exists():
+    if "://" in name or os.path.exists(os.path.expanduser(name)):
         source = open_files(dataset, max_samples)
-    elif hub.is_hub_id(name) and not name.endswith(MANIFEST_SUFFIXES):
+    elif hub.is_hub_id(name) and not name.lower().endswith(MANIFEST_SUFFIXES):
         source = open_hub_dataset(dataset, max_samples)
     else:
         raise DataError(f"dataset.name: expected a Hub id, a local folder or a manifest, found nothing at {name!r}.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
-import mimetypes
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -20,13 +21,17 @@ from golem_ray.errors import DataError
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl")
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".m4a")
+SPLIT_NAMES = {"train", "test", "validation", "val", "valid", "dev", "eval", "data"}
 
 
 def open_files(dataset: DatasetConfig, max_samples: int | None) -> Source:
     """The first max_samples clips (None: all) of a folder or a manifest."""
-    name = dataset.name if "://" in dataset.name else str(Path(dataset.name).expanduser().resolve())
     try:
-        fs, root = fsspec.core.url_to_fs(name)
+        if "://" in dataset.name:
+            fs, root = fsspec.core.url_to_fs(dataset.name)
+        else:  # not through fsspec's URL parser, to which `a::b` is a chain
+            fs, root = fsspec.filesystem("file"), str(Path(os.path.expanduser(dataset.name)).resolve())
         root = root.rstrip("/")
         if fs.isfile(root):
             if dataset.split != "train":
@@ -37,7 +42,9 @@ def open_files(dataset: DatasetConfig, max_samples: int | None) -> Source:
         if not fs.isdir(root):
             raise DataError(f"dataset.name: expected a folder or a manifest, found nothing at {dataset.name!r}.")
         return _open_folder(dataset, fs, root, max_samples)
-    except (OSError, ImportError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
+    except DataError:
+        raise
+    except Exception as error:  # every filesystem has its own, and so has pyarrow
         raise DataError(
             f"dataset.name: expected {dataset.name} to be readable, but {type(error).__name__}: {one_line(error)}"
         ) from None
@@ -46,12 +53,12 @@ def open_files(dataset: DatasetConfig, max_samples: int | None) -> Source:
 def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | None) -> Source:
     """A folder (or its subfolder for the split) with metadata, with the split's manifest, or a folder per label."""
     split = dataset.split
-    has_subfolder = _holds_split(fs, f"{root}/{split}")
+    has_subfolder = _holds_split(fs, root, split)
     if has_subfolder:
         root = f"{root}/{split}"
     for place in (root, f"{root}/data", f"{root}/{dataset.name_alias}"):
         found = [f"{place}/{split}{suffix}" for suffix in MANIFEST_SUFFIXES if fs.isfile(f"{place}/{split}{suffix}")]
-        shards = found[:1] or sorted(fs.glob(f"{place}/{split}-*.parquet"))
+        shards = found[:1] or sorted(fs.glob(f"{glob.escape(f'{place}/{split}')}-*.parquet"))
         if shards:
             return _open_manifests(dataset, fs, shards, max_samples)
     if split != "train" and not has_subfolder:
@@ -65,12 +72,20 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
     return _open_label_folders(fs, root, max_samples)
 
 
-def _holds_split(fs: Any, folder: str) -> bool:
-    """Whether the folder holds a split (metadata or folders per label) and is not itself the folder of a label."""
-    if not fs.isdir(folder):
+def _holds_split(fs: Any, root: str, split: str) -> bool:
+    """Whether root's subfolder holds the split: metadata, or folders per label with only other splits beside it."""
+    if not fs.isdir(f"{root}/{split}"):
         return False
-    entries = fs.ls(folder, detail=True)
-    return any(entry["type"] == "directory" or entry["name"].rsplit("/", 1)[-1] in METADATA_FILES for entry in entries)
+    inside = fs.ls(f"{root}/{split}", detail=True)
+    if any(_name(entry) in METADATA_FILES for entry in inside):
+        return True
+    folders = {_name(entry) for entry in fs.ls(root, detail=True) if fs.isdir(entry["name"])}
+    labels_beside = {name for name in folders if not name.startswith(".")} - SPLIT_NAMES - {split}
+    return not labels_beside and any(fs.isdir(entry["name"]) for entry in inside)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return entry["name"].rstrip("/").rsplit("/", 1)[-1]
 
 
 def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
@@ -80,13 +95,13 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
     has no label.
     """
     by_label: dict[str, list[str]] = {}
-    for path in sorted(fs.find(root)):
+    for path in sorted(_walk(fs, root)):
         parts = path[len(root) + 1 :].split("/")
         if any(part.startswith(".") for part in parts):
             continue
         if len(parts) > 1:
             by_label.setdefault(parts[0], []).append(path)
-        elif (mimetypes.guess_type(path)[0] or "").startswith("audio/"):
+        elif path.lower().endswith(AUDIO_SUFFIXES):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
     rows = [
@@ -99,6 +114,25 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
     return Source(clips=clips_table(None, paths, labels), labels=tuple(names))
 
 
+def _walk(fs: Any, root: str) -> Iterator[str]:
+    """Every file below root; on this machine also behind symbolic links, which fsspec takes for files."""
+    if "file" not in fs.protocol:
+        yield from fs.find(root)
+        return
+    for folder, _, files in os.walk(root, followlinks=True):
+        yield from (f"{folder}/{file}" for file in files)
+
+
+def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:
+    """The label column of several shards; where they write it differently, as text."""
+    kinds = {part.type for part in parts if not pa.types.is_null(part.type)}
+    if len(kinds) == 1:
+        kind = kinds.pop()
+    else:
+        kind = pa.int64() if kinds and all(map(pa.types.is_integer, kinds)) else pa.string()
+    return pa.chunked_array([part.cast(kind) for part in parts], kind)
+
+
 def _open_manifests(dataset: DatasetConfig, fs: Any, files: list[str], max_samples: int | None) -> Source:
     """One table over several files: labels read whole, audio only for the first max_samples rows."""
     label_parts: list[pa.Array] = []
@@ -108,11 +142,13 @@ def _open_manifests(dataset: DatasetConfig, fs: Any, files: list[str], max_sampl
     for file in files:
         manifest = _open_manifest(fs, file)
         label_column, audio_column = dataset.label_column, dataset.audio_column
-        if audio_column not in manifest.columns and "file_name" in manifest.columns:
+        if "file_name" in manifest.columns and (audio_column not in manifest.columns or audio_column == label_column):
             audio_column = "file_name"
         for key, column in (("audio_column", audio_column), ("label_column", label_column)):
             if column not in manifest.columns:
                 raise no_column(f"dataset.{key}", column, manifest.columns, file.rsplit("/", 1)[-1])
+            if manifest.columns.count(column) > 1:
+                raise DataError(f"dataset.{key}: expected one column {column!r} in {file}, found several.")
         names = manifest.class_names(label_column)
         label_parts.extend(manifest.read(label_column, None).chunks)
         if left is None or left > 0:
@@ -122,7 +158,7 @@ def _open_manifests(dataset: DatasetConfig, fs: Any, files: list[str], max_sampl
             contents.append(pa.nulls(len(audio), pa.large_binary()) if held is None else flat(held))
             paths.append(pa.nulls(len(audio), pa.string()) if located is None else located)
             left = None if left is None else left - len(audio)
-    labels, indices = encode_labels(pa.chunked_array(label_parts or [pa.array([], pa.string())]), names)
+    labels, indices = encode_labels(_joined(label_parts), names)
     path_column = pa.concat_arrays(paths)
     clips = clips_table(pa.concat_arrays(contents), path_column, indices[: len(path_column)])
     return Source(clips=clips, labels=labels)
@@ -134,21 +170,21 @@ class _Manifest:
 
     columns: list[str]
     read: Callable[[str, int | None], pa.ChunkedArray]
-    features: dict[str, Any]
+    features: Any
     """The Hub's description of the columns, where a Parquet file carries one."""
 
     def class_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column; None for any other."""
-        feature = self.features.get(column, {})
-        return feature.get("names") if feature.get("_type") == "ClassLabel" else None
+        feature = self.features.get(column) if isinstance(self.features, dict) else None
+        return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
 
 
 def _open_manifest(fs: Any, file: str) -> _Manifest:
-    if not file.endswith(MANIFEST_SUFFIXES):
+    if not file.lower().endswith(MANIFEST_SUFFIXES):
         raise DataError(
             f"dataset.name: expected a folder or a manifest ({', '.join(MANIFEST_SUFFIXES)}), found {file}."
         )
-    if file.endswith(".parquet"):
+    if file.lower().endswith(".parquet"):
         return _open_parquet(fs, file)
     table = _read_text_table(fs, file)
     return _Manifest(table.column_names, lambda column, limit: table[column].slice(0, limit), {})
@@ -173,7 +209,8 @@ def _open_parquet(fs: Any, file: str) -> _Manifest:
     with fs.open(file, "rb") as stream:
         schema = pq.read_schema(stream)
     stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    return _Manifest(schema.names, read, stored.get("info", {}).get("features", {}))
+    info = stored.get("info") if isinstance(stored, dict) else None
+    return _Manifest(schema.names, read, info.get("features") if isinstance(info, dict) else None)
 
 
 def _read_text_table(fs: Any, file: str) -> pa.Table:
@@ -182,12 +219,14 @@ def _read_text_table(fs: Any, file: str) -> pa.Table:
     import pyarrow.json
 
     with fs.open(file, "rb") as stream:
-        if file.endswith(".jsonl"):
+        if file.lower().endswith(".jsonl"):
             return pyarrow.json.read_json(stream, pyarrow.json.ReadOptions(block_size=16 << 20))
-        header = pyarrow.csv.open_csv(stream).schema.names
+        parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+        header = pyarrow.csv.open_csv(stream, parse_options=parsing).schema.names
     with fs.open(file, "rb") as stream:
         return pyarrow.csv.read_csv(
             stream,
+            parse_options=parsing,
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
             ),

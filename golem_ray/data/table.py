@@ -41,12 +41,14 @@ def read_audio(content: bytes | None, path: str | None) -> bytes:
     if not path:
         raise ClipError("no audio")
     try:
-        with fsspec.open(path, "rb") as file:
+        with fsspec.open(path, "rb") if "://" in path else open(path, "rb") as file:
             return file.read()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if error.__cause__ is not None:  # fsspec says so of every failed request
+            raise ClipError(f"cannot be fetched ({type(error.__cause__).__name__})") from None
         raise ClipError("missing file") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise ClipError(f"cannot be read ({type(error).__name__}: {error})") from None
+    except Exception as error:  # every filesystem has its own
+        raise ClipError(f"cannot be read ({type(error).__name__}: {one_line(error)})") from None
 
 
 def clip_name(clip_id: int, path: str | None) -> str:
@@ -82,6 +84,7 @@ def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tup
     if pa.types.is_nested(values.type) or pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         raise DataError(f"dataset.label_column: expected names or integers, found {values.type}.")
     if pa.types.is_floating(values.type):  # integers with gaps, as pandas writes them
+        values = values.cast(pa.float64())
         values = pc.if_else(pc.equal(values, pc.floor(values)), values, None).cast(pa.int64())
     if names is not None and pa.types.is_integer(values.type):
         indices = values.cast(pa.int64())
