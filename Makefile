@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup train test check lock
+.PHONY: setup demo train test check lock
 
 setup: $(STAMP)
 
@@ -12,6 +12,9 @@ $(STAMP): requirements.lock
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $@
+
+demo: setup
+	$(VENV)/bin/python jobs/train.py jobs/presets/demo.toml
 
 train: setup
 	$(VENV)/bin/python jobs/train.py $(ARGS)

@@ -6,10 +6,14 @@ Knows nothing of Ray, audio or datasets: a value that needs those to be judged i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from golem_ray.errors import ConfigError
+
+SAMPLE = Path(__file__).resolve().parent / "sample"
+"""Spoken requests (train.parquet, test.parquet) and a small encoder, for where nothing else can be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +21,7 @@ class DatasetConfig:
     """Which labelled clips."""
 
     name: str = "PolyAI/minds14"
-    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), or either of them at a URI (s3://...)."""
+    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), one of these at a URI, or `sample` (bundled)."""
     name_alias: str | None = "en-US"
     """The Hub dataset's configuration; '' for its default. Local sources have none."""
     split: str = "train"
@@ -69,7 +73,7 @@ class ModelConfig:
     """The frozen encoder, and the size of the head on it."""
 
     feature_extractor_model: str = "facebook/wav2vec2-base"
-    """Hub id or local folder of the encoder."""
+    """Hub id or local folder of the encoder, or `sample`: a small one that comes with the package."""
     revision: str | None = None
     """Commit of the Hub encoder to pin; the newest one if not given."""
     classifier_input_features: int | Literal["auto"] = "auto"

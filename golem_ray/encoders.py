@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray import hub
-from golem_ray.config import ModelConfig
+from golem_ray.config import SAMPLE, ModelConfig
 from golem_ray.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
     model.classifier_input_features.
     """
     name = model.feature_extractor_model
-    folder = Path(os.path.expanduser(name))
+    folder = SAMPLE / "encoder" if name == "sample" else Path(os.path.expanduser(name))
     if os.path.isdir(folder):
         where: dict[str, Any] = {"path": str(folder.resolve()), "revision": None, "cached": False}
         files = {file: _read_json(folder / file) for file in ("config.json", "preprocessor_config.json")}

@@ -150,6 +150,11 @@ def test_the_preset_beside_the_job_spells_out_the_defaults():
     assert parse([str(preset)]).config == TrainConfig()
 
 
+def test_the_demo_is_the_defaults_on_what_is_bundled():
+    config = parse([str(ROOT / "jobs" / "presets" / "demo.toml")]).config
+    assert config == config_from_dict({"dataset": {"name": "sample"}, "model": {"featureExtractorModel": "sample"}})
+
+
 def test_the_readme_names_every_key_with_its_default():
     text = (ROOT / "README.md").read_text()
     for group, keys in dataclasses.asdict(TrainConfig()).items():

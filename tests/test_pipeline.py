@@ -14,7 +14,7 @@ import transformers
 from ray.data import DataContext
 
 from golem_ray import pipeline
-from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
+from golem_ray.config import SAMPLE, ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
 from golem_ray.data import open_source
 from golem_ray.encoders import SpeechEncoder, inspect_encoder
 from golem_ray.errors import ConfigError
@@ -100,8 +100,11 @@ def write_recordings(folder):
     return rows
 
 
-def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp_path, encoder_folder):
+@pytest.mark.parametrize("encoder", ["random", "sample"])
+def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp_path, encoder_folder, encoder):
     rows = write_recordings(tmp_path)
+    encoder_folder = SAMPLE / "encoder" if encoder == "sample" else encoder_folder
+    width = info(encoder_folder).embedding_size
 
     # the specification's script, one clip at a time
     extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(encoder_folder)
@@ -126,7 +129,7 @@ def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp
     assert error.max() <= 1e-5
 
     torch.manual_seed(0)
-    linear = torch.nn.Linear(32, 3)
+    linear = torch.nn.Linear(width, 3)
     optimizer = torch.optim.Adam(linear.parameters(), lr=0.01)
     given = torch.tensor(embedded.vectors)
     for _ in range(100):

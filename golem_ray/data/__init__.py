@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from golem_ray import hub
-from golem_ray.config import DatasetConfig
+from golem_ray.config import SAMPLE, DatasetConfig
 from golem_ray.data.files import MANIFEST_SUFFIXES, open_files
 from golem_ray.data.hub_dataset import open_hub_dataset
 from golem_ray.data.table import Source, clip_name, encode_labels, read_audio
@@ -20,7 +21,9 @@ def open_source(dataset: DatasetConfig, max_samples: int | None) -> Source:
     Raises DataError if the dataset, its configuration, split or columns are not there, or if it is empty.
     """
     name = dataset.name
-    if "://" in name or os.path.exists(os.path.expanduser(name)):
+    if name == "sample":
+        source = open_files(dataclasses.replace(dataset, name=str(SAMPLE)), max_samples)
+    elif "://" in name or os.path.exists(os.path.expanduser(name)):
         source = open_files(dataset, max_samples)
     elif hub.is_hub_id(name) and not name.lower().endswith(MANIFEST_SUFFIXES):
         source = open_hub_dataset(dataset, max_samples)

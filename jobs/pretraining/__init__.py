@@ -1,0 +1,1 @@
+"""What the pretraining job is made of: voices, corpus, augmentation, objectives."""

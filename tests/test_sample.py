@@ -1,0 +1,84 @@
+"""The bundled sample set and encoder, as files and as the job uses them."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import transformers
+
+from golem_ray.audio import decode
+from golem_ray.config import SAMPLE, DatasetConfig, ModelConfig
+from golem_ray.data import open_source
+from golem_ray.encoders import SpeechEncoder, inspect_encoder
+from golem_ray.errors import DataError
+
+SPLITS = ("train", "test")
+
+
+def rows(split: str) -> list[dict]:
+    return pq.read_table(SAMPLE / f"{split}.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_split_holds_the_fourteen_intents_of_minds14(split):
+    source = open_source(DatasetConfig(name="sample", split=split), None)
+    assert source.labels == (
+        *("abroad", "address", "app_error", "atm_limit", "balance", "business_loan", "card_issues"),
+        *("cash_deposit", "direct_debit", "freeze", "high_value_payment", "joint_account", "latest_transactions"),
+        "pay_bill",
+    )
+    counts = np.bincount(source.clips["label"].to_numpy(), minlength=14)
+    assert counts.min() >= 20
+    assert set(source.clips["label"].to_pylist()[:50]) == set(range(14))
+
+
+def test_the_splits_share_neither_speakers_nor_phrasings():
+    train, test = (rows(split) for split in SPLITS)
+    for column in ("speaker", "transcription"):
+        assert not {row[column] for row in train} & {row[column] for row in test}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_clips_are_telephone_speech(split):
+    for row in rows(split)[::40]:
+        waveform, rate = decode(row["audio"]["bytes"])
+        assert rate == 8000
+        assert 0.5 < len(waveform) / rate < 15
+        assert 0.005 < waveform.std() < 0.5
+
+
+def test_there_is_no_third_split():
+    with pytest.raises(DataError, match="dataset.split"):
+        open_source(DatasetConfig(name="sample", split="validation"), None)
+
+
+def test_the_package_stays_small():
+    sizes = {path.name: path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()}
+    assert sizes["train.parquet"] + sizes["test.parquet"] <= 4e6
+    assert sizes["model.safetensors"] <= 6e6
+
+
+def test_the_encoder_is_a_plain_wav2vec2_model_that_computes_in_float32():
+    folder = SAMPLE / "encoder"
+    model, loading = transformers.Wav2Vec2Model.from_pretrained(folder, output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert model.dtype.itemsize == 4
+    assert model.num_parameters() <= 3e6
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["feat_extract_norm"], config["dtype"]) == ("group", "float32")
+
+
+def test_the_encoder_tells_what_is_said_better_than_by_chance():
+    """The nearest of the classes' mean vectors, on other voices and phrasings."""
+    encoder = SpeechEncoder(inspect_encoder(ModelConfig(feature_extractor_model="sample")), "cpu")
+    vectors, labels = {}, {}
+    for split in SPLITS:
+        source = open_source(DatasetConfig(name="sample", split=split), 112)
+        from golem_ray.stages import decode_batch
+
+        vectors[split] = encoder.embed(list(decode_batch(source.clips, 16000)["waveform"]))
+        labels[split] = source.clips["label"].to_numpy()
+    means = np.stack([vectors["train"][labels["train"] == label].mean(axis=0) for label in range(14)])
+    distances = np.linalg.norm(vectors["test"][:, None] - means, axis=2)
+    assert (distances.argmin(axis=1) == labels["test"]).mean() > 0.12  # chance is 0.07
