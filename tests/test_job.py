@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 
@@ -14,6 +15,7 @@ import torch
 import golem_ray
 from golem_ray import job
 from golem_ray.config import TrainConfig
+from golem_ray.data import Source
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.presets import config_from_dict
 from tests.conftest import ROOT, audio_bytes, tone, write_clips, write_encoder
@@ -245,9 +247,14 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_more_bad_clips_than_a_report_names_are_counted():
-    from golem_ray.data import Source
+def test_classes_without_a_clip_are_named_and_the_job_goes_on(caplog):
+    source = Source(clips=pa.table({"label": [0, 2]}), labels=("north", "east", "south"))
+    with caplog.at_level(logging.WARNING, logger="golem_ray"):
+        job._check_labels(source, np.array([0, 2]))
+    assert "1 of 3 classes have no clip: east" in caplog.text
 
+
+def test_more_bad_clips_than_a_report_names_are_counted():
     clips = pa.table({"path": pa.nulls(30, pa.string())})
     source = Source(clips=clips, labels=("a", "b"))
     with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):

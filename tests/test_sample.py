@@ -12,6 +12,7 @@ from golem_ray.config import SAMPLE, DatasetConfig, ModelConfig
 from golem_ray.data import open_source
 from golem_ray.encoders import SpeechEncoder, inspect_encoder
 from golem_ray.errors import DataError
+from golem_ray.stages import decode_batch
 
 SPLITS = ("train", "test")
 
@@ -75,8 +76,6 @@ def test_the_encoder_tells_what_is_said_better_than_by_chance():
     vectors, labels = {}, {}
     for split in SPLITS:
         source = open_source(DatasetConfig(name="sample", split=split), 112)
-        from golem_ray.stages import decode_batch
-
         vectors[split] = encoder.embed(list(decode_batch(source.clips, 16000)["waveform"]))
         labels[split] = source.clips["label"].to_numpy()
     means = np.stack([vectors["train"][labels["train"] == label].mean(axis=0) for label in range(14)])
