@@ -142,7 +142,11 @@ def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp
     assert torch.allclose(state["bias"], linear.bias, atol=1e-4)
 
 
-def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(simulated_gpus, tmp_path, encoder_folder):
+def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
+    simulated_gpus, tmp_path, encoder_folder, monkeypatch
+):
+    from_arrow = ray.data.from_arrow
+    monkeypatch.setattr(ray.data, "from_arrow", lambda blocks: from_arrow(blocks[::-1]))  # the last block comes first
     lines = ["file_name,label"]
     for row in range(40):
         (tmp_path / f"{row}.wav").write_bytes(b"noise" if row == 7 else audio_bytes(tone(row, 0.1)))
