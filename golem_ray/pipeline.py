@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.exceptions import ExecutionTimeoutError
 
 import golem_ray
 from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, TrainConfig, TrainingConfig
@@ -236,6 +237,11 @@ def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int
                 break
         else:
             assert seen.all(), f"{(~seen).sum()} of {num_clips} clips did not come back"
+    except ExecutionTimeoutError:
+        raise ConfigError(
+            f"cluster.workers: expected the cluster to go on, found no progress for {NO_PROGRESS_TIMEOUT_S:.0f} s with "
+            f"{seen.sum()} of {num_clips} clips done; see `ray status` for what it waits for."
+        ) from None
     finally:
         bar.close()
     used = tuple(_worker_record(worker) for worker in sorted(workers))

@@ -18,6 +18,7 @@ from golem_ray.config import SAMPLE, ClusterConfig, DatasetConfig, DeviceConfig,
 from golem_ray.data import open_source
 from golem_ray.encoders import SpeechEncoder, inspect_encoder
 from golem_ray.errors import ConfigError
+from golem_ray.stages import Resources
 from tests.conftest import audio_bytes, tone
 
 CPU = DeviceConfig(backend="cpu")
@@ -182,6 +183,13 @@ def test_an_encoder_that_a_worker_cannot_load_is_one_line(simulated_gpus, clips_
     ):
         pipeline.embed(folder_source(clips_folder), info(folder), 16000, resources, 0)
     assert "\n" not in str(error.value)
+
+
+def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
+    monkeypatch.setattr(pipeline, "NO_PROGRESS_TIMEOUT_S", 3.0)
+    impossible = Resources(workers=1, threads=1, cpus=1000, gpu=False, backend="cpu")
+    with pytest.raises(ConfigError, match="found no progress for 3 s with 0 of 24 clips done"):
+        pipeline.embed(folder_source(clips_folder), info(encoder_folder), 16000, impossible, 0)
 
 
 def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch):
