@@ -69,6 +69,7 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         "summary": summary,
         **_provenance(source, encoder, embedded.digests),
         **_results(config, source, encoder, head, labels, bad),
+        "gpu": resources.gpu,
     }
     artifact.save(save_path, head.weights, document)
     return {"savedArtifactPath": save_path, "summary": summary}
@@ -142,8 +143,8 @@ def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, al
     if current["encoder"]["sha256"] is not None:
         del current["encoder"]["name"]  # a folder may lie elsewhere: its digest says what is in it
     differing = artifact.differences(sidecar, current)
-    if gpu != (sidecar.get("device") != "cpu"):
-        differing.append(f"device: {sidecar.get('device')!r} then, {'a GPU' if gpu else 'the CPU'} now")
+    if gpu != sidecar.get("gpu"):
+        differing.append(f"gpu: {sidecar.get('gpu')} then, {gpu} now")
     if not differing:
         return
     named = "; ".join(differing)

@@ -247,6 +247,17 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(
     assert os.listdir(tmp_path) == []
 
 
+def test_another_kind_of_processor_is_named():
+    recorded = {"encoder": {"sha256": "e"}, "data": {}, "versions": {}, "gpu": True}
+
+    def check(gpu: bool) -> None:
+        job._check_drift(recorded, {"encoder": {"name": "moved", "sha256": "e"}}, gpu, allow_drift=False)
+
+    check(gpu=True)
+    with pytest.raises(ConfigError, match=r"\(gpu: True then, False now\)"):
+        check(gpu=False)
+
+
 def test_classes_without_a_clip_are_named_and_the_job_goes_on(caplog):
     source = Source(clips=pa.table({"label": [0, 2]}), labels=("north", "east", "south"))
     with caplog.at_level(logging.WARNING, logger="golem_ray"):
