@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-SAMPLE = Path(__file__).parents[1] / "golem_ray" / "sample"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import golem_ray
+from golem_ray.audio import log_mel_statistics
+
+SAMPLE = Path(golem_ray.__file__).parent / "sample"
 ENCODER_HZ = 16_000
 Features = Callable[[Tensor], np.ndarray]
 """A waveform (T,) at 16 kHz to one vector (D,)."""
@@ -64,15 +70,9 @@ def encoder_features(encoder: Wav2Vec2Model, layer: int = -1) -> Features:
     return features
 
 
-def log_mel_features() -> Features:
-    """Mean and standard deviation over time of 40 log-mel bands: (80,)."""
-    mel = torchaudio.transforms.MelSpectrogram(ENCODER_HZ, n_fft=400, hop_length=160, n_mels=40, f_max=4000)
-
-    def features(waveform: Tensor) -> np.ndarray:
-        bands = torch.log(mel(waveform / (waveform.std() + 1e-5)) + 1.0)
-        return torch.cat([bands.mean(dim=1), bands.std(dim=1)]).numpy()
-
-    return features
+def log_mel_features(waveform: Tensor) -> np.ndarray:
+    """The job's own baseline: (T,) -> (80,)."""
+    return log_mel_statistics(waveform.numpy(), ENCODER_HZ)
 
 
 def standardised_logistic(vectors: np.ndarray, labels: np.ndarray, judged: np.ndarray, seed: int) -> np.ndarray:
@@ -201,7 +201,7 @@ def main() -> None:
     encoders = {
         "encoder": encoder_features(trained),
         "untrained encoder": encoder_features(untrained),
-        "log-mel statistics": log_mel_features(),
+        "log-mel statistics": log_mel_features,
     }
     layers = {
         f"encoder, layer {layer}": encoder_features(trained, layer)

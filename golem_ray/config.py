@@ -114,8 +114,12 @@ class EvaluationConfig:
 
     repeats: int = 5
     """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation."""
+    split: str | None = None
+    """A split of the same dataset, all of whose clips the trained head is tested on; none if not given."""
 
     def __post_init__(self) -> None:
+        if self.split == "":
+            raise ConfigError("evaluation.split: expected a name, found ''; leave it out for none.")
         if self.repeats < 0:
             raise ConfigError(f"evaluation.repeats: expected 0 or more, got {self.repeats!r}.")
 

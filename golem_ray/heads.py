@@ -92,13 +92,54 @@ def train_head(
     folds = stratified_folds(labels, repeats, training.seed)
     correct = 0.0
     for number, (train, test) in enumerate(folds, start=1):
-        fold_head = new_head(x.shape[1], num_classes, training.seed).to(device)
-        for _ in fit_epochs(fold_head, x[train], y[train], training):
-            pass
+        fold_head = _fitted_head(x[train], y[train], num_classes, training)
         correct += accuracy(fold_head, x[test], y[test]) * len(test)
         yield Progress(stage="cross-validating", done=number, total=len(folds), unit="folds")
     metrics["cross_validation"] = _cross_validation(labels, folds, repeats, correct)
     return weights_file(head), metrics
+
+
+def evaluate(weights: bytes, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """How a saved head does on clips it was not trained on: (M, D) float32 and (M,) int64, M at least 1.
+
+    A label beyond the head's classes counts as missed. The interval is Wilson's, of 95 %.
+    """
+    state = torch.load(io.BytesIO(weights), weights_only=True)
+    head = nn.Linear(*reversed(state["weight"].shape))
+    head.load_state_dict(state)
+    score = accuracy(head, torch.from_numpy(embeddings), torch.from_numpy(labels))
+    return {"accuracy": score, "interval_95": list(wilson_interval(score, len(labels))), "num_clips": len(labels)}
+
+
+def evaluate_baseline(
+    features: np.ndarray,
+    labels: np.ndarray,
+    tested_features: np.ndarray,
+    tested_labels: np.ndarray,
+    *,
+    num_classes: int,
+    training: TrainingConfig,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """What the same head reaches on other features: (N, F), (N,), (M, F), (M,); as `evaluate` says it.
+
+    The features are standardised by the clips to train on, since Adam's plain learning rate suits unit scale.
+    """
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+    head = _fitted_head(
+        torch.tensor((features - mean) / scale, device=device),
+        torch.tensor(labels, device=device),
+        num_classes,
+        training,
+    )
+    return evaluate(weights_file(head), (tested_features - mean) / scale, tested_labels)
+
+
+def _fitted_head(embeddings: Tensor, labels: Tensor, num_classes: int, training: TrainingConfig) -> nn.Linear:
+    head = new_head(embeddings.shape[1], num_classes, training.seed).to(embeddings.device)
+    for _ in fit_epochs(head, embeddings, labels, training):
+        pass
+    return head
 
 
 def _cross_validation(

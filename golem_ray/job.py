@@ -9,12 +9,13 @@ import math
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from golem_ray import artifact, pipeline
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source, clip_name, open_source
 from golem_ray.encoders import EncoderInfo, check_sampling_rate, inspect_encoder
-from golem_ray.errors import ConfigError, DataError
+from golem_ray.errors import ConfigError, DataError, UserError
 from golem_ray.presets import config_from_dict
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     _check_classes(config, source)
     _check_labels(source, source.clips["label"].drop_null().to_numpy())
 
+    num_trained = source.clips.num_rows
+    source = _with_tested_clips(config, source)
     num_clips = source.clips.num_rows
     with pipeline.cluster(config.cluster, config.device, num_clips) as resources:
         log.info(
@@ -50,25 +53,38 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         )
         if sidecar is not None:
             digests = pipeline.hash_clips(source, resources.workers)
-            _check_drift(sidecar, _provenance(source, encoder, digests), resources.gpu, allow_drift)
+            _check_drift(sidecar, _provenance(source, num_trained, encoder, digests), resources.gpu, allow_drift)
         max_bad = math.floor(config.processing.max_bad_fraction * num_clips + 1e-9)  # 0.58 of 50 are 29
-        embedded = pipeline.embed(source, encoder, config.processing.target_sampling_rate, resources, max_bad)
-        bad = _bad_clips(source, embedded.bad, max_bad)
-        used = np.array([row for row in range(num_clips) if row not in embedded.bad], dtype=np.int64)
-        labels = source.clips["label"].to_numpy()[used].astype(np.int64)
+        rate, baseline = config.processing.target_sampling_rate, num_clips > num_trained
+        embedded = pipeline.embed(source, encoder, rate, resources, max_bad, baseline=baseline)
+        bad = _bad_clips(config, source, num_trained, embedded.bad, max_bad)
+        good = np.array([row for row in range(num_clips) if row not in embedded.bad], dtype=np.int64)
+        used, tested = good[good < num_trained], good[good >= num_trained]
+        labels = source.clips["label"].to_numpy()
         if bad:
-            _check_labels(source, labels)
-        head = pipeline.train(embedded.vectors[used], labels, len(source.labels), config, resources)
+            _check_labels(source, labels[used].astype(np.int64))
+        unseen = tested[~np.isin(embedded.digests[tested], embedded.digests[used])]
+        head = pipeline.train(
+            embedded.vectors[used],
+            labels[used].astype(np.int64),
+            len(source.labels),
+            config,
+            resources,
+            _held_out(embedded, labels, used, unseen),
+        )
     if not math.isfinite(head.metrics["final_loss"]):
         raise ConfigError(
             f"training.learning_rate: expected a rate at which training converges, found the loss to become "
             f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
         )
-    summary = _summary(config, source, encoder, head, len(used), len(bad))
+    if baseline:
+        counts = {"num_also_trained_on": len(tested) - len(unseen), "num_clips": len(unseen)}
+        head.metrics["evaluation"] = {"split": config.evaluation.split, **counts, **head.metrics.get("evaluation", {})}
+    summary = _summary(config, source, encoder, head, len(used), num_trained - len(used))
     document = {
         "summary": summary,
-        **_provenance(source, encoder, embedded.digests),
-        **_results(config, source, encoder, head, labels, bad),
+        **_provenance(source, num_trained, encoder, embedded.digests),
+        **_results(config, source, encoder, head, labels[used].astype(np.int64), num_trained, bad),
         "gpu": resources.gpu,
     }
     artifact.save(save_path, head.weights, document)
@@ -85,6 +101,44 @@ def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
     return dataclasses.replace(config, dataset=dataset, model=model)
 
 
+def _with_tested_clips(config: TrainConfig, source: Source) -> Source:
+    """The source, followed by the clips of the split to test on, so that one pass embeds both.
+
+    Their labels are numbered by the source's names; a class that it lacks gets a number beyond its last.
+    """
+    split = config.evaluation.split
+    if split is None:
+        return source
+    revision = source.revision or config.dataset.revision
+    try:
+        tested = open_source(dataclasses.replace(config.dataset, split=split, revision=revision), None)
+    except UserError as error:
+        raise type(error)(f"evaluation.split: expected the split {split!r}, but {error}") from None
+    names = list(source.labels) + [name for name in tested.labels if name not in source.labels]
+    numbers = pa.array([names.index(name) for name in tested.labels], pa.int64())
+    clips = tested.clips.set_column(tested.clips.schema.get_field_index("label"), "label", _taken(numbers, tested))
+    joined = pa.concat_tables([source.clips, clips.select(source.clips.column_names)], promote_options="permissive")
+    return dataclasses.replace(source, clips=joined.set_column(0, "id", pa.array(range(joined.num_rows), pa.int64())))
+
+
+def _taken(numbers: pa.Array, tested: Source) -> pa.ChunkedArray:
+    return pa.chunked_array([numbers.take(chunk) for chunk in tested.clips["label"].chunks], pa.int64())
+
+
+def _held_out(
+    embedded: pipeline.Embeddings, labels: np.ndarray, used: np.ndarray, unseen: np.ndarray
+) -> pipeline.HeldOut | None:
+    """What of the tested clips the head did not see in training."""
+    if embedded.log_mel is None or not len(unseen):
+        return None
+    return pipeline.HeldOut(
+        embeddings=embedded.vectors[unseen],
+        labels=labels[unseen].astype(np.int64),
+        log_mel=embedded.log_mel[unseen],
+        trained_log_mel=embedded.log_mel[used],
+    )
+
+
 def _check_classes(config: TrainConfig, source: Source) -> None:
     wanted, found = config.model.classifier_output_classes, len(source.labels)
     if wanted not in ("auto", found):
@@ -94,11 +148,12 @@ def _check_classes(config: TrainConfig, source: Source) -> None:
         )
 
 
-def _provenance(source: Source, encoder: EncoderInfo, digests: np.ndarray) -> dict[str, Any]:
+def _provenance(source: Source, num_trained: int, encoder: EncoderInfo, digests: np.ndarray) -> dict[str, Any]:
     """What must be the same for the same bytes to come out, as the sidecar records it."""
-    total = hashlib.sha256()
-    for label, digest in zip(source.clips["label"].to_pylist(), digests.tolist(), strict=True):
-        total.update(f"{label} ".encode() + digest.ljust(32, b"\0"))
+    labels = source.clips["label"].to_pylist()
+    data = {"revision": source.revision, "sha256": _clips_sha256(labels[:num_trained], digests[:num_trained])}
+    if len(labels) > num_trained:
+        data["evaluation_sha256"] = _clips_sha256(labels[num_trained:], digests[num_trained:])
     return {
         "encoder": {
             "name": encoder.name,
@@ -109,9 +164,16 @@ def _provenance(source: Source, encoder: EncoderInfo, digests: np.ndarray) -> di
             "layer": "last",
             "pooling": "mean",
         },
-        "data": {"revision": source.revision, "sha256": total.hexdigest()},
+        "data": data,
         "versions": artifact.library_versions(),
     }
+
+
+def _clips_sha256(labels: list[int | None], digests: np.ndarray) -> str:
+    total = hashlib.sha256()
+    for label, digest in zip(labels, digests.tolist(), strict=True):
+        total.update(f"{label} ".encode() + digest.ljust(32, b"\0"))
+    return total.hexdigest()
 
 
 def _results(
@@ -120,6 +182,7 @@ def _results(
     encoder: EncoderInfo,
     head: pipeline.TrainedHead,
     labels: np.ndarray,
+    num_trained: int,
     bad: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What came out, as the sidecar records it."""
@@ -127,7 +190,7 @@ def _results(
         "labels": list(source.labels),
         "head": {"kind": "linear", "in_features": encoder.embedding_size, "out_features": len(source.labels)},
         "clips": {
-            "total": source.clips.num_rows,
+            "total": num_trained,
             "used": len(labels),
             "bad": bad,
             "per_class": dict(zip(source.labels, _counts(source, labels), strict=True)),
@@ -156,10 +219,17 @@ def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, al
     log.warning("going on although the sidecar differs: %s", named)
 
 
-def _bad_clips(source: Source, bad: dict[int, str], max_bad: int) -> list[dict[str, Any]]:
-    """The clips that cannot be used: [{"id", "clip", "reason"}]; DataError if they are more than max_bad."""
-    paths = source.clips["path"]
-    records = [{"id": row, "clip": clip_name(row, paths[row].as_py()), "reason": bad[row]} for row in sorted(bad)]
+def _bad_clips(
+    config: TrainConfig, source: Source, num_trained: int, bad: dict[int, str], max_bad: int
+) -> list[dict[str, Any]]:
+    """The clips that cannot be used: [{"split", "id", "clip", "reason"}]; DataError if they are more than max_bad."""
+    records = []
+    for row in sorted(bad):
+        tested = row >= num_trained
+        number, path = row - num_trained * tested, source.clips["path"][row].as_py()
+        split = config.evaluation.split if tested else config.dataset.split
+        name = f"{split} {clip_name(number, path)}" if tested else clip_name(number, path)
+        records.append({"split": split, "id": number, "clip": name, "reason": bad[row]})
     named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[: pipeline.MAX_NAMED_CLIPS])
     more = f"; and {len(bad) - pipeline.MAX_NAMED_CLIPS} more" if len(bad) > pipeline.MAX_NAMED_CLIPS else ""
     if len(bad) > max_bad:
@@ -197,22 +267,42 @@ def _summary(
     classes = f"{len(source.labels)} classes"
     if metrics["num_classes_with_clips"] < len(source.labels):
         classes += f" ({metrics['num_classes_with_clips']} with clips)"
-    text = (
+    lines = [
         f"Trained on {used} clips of {config.dataset.name} ({skipped} skipped) in {classes}, with "
         f"{encoder.name} on {head.worker['device']}. Final loss {metrics['final_loss']:.4f}, training accuracy "
         f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
-        f"{metrics['largest_class']:.1%}. "
-    )
-    scores = metrics["cross_validation"]
+        f"{metrics['largest_class']:.1%}.",
+        _cross_validation_line(config, metrics["cross_validation"]),
+    ]
+    if "evaluation" in metrics:
+        lines.append(_evaluation_line(metrics["evaluation"]))
+    return "\n".join(lines)
+
+
+def _cross_validation_line(config: TrainConfig, scores: dict[str, Any] | None) -> str:
     if scores is None:
         reason = "it is turned off" if config.evaluation.repeats == 0 else "no class has two clips"
-        return f"{text}No cross-validated accuracy: {reason}."
+        return f"No cross-validated accuracy: {reason}."
     low, high = scores["interval_95"]
-    text += (
+    line = (
         f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
         f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} clips)."
     )
     singles = scores["num_single_clip_classes"]
     if singles:
-        text += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
-    return text
+        line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
+    return line
+
+
+def _evaluation_line(scores: dict[str, Any]) -> str:
+    line = f"Accuracy on the {scores['num_clips']} clips of {scores['split']}"
+    if scores["num_also_trained_on"]:
+        line += f" that were not trained on ({scores['num_also_trained_on']} were)"
+    if not scores["num_clips"]:
+        return f"{line}: none, for want of clips."
+    low, high = scores["interval_95"]
+    other_low, other_high = scores["log_mel"]["interval_95"]
+    return (
+        f"{line} {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}); the same head on log-mel statistics "
+        f"{scores['log_mel']['accuracy']:.1%} ({other_low:.1%} to {other_high:.1%})."
+    )

@@ -28,7 +28,16 @@ from golem_ray.data import Source
 from golem_ray.encoders import EncoderInfo
 from golem_ray.errors import ConfigError, UserError
 from golem_ray.progress import Progress, ProgressBar
-from golem_ray.stages import EmbedBatch, Resources, decode_batch, describe_worker, hash_batch, pick_device, warm_up
+from golem_ray.stages import (
+    LOG_MEL_SIZE,
+    EmbedBatch,
+    Resources,
+    decode_batch,
+    describe_worker,
+    hash_batch,
+    pick_device,
+    warm_up,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +65,8 @@ class Embeddings:
     """Row -> reason, for the clips without a vector."""
     digests: np.ndarray
     """(N,) S32: sha256 of each clip's audio file, zeros where it could not be read."""
+    log_mel: np.ndarray | None
+    """(N, 80) float32 where a baseline was asked for, zeros where there is no vector."""
     workers: tuple[dict[str, Any], ...]
     """What each actor that worked ran on: {"device": ..., "gpus": [...]}."""
 
@@ -182,8 +193,16 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resourc
 # --- on the driver --------------------------------------------------------------------------------------------
 
 
-def embed(source: Source, encoder: EncoderInfo, target_rate: int, resources: Resources, max_bad: int) -> Embeddings:
-    """Decode, resample and embed every clip of the source.
+def embed(
+    source: Source,
+    encoder: EncoderInfo,
+    target_rate: int,
+    resources: Resources,
+    max_bad: int,
+    *,
+    baseline: bool = False,
+) -> Embeddings:
+    """Decode, resample and embed every clip of the source; with baseline, give log-mel statistics as well.
 
     Raises UserError if the encoder cannot be loaded; stops early once more than max_bad clips, and as many as a
     report names, cannot be used.
@@ -194,7 +213,9 @@ def embed(source: Source, encoder: EncoderInfo, target_rate: int, resources: Res
         pool = ActorPoolStrategy(size=resources.workers)
         if resources.gpu:
             embedded = clips.map_batches(
-                partial(decode_batch, target_rate=target_rate), batch_size=None, batch_format="pyarrow"
+                partial(decode_batch, target_rate=target_rate, baseline=baseline),
+                batch_size=None,
+                batch_format="pyarrow",
             ).map_batches(
                 EmbedBatch,
                 fn_constructor_args=(encoder, resources),
@@ -206,19 +227,20 @@ def embed(source: Source, encoder: EncoderInfo, target_rate: int, resources: Res
         else:
             embedded = clips.map_batches(
                 EmbedBatch,
-                fn_constructor_args=(encoder, resources, target_rate),
+                fn_constructor_args=(encoder, resources, target_rate, baseline),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=pool,
                 num_cpus=resources.cpus,
             )
-        return _gather(embedded, source, encoder.embedding_size, max_bad)
+        return _gather(embedded, source, encoder.embedding_size, max_bad, baseline)
 
 
-def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int) -> Embeddings:
+def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int, baseline: bool) -> Embeddings:
     """The rows as they come, put back into the source's order by id."""
     num_clips = source.clips.num_rows
     vectors = np.zeros((num_clips, width), dtype=np.float32)
+    log_mel = np.zeros((num_clips, LOG_MEL_SIZE), dtype=np.float32) if baseline else None
     digests = np.zeros(num_clips, dtype="S32")
     seen = np.zeros(num_clips, dtype=bool)
     bad: dict[int, str] = {}
@@ -230,6 +252,8 @@ def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int
                 raise ConfigError(str(batch["failure"][0]))
             ids = batch["id"]
             vectors[ids], digests[ids], seen[ids] = batch["vector"], batch["digest"], True
+            if log_mel is not None:
+                log_mel[ids] = batch["log_mel"]
             bad.update({int(row): str(reason) for row, reason in zip(ids, batch["reason"], strict=True) if reason})
             workers.update(batch["worker"])
             bar.update(int(seen.sum()), f"{len(bad)} bad" if bad else "")
@@ -245,7 +269,7 @@ def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int
     finally:
         bar.close()
     used = tuple(_worker_record(worker) for worker in sorted(workers))
-    return Embeddings(vectors=vectors, bad=bad, digests=digests, workers=used)
+    return Embeddings(vectors=vectors, bad=bad, digests=digests, log_mel=log_mel, workers=used)
 
 
 def _worker_record(worker: str) -> dict[str, Any]:
@@ -285,6 +309,20 @@ def _quiet_context() -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Clips that the head is tested on, and what the baseline gets for them and for the clips to train on."""
+
+    embeddings: np.ndarray
+    """(M, D) float32."""
+    labels: np.ndarray
+    """(M,) int64; a class that the head does not know has a number beyond its last."""
+    log_mel: np.ndarray
+    """(M, 80) float32."""
+    trained_log_mel: np.ndarray
+    """(N, 80) float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedHead:
     """What training gives: the bytes of the .pth file, the metrics (plain JSON values), and where it ran."""
 
@@ -299,15 +337,19 @@ def train(
     num_classes: int,
     config: TrainConfig,
     resources: Resources,
+    held_out: HeldOut | None = None,
 ) -> TrainedHead:
-    """Train the head on (N, D) float32 and (N,) int64 in a Ray task, on a GPU where embedding had them."""
+    """Train the head on (N, D) float32 and (N,) int64 in a Ray task, on a GPU where embedding had them.
+
+    With held-out clips, `metrics["evaluation"]` says how it does on them, beside the baseline.
+    """
     task = ray.remote(
         num_gpus=int(resources.gpu),
         num_cpus=resources.cpus,
         num_returns="streaming",
         max_retries=2,
     )(_train_task)
-    arrays = ray.put((embeddings, labels))
+    arrays = ray.put((embeddings, labels, held_out))
     bar: ProgressBar | None = None
     try:
         steps: Any = task.remote(arrays, num_classes, config.training, config.evaluation, resources)
@@ -332,7 +374,7 @@ def train(
 
 
 def _train_task(
-    arrays: tuple[np.ndarray, np.ndarray],
+    arrays: tuple[np.ndarray, np.ndarray, HeldOut | None],
     num_classes: int,
     training: TrainingConfig,
     evaluation: EvaluationConfig,
@@ -341,9 +383,16 @@ def _train_task(
     """Runs on a worker: Progress now and then, last the weights, the metrics and what it ran on."""
     import torch
 
-    from golem_ray.heads import train_head
+    from golem_ray.heads import evaluate, evaluate_baseline, train_head
 
     torch.set_num_threads(resources.threads)
     device = pick_device(resources)
-    weights, metrics = yield from train_head(*arrays, num_classes, training, repeats=evaluation.repeats, device=device)
+    embeddings, labels, held_out = arrays
+    weights, metrics = yield from train_head(
+        embeddings, labels, num_classes, training, repeats=evaluation.repeats, device=device
+    )
+    if held_out is not None:
+        features = held_out.trained_log_mel, labels, held_out.log_mel, held_out.labels
+        baseline = evaluate_baseline(*features, num_classes=num_classes, training=training, device=device)
+        metrics["evaluation"] = evaluate(weights, held_out.embeddings, held_out.labels) | {"log_mel": baseline}
     yield weights, metrics, describe_worker(resources, device)

@@ -19,6 +19,9 @@ from golem_ray.data import read_audio
 from golem_ray.encoders import EncoderInfo
 from golem_ray.errors import ClipError, ConfigError, UserError
 
+LOG_MEL_SIZE = 80
+"""Width of the baseline's vectors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -54,9 +57,12 @@ def hash_batch(batch: pa.Table) -> dict[str, Any]:
     return {"id": batch["id"].to_numpy(), "digest": [_digest(*clip) for clip in clips]}
 
 
-def decode_batch(batch: pa.Table, target_rate: int) -> dict[str, Any]:
-    """A table of clips -> {id, waveform (T,) float32 at target_rate Hz, reason, digest}; no waveform, a reason."""
-    from golem_ray.audio import load_clip
+def decode_batch(batch: pa.Table, target_rate: int, baseline: bool = False) -> dict[str, Any]:
+    """A table of clips -> {id, waveform (T,) float32 at target_rate Hz, reason, digest}; no waveform, a reason.
+
+    With baseline, `log_mel` (80,) float32 as well, zeros where there is no waveform.
+    """
+    from golem_ray.audio import load_clip, log_mel_statistics
 
     rows: dict[str, list[Any]] = {"waveform": [], "reason": [], "digest": []}
     for (content, reason), label in zip(_read_clips(batch), batch["label"].to_pylist(), strict=True):
@@ -71,7 +77,12 @@ def decode_batch(batch: pa.Table, target_rate: int) -> dict[str, Any]:
                 reason = str(error)
         rows["waveform"].append(waveform)
         rows["reason"].append(reason)
-    return {"id": batch["id"].to_numpy(), **rows, "waveform": _ragged(rows["waveform"])}
+    decoded = {"id": batch["id"].to_numpy(), **rows, "waveform": _ragged(rows["waveform"])}
+    if baseline:
+        silence = np.zeros(LOG_MEL_SIZE, dtype=np.float32)
+        found = [log_mel_statistics(wave, target_rate) if wave.size else silence for wave in rows["waveform"]]
+        decoded["log_mel"] = np.stack(found)
+    return decoded
 
 
 def _ragged(waveforms: list[np.ndarray]) -> np.ndarray:
@@ -84,17 +95,21 @@ def _ragged(waveforms: list[np.ndarray]) -> np.ndarray:
 class EmbedBatch:
     """An actor's work: {id, waveform, reason, digest} -> {id, vector (D,) float32, reason, digest, worker, failure}.
 
-    With decode_rate, the waveforms are decoded here as well (from a table of clips). An encoder that cannot be
-    loaded is told in the `failure` of every row: an exception would reach the user in pages of Ray's own words.
+    With decode_rate, the waveforms are decoded here as well (from a table of clips). A column `log_mel` goes
+    through as it is. An encoder that cannot be loaded is told in the `failure` of every row: an exception would
+    reach the user in pages of Ray's own words.
     """
 
-    def __init__(self, encoder: EncoderInfo, resources: Resources, decode_rate: int | None = None) -> None:
+    def __init__(
+        self, encoder: EncoderInfo, resources: Resources, decode_rate: int | None = None, baseline: bool = False
+    ) -> None:
         import torch
 
         from golem_ray.encoders import ENCODERS
 
         torch.set_num_threads(resources.threads)
         self.decode_rate = decode_rate
+        self.baseline = baseline
         self.width = encoder.embedding_size
         self.worker = self.failure = ""
         try:
@@ -108,7 +123,7 @@ class EmbedBatch:
     def __call__(self, batch: Any) -> dict[str, Any]:
         """One batch; clips with a reason get a vector of zeros."""
         if self.decode_rate is not None:
-            batch = decode_batch(batch, self.decode_rate)
+            batch = decode_batch(batch, self.decode_rate, self.baseline)
         vectors = np.zeros((len(batch["id"]), self.width), dtype=np.float32)
         good = [row for row, reason in enumerate(batch["reason"]) if not reason]
         reasons = list(batch["reason"])
@@ -123,6 +138,7 @@ class EmbedBatch:
             "digest": batch["digest"],
             "worker": [self.worker] * len(vectors),
             "failure": [self.failure] * len(vectors),
+            **({"log_mel": batch["log_mel"]} if "log_mel" in batch else {}),
         }
 
 

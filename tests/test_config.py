@@ -152,7 +152,8 @@ def test_the_preset_beside_the_job_spells_out_the_defaults():
 
 def test_the_demo_is_the_defaults_on_what_is_bundled():
     config = parse([str(ROOT / "jobs" / "presets" / "demo.toml")]).config
-    assert config == config_from_dict({"dataset": {"name": "sample"}, "model": {"featureExtractorModel": "sample"}})
+    bundled = {"dataset": {"name": "sample"}, "model": {"featureExtractorModel": "sample"}}
+    assert config == config_from_dict({**bundled, "evaluation": {"split": "test"}})
 
 
 def test_the_readme_names_every_key_with_its_default():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from golem_ray.config import TrainingConfig
-from golem_ray.heads import fit_epochs, new_head, train_head, weights_file
+from golem_ray.heads import evaluate, evaluate_baseline, fit_epochs, new_head, train_head, weights_file
 from golem_ray.progress import Progress
 
 
@@ -112,3 +112,30 @@ def test_the_gpu_gives_the_cpus_head():
         _, (weights, _) = finish(train_head(embeddings, labels, 14, TrainingConfig(), repeats=0, device=device))
         states.append(torch.load(io.BytesIO(weights), weights_only=True))
     assert torch.allclose(states[0]["weight"], states[1]["weight"], atol=1e-4)
+
+
+def test_a_saved_head_is_evaluated_on_other_clips():
+    head = nn.Linear(3, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3))
+        head.bias.zero_()
+    embeddings = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    scores = evaluate(weights_file(head), embeddings, np.array([0, 1, 0, 3]))  # the last class it does not know
+    assert (scores["accuracy"], scores["num_clips"]) == (0.5, 4)
+    assert scores["interval_95"] == pytest.approx([0.150, 0.850], abs=1e-3)
+
+
+def test_the_baseline_is_trained_like_the_head_whatever_the_features_scale():
+    features, labels = blobs(4, 30, 8)
+    trained, tested = np.arange(120) < 60, np.arange(120) >= 60
+    scale = np.float32(10.0) ** np.arange(-4, 4, dtype=np.float32)
+    accuracies = []
+    for stretched in (features, features * scale):
+        arrays = stretched[trained], labels[trained], stretched[tested], labels[tested]
+        accuracies.append(evaluate_baseline(*arrays, num_classes=4, training=TrainingConfig())["accuracy"])
+    assert accuracies[0] > 0.9
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
+    noise = np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32)
+    arrays = noise[:600], np.arange(600) % 4, noise[600:], np.arange(600) % 4
+    scores = evaluate_baseline(*arrays, num_classes=4, training=TrainingConfig())
+    assert scores["interval_95"][0] < 0.25 < scores["interval_95"][1]

@@ -269,7 +269,7 @@ def test_more_bad_clips_than_a_report_names_are_counted():
     clips = pa.table({"path": pa.nulls(30, pa.string())})
     source = Source(clips=clips, labels=("a", "b"))
     with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
-        job._bad_clips(source, dict.fromkeys(range(25), "x"), max_bad=24)
+        job._bad_clips(TrainConfig(), source, 30, dict.fromkeys(range(25), "x"), max_bad=24)
 
 
 def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_path):
@@ -331,3 +331,69 @@ def test_a_wrong_command_ends_with_status_2_and_one_line(
     assert done.stderr.strip().splitlines()[-1].startswith(words)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def write_splits(folder, trained, tested):
+    """A dataset folder of two splits; a label is the pitch of its tones. Returns the folder."""
+    for split, labels in (("train", trained), ("test", tested)):
+        (folder / split).mkdir(parents=True)
+        lines = ["file_name,label"]
+        for row, label in enumerate(labels):
+            time = np.arange(2400) / 8000
+            noise = 0.05 * np.random.default_rng([row, len(split)]).standard_normal(2400)
+            samples = (0.4 * np.sin(2 * np.pi * int(label) * time) + noise).astype(np.float32)
+            (folder / split / f"{row}.wav").write_bytes(audio_bytes(samples))
+            lines.append(f"{row}.wav,{label}")
+        (folder / split / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_the_head_is_tested_on_another_split(simulated_gpus, tmp_path, encoder_folder):
+    """Labels by name, not by number; a class that was not trained on is missed; a clip that was, left out."""
+    folder = write_splits(tmp_path / "set", ["200", "800"] * 6, ["100", "800", "200", "800", "200"])
+    shutil.copy(folder / "train" / "3.wav", folder / "test" / "3.wav")
+    plain = golem_ray.train(configuration(folder, encoder_folder, tmp_path / "plain.pth"))
+    evaluated = {"evaluation": {"split": "test"}}
+    result = golem_ray.train(configuration(folder, encoder_folder, tmp_path / "v.pth", **evaluated))
+    assert (tmp_path / "v.pth").read_bytes() == (tmp_path / "plain.pth").read_bytes()
+    assert result["summary"].splitlines()[1] == plain["summary"].splitlines()[1]
+
+    sidecar = json.loads((tmp_path / "v.json").read_text())
+    scores = sidecar["metrics"]["evaluation"]
+    assert (scores["split"], scores["num_clips"], scores["num_also_trained_on"]) == ("test", 4, 1)
+    assert scores["accuracy"] == scores["log_mel"]["accuracy"] == 0.75
+    assert sidecar["clips"]["total"] == 12
+    assert sidecar["labels"] == ["200", "800"]
+    assert "Accuracy on the 4 clips of test that were not trained on (1 were) 75.0%" in result["summary"]
+    assert "log-mel statistics 75.0%" in result["summary"]
+
+    again = dataclasses.replace(config_from_dict(sidecar["config"]))
+    job.run(again, sidecar=sidecar)  # nothing differs
+    shutil.copy(folder / "test" / "1.wav", folder / "test" / "2.wav")
+    with pytest.raises(ConfigError, match=r"data\.evaluation_sha256"):
+        job.run(again, sidecar=sidecar)
+
+
+def test_nothing_new_to_test_on_still_saves_the_head(simulated_gpus, clips_folder, tmp_path, encoder_folder):
+    config = configuration(clips_folder, encoder_folder, tmp_path / "v.pth", evaluation={"split": "train"})
+    result = golem_ray.train(config)
+    assert "Accuracy on the 0 clips of train that were not trained on (24 were): none" in result["summary"]
+    assert json.loads((tmp_path / "v.json").read_text())["metrics"]["evaluation"]["num_clips"] == 0
+
+
+def test_bad_clips_of_the_other_split_are_named_as_its_own(simulated_gpus, tmp_path, encoder_folder):
+    folder = write_splits(tmp_path / "set", ["200", "800"] * 3, ["200", "800"])
+    (folder / "test" / "1.wav").write_bytes(b"noise")
+    config = configuration(folder, encoder_folder, tmp_path / "v.pth", evaluation={"split": "test"})
+    with pytest.raises(DataError, match=r"test clip 1 \(.*test/1.wav\): not audio"):
+        golem_ray.train(config)
+    config["processing"] = {"max_bad_fraction": 0.2}
+    assert "Trained on 6 clips" in golem_ray.train(config)["summary"]
+    clips = json.loads((tmp_path / "v.json").read_text())["clips"]
+    assert [(entry["split"], entry["id"]) for entry in clips["bad"]] == [("test", 1)]
+
+
+def test_a_split_to_test_on_that_is_not_there_ends_the_job_before_it_embeds(clips_folder, tmp_path, encoder_folder):
+    config = configuration(clips_folder, encoder_folder, tmp_path / "v.pth", evaluation={"split": "absent"})
+    with pytest.raises(DataError, match=r"evaluation\.split.*'absent'"):
+        golem_ray.train(config)
