@@ -2,8 +2,9 @@
 
     python jobs/pretrain.py --corpus .cache/corpus --out golem_ray/sample/encoder
 
-Needs espeak-ng, flite, festival with its ked and slt-hts voices, and a word list (Debian: espeak-ng
-flite festival festvox-kdlpc16k festvox-us-slt-hts wamerican). Takes a GPU where there is one.
+Needs espeak-ng, flite, festival with its ked and slt-hts voices, a list of English words (Debian:
+espeak-ng flite festival festvox-kdlpc16k festvox-us-slt-hts wamerican), and SVOX Pico and word
+frequencies (PyPI: ttspico wordfreq). Takes a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import tempfile
 import time
 from pathlib import Path
 
 import torch
-from pretraining.batches import Batch, phrase_batches, prefetched, word_batches
+from pretraining.batches import Batch, phrase_batches, word_batches
 from pretraining.corpus import Clips, CorpusConfig, load_clips, make_corpus
 from pretraining.export import export
 from pretraining.objectives import Objectives, contrastive_loss
 from pretraining.validation import few_shot_accuracy, validation_clips
-from torch import Tensor, nn
+from torch import Tensor, distributed, multiprocessing, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 
@@ -31,13 +34,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dictionary", type=Path, default=Path("/usr/share/dict/words"))
     parser.add_argument("--out", type=Path, default=Path("golem_ray/sample/encoder"))
     parser.add_argument("--checkpoint", type=Path, default=Path(".cache/pretrain.pt"))
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--decay", type=float, default=0.4, help="last share of the steps")
+    parser.add_argument("--steps", type=int, default=7700)
+    parser.add_argument("--decay", type=float, default=0.3, help="last share of the steps")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--words", type=int, default=14, help="words in a batch")
+    parser.add_argument("--word-seconds", type=float, default=26, help="of single words in a batch")
     parser.add_argument("--voices", type=int, default=2, help="clips of each word in a batch")
-    parser.add_argument("--phrases", type=int, default=4, help="phrases in a batch")
-    parser.add_argument("--processes", type=int, default=2, help="that make the corpus")
+    parser.add_argument("--phrase-seconds", type=float, default=20, help="of phrases in a batch")
+    parser.add_argument("--processes", type=int, default=2, help="that make the corpus and, on CPU, train")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -46,14 +49,14 @@ def encoder_config() -> Wav2Vec2Config:
     """The family of facebook/wav2vec2-base, small."""
     return Wav2Vec2Config(
         hidden_size=256,
-        num_hidden_layers=4,
+        num_hidden_layers=5,
         num_attention_heads=4,
-        intermediate_size=512,
+        intermediate_size=384,
         conv_dim=(32, 64, 96, 96, 128, 128, 128),
         num_conv_pos_embeddings=64,
         num_conv_pos_embedding_groups=16,
         feat_extract_norm="group",
-        hidden_dropout=0.05,
+        hidden_dropout=0.0,
         attention_dropout=0.0,
         activation_dropout=0.0,
         feat_proj_dropout=0.0,
@@ -104,19 +107,21 @@ def losses(
     device = spelling.device
     words = {kind: torch.from_numpy(batch.words).long() for kind, batch in batches.items()}
     words = {kind: numbers.to(device) for kind, numbers in words.items()}
+    directions = objectives.word_directions()
     pooled, found = [], {}
     for kind, batch in batches.items():
         with torch.autocast(device.type, torch.bfloat16):
             waveforms = torch.from_numpy(batch.waveforms).to(device)
             heard = encoder(waveforms, output_hidden_states=True)
-        frames = heard.hidden_states[-2].float()
-        found[f"{kind} phoneme"] = objectives.phoneme_loss(frames, words[kind], spelling)
+        lower, upper = heard.hidden_states[-3].float(), heard.hidden_states[-2].float()
+        found[f"{kind} phoneme"] = objectives.phoneme_loss(lower, words[kind], spelling)
+        if kind == "phrases":
+            found["order"] = objectives.order_loss(upper, words[kind], directions, priors[kind])
         pooled.append(heard.last_hidden_state.float().mean(dim=1))
-    standardised = objectives.norm(torch.cat(pooled)).split([len(vectors) for vectors in pooled])
-    for kind, vectors in zip(batches, standardised, strict=True):
-        found[f"{kind} word"] = objectives.word_loss(vectors, words[kind], priors[kind])
-        if kind == "words":
-            found["contrast"] = contrastive_loss(vectors, words[kind][:, 0])
+    alone, phrases = objectives.norm(torch.cat(pooled)).split([len(vectors) for vectors in pooled])
+    found["word"] = objectives.word_loss(alone, words["words"][:, 0], directions, priors["words"])
+    found["contrast"] = contrastive_loss(alone, words["words"][:, 0])
+    found["bag"] = 3.0 * objectives.bag_loss(phrases, words["phrases"], priors["phrases"])
     return found
 
 
@@ -134,13 +139,28 @@ def train_step(
     found = losses(encoder, objectives, batches, spelling, priors)
     weights = {name: 1.0 if "phoneme" in name else words_share for name in found}
     torch.stack([loss * weights[name] for name, loss in found.items()]).sum().backward()
+    _average_gradients(optimizer)
     nn.utils.clip_grad_norm_([*encoder.parameters(), *objectives.parameters()], 1.0)
     optimizer.step()
     return {name: loss.item() for name, loss in found.items()}
 
 
-def train(args: argparse.Namespace) -> tuple[Wav2Vec2Model, nn.BatchNorm1d]:
-    """The encoder after every step and its vectors' statistics; resumes from a checkpoint."""
+def _average_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Give every process the mean of all gradients."""
+    if distributed.is_initialized():
+        gradients = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for gradient, mean in zip(gradients, flat.split([grad.numel() for grad in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def train(args: argparse.Namespace, rank: int = 0) -> tuple[Wav2Vec2Model, nn.BatchNorm1d]:
+    """The encoder after every step and its vectors' statistics; resumes from a checkpoint.
+
+    With several processes, each has batches of its own (by rank) and all make the same updates.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(args.seed)
     words, phrases = load_clips(args.corpus, "words"), load_clips(args.corpus, "phrases")
@@ -148,17 +168,18 @@ def train(args: argparse.Namespace) -> tuple[Wav2Vec2Model, nn.BatchNorm1d]:
     num_words = len(spelling) - CorpusConfig().held_out_words
     held_out = validation_clips(words, first_word=num_words)
     encoder = Wav2Vec2Model(encoder_config())
+    encoder.set_attn_implementation("eager")  # on CPU and clips this short twice as fast
     nn.Module.to(encoder, device)
     objectives = Objectives(encoder.config.hidden_size, spelling[:num_words]).to(device)
     parameters = [*encoder.parameters(), *objectives.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=args.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     done = _resume(args.checkpoint, encoder, objectives, optimizer)
-    batches = prefetched(
-        zip(
-            word_batches(words, num_words, args.words, args.voices, args.seed, done),
-            phrase_batches(phrases, args.phrases, args.seed, done),
-            strict=True,
-        )
+    seed = args.seed + 1000 * rank
+    torch.manual_seed(seed + done)
+    batches = zip(
+        word_batches(words, num_words, args.word_seconds, args.voices, seed, done),
+        phrase_batches(phrases, args.phrase_seconds, seed, done),
+        strict=True,
     )
     clips = {"words": words, "phrases": phrases}
     priors = {kind: word_priors(heard, num_words).to(device) for kind, heard in clips.items()}
@@ -171,10 +192,10 @@ def train(args: argparse.Namespace) -> tuple[Wav2Vec2Model, nn.BatchNorm1d]:
         heard_s += sum(batch.waveforms.size for batch in pair.values()) / 16_000
         share = word_weight(step)
         report = train_step(encoder, objectives, optimizer, pair, spelling, priors, share)
-        if step % 100 == 0:
+        if step % 100 == 0 and rank == 0:
             spent = f"{time.monotonic() - started:.0f} s  {heard_s:.0f} s heard"
             print(step, spent, *(f"{k} {v:.2f}" for k, v in report.items()), sep="  ", flush=True)
-        if (step + 1) % 500 == 0 or step + 1 == args.steps:
+        if rank == 0 and ((step + 1) % 500 == 0 or step + 1 == args.steps):
             accuracies = few_shot_accuracy(encoder, held_out)
             print(f"{step}  new words by layer:", *(f"{a:.3f}" for a in accuracies), flush=True)
             _save(args.checkpoint, step + 1, encoder, objectives, optimizer)
@@ -201,8 +222,23 @@ def _save(path: Path, step: int, encoder: nn.Module, objectives: nn.Module, opti
 def main() -> None:
     """Make the corpus, train, and write the encoder."""
     args = parse()
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, "20000")  # else kernels are made anew for every other shape
     make_corpus(CorpusConfig(), args.dictionary, args.corpus, args.processes)
-    export(*train(args), args.out)
+    if torch.cuda.is_available() or args.processes == 1:
+        export(*train(args), args.out)
+    else:
+        multiprocessing.spawn(_train_together, (args, tempfile.mkdtemp()), args.processes)
+
+
+def _train_together(rank: int, args: argparse.Namespace, meeting: str) -> None:
+    """One of several processes of one thread each: faster than as many threads of one process."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{meeting}/all", rank=rank, world_size=args.processes)
+    trained = train(args, rank)
+    if rank == 0:
+        export(*trained, args.out)
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

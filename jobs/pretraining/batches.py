@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +13,8 @@ from pretraining.augment import augment, place
 from pretraining.corpus import Clips
 
 SAMPLE_RATE = 16_000
+NEIGHBOURS = 400
+"""Words or phrases next to each other in length, of which a batch is drawn."""
 
 
 @dataclass(frozen=True)
@@ -32,59 +32,44 @@ def clean_share(step: int) -> float:
     return max(0.15, 0.85 - 0.7 * step / 1500)
 
 
-def word_batches(clips: Clips, num_words: int, words: int, voices: int, seed: int, step: int = 0) -> Iterator[Batch]:
-    """Endless batches of `words` different words of about one length, each in `voices` clips."""
+def word_batches(
+    clips: Clips, num_words: int, seconds: float, voices: int, seed: int, step: int = 0
+) -> Iterator[Batch]:
+    """Endless batches of different words of about one length, each in `voices` clips, `seconds` in all."""
     rng = np.random.default_rng((seed, step))
     generator = torch.Generator().manual_seed(seed + step)
     lengths = np.diff(clips.ends, prepend=0)
     by_word = [np.flatnonzero(clips.words[:, 0] == word) for word in range(num_words)]
-    typical = np.array([np.median(lengths[rows]) if len(rows) else np.inf for rows in by_word])
+    typical = np.array([np.median(lengths[rows]) if len(rows) >= voices else np.inf for rows in by_word])
     order = np.argsort(typical)[: int(np.isfinite(typical).sum())]
-    neighbourhood = 24 * words
     for now in count(step):
-        first = int(rng.integers(-neighbourhood, len(order)))
-        near = order[max(first, 0) : max(first, 0) + neighbourhood]
+        first = int(rng.integers(-NEIGHBOURS, len(order) - 1))
+        near = order[max(first, 0) : max(first, 0) + NEIGHBOURS]
+        window = _window(np.quantile(typical[near], 0.9) * rng.uniform(1.0, 1.25))
+        words = max(2, int(seconds * SAMPLE_RATE / (voices * window)))
         chosen = rng.choice(near, min(words, len(near)), replace=False)
-        rows = np.concatenate([rng.choice(by_word[word], voices) for word in chosen])
-        longest = np.quantile(lengths[rows], 0.9) * rng.uniform(1.0, 1.25)
-        waveforms = place([clips.clip(row) for row in rows], int(longest), rng)
+        rows = np.concatenate([rng.choice(by_word[word], voices, replace=False) for word in chosen])
+        waveforms = place([clips.clip(row) for row in rows], window, rng)
         heard = augment(torch.from_numpy(waveforms), clean_share(now), generator)
         yield Batch(heard.numpy(), clips.words[rows])
 
 
-def phrase_batches(clips: Clips, size: int, seed: int, step: int = 0) -> Iterator[Batch]:
-    """Endless batches of phrases of about one length; a third are two phrases one after another."""
+def phrase_batches(clips: Clips, seconds: float, seed: int, step: int = 0) -> Iterator[Batch]:
+    """Endless batches of phrases of about one length, `seconds` in all."""
     rng = np.random.default_rng((seed, step))
     generator = torch.Generator().manual_seed(seed + step)
     lengths = np.diff(clips.ends, prepend=0)
     order = np.argsort(lengths)
     for now in count(step):
-        first = int(rng.integers(len(order) - 40 * size))
-        rows = rng.choice(order[first : first + 40 * size], size, replace=False)
-        joined = [clips.clip(row) for row in rows]
-        words = clips.words[rows]
-        if rng.random() < 0.35:
-            others = rng.choice(order[first : first + 40 * size], size, replace=False)
-            gaps = [np.zeros(int(rng.integers(1600)), np.float32) for _ in others]
-            parts = zip(joined, gaps, others, strict=True)
-            joined = [np.concatenate([clip, gap, clips.clip(row)]) for clip, gap, row in parts]
-            words = np.concatenate([words, clips.words[others]], axis=1)
-        longest = max(len(clip) for clip in joined) * rng.uniform(0.95, 1.1)
-        waveforms = place(joined, int(min(longest, 6 * SAMPLE_RATE)), rng)
+        first = int(rng.integers(len(order) - NEIGHBOURS))
+        near = order[first : first + NEIGHBOURS]
+        window = _window(min(lengths[near[-1]] * rng.uniform(0.95, 1.1), 6 * SAMPLE_RATE))
+        rows = rng.choice(near, max(2, int(seconds * SAMPLE_RATE / window)), replace=False)
+        waveforms = place([clips.clip(row) for row in rows], window, rng)
         heard = augment(torch.from_numpy(waveforms), clean_share(now), generator)
-        yield Batch(heard.numpy(), words)
+        yield Batch(heard.numpy(), clips.words[rows])
 
 
-def prefetched(items: Iterator[Any], ahead: int = 8) -> Iterator[Any]:
-    """The same items, made in a process of their own while the ones before are used."""
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue(ahead)
-    context.Process(target=_fill, args=(items, queue), daemon=True).start()
-    while True:
-        yield queue.get()
-
-
-def _fill(items: Iterator[Any], queue: Any) -> None:
-    torch.set_num_threads(1)
-    for item in items:
-        queue.put(item)
+def _window(num_samples: float) -> int:
+    """The nearest number of tenths of a second: Fourier transforms are slow for lengths with large factors."""
+    return max(round(num_samples / 1600), 1) * 1600

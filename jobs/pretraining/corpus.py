@@ -20,6 +20,7 @@ from pretraining.voices import (
     ESPEAK_VARIANTS,
     FESTIVAL_VOICES,
     FLITE_VOICES,
+    PICO_VOICES,
     SAMPLE_VARIANTS,
     Utterance,
     phonemes,
@@ -29,6 +30,7 @@ from pretraining.voices import (
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "oh")
 NATURAL_VOICES = [("flite", voice) for voice in FLITE_VOICES]
 NATURAL_VOICES += [("festival", voice) for voice in FESTIVAL_VOICES]
+NATURAL_VOICES += [("pico", voice) for voice in PICO_VOICES]
 CHUNK = 400
 
 
@@ -37,12 +39,12 @@ class CorpusConfig:
     """How much is spoken."""
 
     words: int = 3500
-    """Words to train on, the common ones first and then dictionary words."""
+    """Words to train on: the most frequent of written English."""
     held_out_words: int = 60
-    """Further dictionary words, for validation alone."""
+    """The next ones, for validation alone."""
     renderings: int = 26
-    """Times each word is spoken; the first twelve by the voices built from people's speech."""
-    phrases: int = 18_000
+    """Times each word is spoken; the first fourteen by the voices built from people's speech."""
+    phrases: int = 24_000
     seed: int = 0
 
 
@@ -65,23 +67,26 @@ class Clips:
         return self.pcm[start : self.ends[index]].astype(np.float32) / 32768
 
 
-def choose_words(config: CorpusConfig, dictionary: Path) -> list[str]:
-    """The vocabulary in order: common words, dictionary words, then the held-out ones."""
+def choose_words(config: CorpusConfig, dictionary: Path) -> dict[str, list[str]]:
+    """The vocabulary with its phonemes: frequent words first, the held-out ones last.
+
+    One word of those that sound alike, and none that is, begins with or sounds like a digit.
+    """
+    from wordfreq import top_n_list  # needed for making the corpus alone
+
     numbers = ("six", "seven", "eigh", "nine", "nint", "four", "fif", "thir", "twent", "zero")
-    common = Path(__file__).with_name("common_words.txt").read_text().split()
-    listed = [word for word in dictionary.read_text().split() if word.isascii() and word.islower()]
-    listed = sorted({word for word in listed if word.isalpha() and 3 <= len(word) <= 9})
-    rng = np.random.default_rng(config.seed)
-    weights = np.array([1.0 if len(word) > 6 else 3.0 for word in listed])
-    drawn = [listed[i] for i in rng.choice(len(listed), 12_000, False, weights / weights.sum())]
-    digit_sounds = {tuple(phonemes(digit)) for digit in DIGITS}
-    words: dict[str, None] = {}
-    for word in common + drawn:
+    known = {"a", "i"} | {word for word in dictionary.read_text().split() if len(word) > 1}
+    sounds = {tuple(phonemes(digit)) for digit in DIGITS}
+    words: dict[str, list[str]] = {}
+    for word in top_n_list("en", 20_000):
         if len(words) == config.words + config.held_out_words:
             break
-        if not word.startswith(numbers) and tuple(phonemes(word)) not in digit_sounds:
-            words[word] = None
-    return list(words)
+        if word in known and word.isascii() and word.isalpha() and not word.startswith(numbers):
+            spoken = phonemes(word)
+            if tuple(spoken) not in sounds:
+                sounds.add(tuple(spoken))
+                words[word] = spoken
+    return words
 
 
 def plan_words(config: CorpusConfig, words: list[str]) -> Iterator[tuple[list[int], Utterance]]:
@@ -90,18 +95,18 @@ def plan_words(config: CorpusConfig, words: list[str]) -> Iterator[tuple[list[in
     plan = [(word, turn) for word in range(len(words)) for turn in range(config.renderings)]
     for index in rng.permutation(len(plan)):
         word, turn = plan[index]
-        natural = NATURAL_VOICES[turn % 6] if turn < 12 else None
+        natural = NATURAL_VOICES[(word + turn) % len(NATURAL_VOICES)] if turn < 14 else None
         yield [word], _utterance(words[word], natural, rng)
 
 
 def plan_phrases(config: CorpusConfig, words: list[str]) -> Iterator[tuple[list[int], Utterance]]:
-    """Random phrases of two to seven words, three quarters of them common ones."""
+    """Phrases of two to ten random words, frequent ones more often, though less so than in English."""
     rng = np.random.default_rng(config.seed + 2)
+    shares = (np.arange(config.words) + 5.0) ** -0.8
+    shares /= shares.sum()
     for _ in range(config.phrases):
-        length = int(rng.integers(2, 8))
-        tops = np.where(rng.random(length) < 0.75, min(1000, config.words), config.words)
-        chosen = [int(rng.integers(top)) for top in tops]
-        natural = NATURAL_VOICES[rng.integers(6)] if rng.random() < 0.45 else None
+        chosen = [int(word) for word in rng.choice(config.words, rng.integers(2, 11), p=shares)]
+        natural = NATURAL_VOICES[rng.integers(len(NATURAL_VOICES))] if rng.random() < 0.5 else None
         yield chosen, _utterance(" ".join(words[word] for word in chosen), natural, rng)
 
 
@@ -110,8 +115,7 @@ def make_corpus(config: CorpusConfig, dictionary: Path, folder: Path, processes:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary_path = folder / "vocabulary.json"
     if not vocabulary_path.exists():
-        words = choose_words(config, dictionary)
-        vocabulary_path.write_text(json.dumps({word: phonemes(word) for word in words}))
+        vocabulary_path.write_text(json.dumps(choose_words(config, dictionary)))
     words = list(json.loads(vocabulary_path.read_text()))
     tasks = []
     for kind, plan in ("words", plan_words), ("phrases", plan_phrases):

@@ -1,7 +1,7 @@
-"""Synthetic voices: a line of text in, a waveform out, by espeak-ng, flite or festival.
+"""Synthetic voices: a line of text in, a waveform out, by espeak-ng, flite, festival or SVOX Pico.
 
-All three are called as programs, so that nothing here is needed to use what they made. Knows
-nothing of words, corpora or training.
+Programs, but for Pico, a package that only pretraining needs; nothing here is needed to use what
+they made. Knows nothing of words, corpora or training.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -42,6 +44,7 @@ SAMPLE_VARIANTS = {"train": tuple(_TRAIN.split()), "test": tuple(_TEST.split())}
 """espeak-ng variants kept for the sample set: the encoder is pretrained without them."""
 FLITE_VOICES = ("awb", "rms", "slt", "kal16")
 FESTIVAL_VOICES = ("ked_diphone", "cmu_us_slt_arctic_hts")
+PICO_VOICES = ("en-US", "en-GB")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class Utterance:
 
     text: str
     engine: str
-    """`espeak`, `flite` or `festival`."""
+    """`espeak`, `flite`, `festival` or `pico`."""
     voice: str
     """The engine's own name; for espeak `accent+variant`."""
     rate: float = 1.0
@@ -90,6 +93,8 @@ def synthesise(utterances: list[Utterance]) -> list[np.ndarray]:
                 waveforms[index] = _espeak(utterance)
             elif utterance.engine == "flite":
                 waveforms[index] = _flite(utterance, Path(folder, "flite.wav"))
+            elif utterance.engine == "pico":
+                waveforms[index] = _pico(utterance)
     return [trim(waveform) for waveform in waveforms]
 
 
@@ -116,6 +121,19 @@ def _flite(utterance: Utterance, path: Path) -> np.ndarray:
     command = ["flite", "-voice", utterance.voice, "--setf", stretch, "--setf", pitch]
     subprocess.run([*command, "-t", utterance.text, "-o", str(path)], check=True)
     return _read(path)
+
+
+def _pico(utterance: Utterance) -> np.ndarray:
+    engine = _pico_engine(utterance.voice)
+    engine.rate, engine.pitch = round(100 * utterance.rate), round(70 + 70 * utterance.pitch)
+    return np.frombuffer(engine.speak(utterance.text), np.int16).astype(np.float32) / 32768
+
+
+@cache
+def _pico_engine(voice: str) -> Any:
+    from ttspico import TtsEngine  # needed for pretraining alone
+
+    return TtsEngine(voice)
 
 
 def _festival(utterances: list[Utterance], folder: Path) -> None:
