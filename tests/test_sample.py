@@ -58,6 +58,8 @@ def test_the_package_stays_small():
     sizes = {path.name: path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()}
     assert sizes["train.parquet"] + sizes["test.parquet"] <= 4e6
     assert sizes["model.safetensors"] <= 6e6
+    package = [path for path in SAMPLE.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in package) < 12e6
 
 
 def test_the_encoder_is_a_plain_wav2vec2_model_that_computes_in_float32():
@@ -80,4 +82,4 @@ def test_the_encoder_tells_what_is_said_better_than_by_chance():
         labels[split] = source.clips["label"].to_numpy()
     means = np.stack([vectors["train"][labels["train"] == label].mean(axis=0) for label in range(14)])
     distances = np.linalg.norm(vectors["test"][:, None] - means, axis=2)
-    assert (distances.argmin(axis=1) == labels["test"]).mean() > 0.12  # chance is 0.07
+    assert (distances.argmin(axis=1) == labels["test"]).mean() > 0.25  # chance is 0.07
