@@ -113,7 +113,8 @@ def _with_tested_clips(config: TrainConfig, source: Source) -> Source:
     try:
         tested = open_source(dataclasses.replace(config.dataset, split=split, revision=revision), None)
     except UserError as error:
-        raise type(error)(f"evaluation.split: expected the split {split!r}, but {error}") from None
+        problem = str(error).removeprefix("dataset.split: ")
+        raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
     names = list(source.labels) + [name for name in tested.labels if name not in source.labels]
     numbers = pa.array([names.index(name) for name in tested.labels], pa.int64())
     clips = tested.clips.set_column(tested.clips.schema.get_field_index("label"), "label", _taken(numbers, tested))
