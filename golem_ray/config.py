@@ -51,7 +51,7 @@ class ProcessingConfig:
     max_samples: int | Literal["all"] = 50
     """The first N clips in the source's order; `all` for every one."""
     max_bad_fraction: float = 0.0
-    """Share of the clips that may be unusable before the job fails, 0 to 1."""
+    """Share of the clips of a split that may be unusable before the job fails, 0 to 1."""
 
     def __post_init__(self) -> None:
         _positive("processing.target_sampling_rate", self.target_sampling_rate)

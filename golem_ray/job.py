@@ -54,10 +54,10 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         if sidecar is not None:
             digests = pipeline.hash_clips(source, resources.workers)
             _check_drift(sidecar, _provenance(source, num_trained, encoder, digests), resources.gpu, allow_drift)
-        max_bad = math.floor(config.processing.max_bad_fraction * num_clips + 1e-9)  # 0.58 of 50 are 29
+        max_bad = _max_bad(config, num_clips)
         rate, baseline = config.processing.target_sampling_rate, num_clips > num_trained
         embedded = pipeline.embed(source, encoder, rate, resources, max_bad, baseline=baseline)
-        bad = _bad_clips(config, source, num_trained, embedded.bad, max_bad)
+        bad = _bad_clips(config, source, num_trained, embedded.bad)
         good = np.array([row for row in range(num_clips) if row not in embedded.bad], dtype=np.int64)
         used, tested = good[good < num_trained], good[good >= num_trained]
         labels = source.clips["label"].to_numpy()
@@ -220,10 +220,15 @@ def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, al
     log.warning("going on although the sidecar differs: %s", named)
 
 
-def _bad_clips(
-    config: TrainConfig, source: Source, num_trained: int, bad: dict[int, str], max_bad: int
-) -> list[dict[str, Any]]:
-    """The clips that cannot be used: [{"split", "id", "clip", "reason"}]; DataError if they are more than max_bad."""
+def _max_bad(config: TrainConfig, num_clips: int) -> int:
+    return math.floor(config.processing.max_bad_fraction * num_clips + 1e-9)  # 0.58 of 50 are 29
+
+
+def _bad_clips(config: TrainConfig, source: Source, num_trained: int, bad: dict[int, str]) -> list[dict[str, Any]]:
+    """The clips that cannot be used: [{"split", "id", "clip", "reason"}].
+
+    Raises DataError if they are too many, of those to train on or of those to test on.
+    """
     records = []
     for row in sorted(bad):
         tested = row >= num_trained
@@ -231,15 +236,19 @@ def _bad_clips(
         split = config.evaluation.split if tested else config.dataset.split
         name = f"{split} {clip_name(number, path)}" if tested else clip_name(number, path)
         records.append({"split": split, "id": number, "clip": name, "reason": bad[row]})
-    named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[: pipeline.MAX_NAMED_CLIPS])
-    more = f"; and {len(bad) - pipeline.MAX_NAMED_CLIPS} more" if len(bad) > pipeline.MAX_NAMED_CLIPS else ""
-    if len(bad) > max_bad:
-        raise DataError(
-            f"processing.max_bad_fraction: expected at most {max_bad} of {source.clips.num_rows} clips to be "
-            f"unusable, found {len(bad)} or more ({named}{more}); mend or remove them, or allow a larger fraction."
-        )
-    if bad:
-        log.warning("clips that cannot be used, %d of %d: %s%s", len(bad), source.clips.num_rows, named, more)
+    num_bad = sum(row < num_trained for row in bad)
+    parts = [(records[:num_bad], num_trained), (records[num_bad:], source.clips.num_rows - num_trained)]
+    for part, num_clips in parts:
+        named = "; ".join(f"{record['clip']}: {record['reason']}" for record in part[: pipeline.MAX_NAMED_CLIPS])
+        more = f"; and {len(part) - pipeline.MAX_NAMED_CLIPS} more" if len(part) > pipeline.MAX_NAMED_CLIPS else ""
+        if len(part) > _max_bad(config, num_clips):
+            raise DataError(
+                f"processing.max_bad_fraction: expected at most {_max_bad(config, num_clips)} of {num_clips} clips to "
+                f"be unusable, found {len(part)} or more ({named}{more}); mend or remove them, or allow a larger "
+                "fraction."
+            )
+        if part:
+            log.warning("clips that cannot be used, %d of %d: %s%s", len(part), num_clips, named, more)
     return records
 
 

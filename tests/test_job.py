@@ -269,7 +269,7 @@ def test_more_bad_clips_than_a_report_names_are_counted():
     clips = pa.table({"path": pa.nulls(30, pa.string())})
     source = Source(clips=clips, labels=("a", "b"))
     with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
-        job._bad_clips(TrainConfig(), source, 30, dict.fromkeys(range(25), "x"), max_bad=24)
+        job._bad_clips(TrainConfig(), source, 30, dict.fromkeys(range(25), "x"))
 
 
 def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_path):
@@ -367,7 +367,7 @@ def test_the_head_is_tested_on_another_split(simulated_gpus, tmp_path, encoder_f
     assert "Accuracy on the 4 clips of test that were not trained on (1 were) 75.0%" in result["summary"]
     assert "log-mel statistics 75.0%" in result["summary"]
 
-    again = dataclasses.replace(config_from_dict(sidecar["config"]))
+    again = config_from_dict(sidecar["config"])
     job.run(again, sidecar=sidecar)  # nothing differs
     shutil.copy(folder / "test" / "1.wav", folder / "test" / "2.wav")
     with pytest.raises(ConfigError, match=r"data\.evaluation_sha256"):
@@ -387,7 +387,10 @@ def test_bad_clips_of_the_other_split_are_named_as_its_own(simulated_gpus, tmp_p
     config = configuration(folder, encoder_folder, tmp_path / "v.pth", evaluation={"split": "test"})
     with pytest.raises(DataError, match=r"test clip 1 \(.*test/1.wav\): not audio"):
         golem_ray.train(config)
-    config["processing"] = {"max_bad_fraction": 0.2}
+    config["processing"] = {"max_bad_fraction": 0.2}  # of all eight that would be one, of the two to test on none
+    with pytest.raises(DataError, match="at most 0 of 2 clips to be unusable, found 1"):
+        golem_ray.train(config)
+    config["processing"] = {"max_bad_fraction": 0.5}
     assert "Trained on 6 clips" in golem_ray.train(config)["summary"]
     clips = json.loads((tmp_path / "v.json").read_text())["clips"]
     assert [(entry["split"], entry["id"]) for entry in clips["bad"]] == [("test", 1)]
