@@ -52,10 +52,16 @@ class ProcessingConfig:
     """The first N clips in the source's order; `all` for every one."""
     max_bad_fraction: float = 0.0
     """Share of the clips of a split that may be unusable before the job fails, 0 to 1."""
+    max_seconds: float | None = None
+    """A longer clip is split into windows of so many seconds, whose frames are averaged; no windows if not given."""
 
     def __post_init__(self) -> None:
         _positive("processing.target_sampling_rate", self.target_sampling_rate)
         _positive("processing.max_samples", self.max_samples, "all")
+        if self.max_seconds is not None and not 1 <= self.max_seconds <= 1e6:
+            raise ConfigError(
+                f"processing.max_seconds: expected 1 or more, got {self.max_seconds!r}; leave it out for no windows."
+            )
         if not 0 <= self.max_bad_fraction <= 1:
             raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
 
@@ -76,6 +82,10 @@ class ModelConfig:
     """Hub id or local folder of the encoder, or `sample`: a small one that comes with the package."""
     revision: str | None = None
     """Commit of the Hub encoder to pin; the newest one if not given."""
+    precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
+    """Arithmetic of the encoder. float32 is the reference; the vectors of the others are off by 1e-3 to 1e-2."""
+    compile: bool = False
+    """Have PyTorch compile the encoder: a minute or so more at the start, for many clips."""
     classifier_input_features: int | Literal["auto"] = "auto"
     """Width of the embedding; a number is checked against the encoder."""
     classifier_output_classes: int | Literal["auto"] = "auto"
@@ -131,11 +141,16 @@ class PathsConfig:
     save_path: str = "voice_classifier_knowledge.pth"
     """Where the weights go, ending in .pth: a local path or a URI. The sidecar goes beside them, as .json."""
     storage_root: str | None = None
-    """Folder or URI that a relative save_path lies under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
+    """Folder or URI that relative paths here lie under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
+    embedding_cache: str | None = None
+    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
 
     def __post_init__(self) -> None:
         if not self.save_path.endswith(".pth"):
             raise ConfigError(f"paths.save_path: expected a name ending in .pth, got {self.save_path!r}.")
+        if self.embedding_cache == "":
+            raise ConfigError("paths.embedding_cache: expected a folder or a URI, found ''; leave it out for none.")
+        _refuse_credentials("paths.embedding_cache", self.embedding_cache or "")
         _refuse_credentials("paths.save_path", self.save_path)
         _refuse_credentials("paths.storage_root", self.storage_root or "")
 
@@ -149,13 +164,17 @@ class ClusterConfig:
     workers: int | Literal["auto"] = "auto"
     """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well."""
     threads_per_worker: int = 2
-    """CPU threads of an actor and of the head's task. Threads change rounding, so this is not derived."""
+    """CPU threads of an actor, each at a clip of its own, and of the head's task, whose rounding they change."""
+    batch_seconds: float = 120.0
+    """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
 
     def __post_init__(self) -> None:
         _positive("cluster.workers", self.workers, "auto")
         _positive("cluster.threads_per_worker", self.threads_per_worker)
         if self.threads_per_worker > 1024:
             raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
+        if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements
+            raise ConfigError(f"cluster.batch_seconds: expected 1 to 1000, got {self.batch_seconds!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)

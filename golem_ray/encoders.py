@@ -1,213 +1,269 @@
-"""Frozen speech encoders: waveforms -> one vector a clip.
+"""Frozen speech encoders: waveforms -> one vector a clip, in float32 or less, one by one or in batches.
 
-What an encoder is follows from its config.json, never from its name. `inspect_encoder` reads that without
-importing PyTorch (which costs the driver two seconds that it has no other use for); `SpeechEncoder` does the
-work. Knows nothing of Ray, labels or heads.
+Which checkpoint that is, and of what kind, encoder_info.py has found out; what is computed stands in forward.py.
+Knows nothing of Ray, labels or heads.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+from transformers import AutoFeatureExtractor, AutoModel
+from transformers.utils import logging as transformers_logging
 
-from golem_ray import hub
-from golem_ray.config import SAMPLE, ModelConfig
+from golem_ray.audio import MIN_DURATION_S
+from golem_ray.encoder_info import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError
+from golem_ray.forward import mean_alone, wav2vec2_means, whisper_means
 
-log = logging.getLogger(__name__)
+DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+"""model.precision -> what weights and activations are kept in."""
 
-_KEY = "model.feature_extractor_model"
-_LOCAL_COPY = f"point {_KEY} at a local folder that save_pretrained wrote"
+_PREPARED_AHEAD = 2
+"""Batches made ready while the device works on one."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderInfo:
-    """Which encoder, exactly: enough to load the same one elsewhere, and to notice that it is another."""
-
-    name: str
-    """Hub id or local folder, as configured."""
-    path: str
-    """What `from_pretrained` takes: the Hub id, or the folder's absolute path."""
-    revision: str | None
-    """Commit on the Hub."""
-    sha256: str | None
-    """Digest of a local folder's files; None for the Hub's, whose commit says it."""
-    model_type: str
-    sampling_rate: int
-    """Hz"""
-    embedding_size: int
-    cached: bool
-    """Whether only the local cache can be used, the Hub being out of reach."""
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def inspect_encoder(model: ModelConfig) -> EncoderInfo:
-    """What the configured encoder is, from its config.json and preprocessor_config.json.
+class Window(NamedTuple):
+    """A part of a clip, from sample `start` to before `stop`; nearly always all of it."""
 
-    Raises ConfigError if it cannot be had, is no speech encoder of a known family, or has another width than
-    model.classifier_input_features.
-    """
-    name = model.feature_extractor_model
-    folder = SAMPLE / "encoder" if name == "sample" else Path(os.path.expanduser(name))
-    if os.path.isdir(folder):
-        where: dict[str, Any] = {"path": str(folder.resolve()), "revision": None, "cached": False}
-        files = {file: _read_json(folder / file) for file in ("config.json", "preprocessor_config.json")}
-    elif hub.is_hub_id(name):
-        where, files = _inspect_on_hub(name, model.revision)
-    else:
-        raise ConfigError(f"{_KEY}: expected a Hub id or a local folder, found neither at {name!r}.")
-
-    config, preprocessor = files["config.json"], files["preprocessor_config.json"]
-    if config is None:
-        raise ConfigError(f"{_KEY}: expected a config.json in {name}, found none; {_LOCAL_COPY}.")
-    info = EncoderInfo(
-        name=name,
-        **where,
-        sha256=None if where["revision"] or where["cached"] else _digest(folder),
-        model_type=str(config.get("model_type")),
-        sampling_rate=_positive((preprocessor or {}).get("sampling_rate")),
-        embedding_size=_positive(config.get("hidden_size")),
-    )
-    if info.model_type not in ENCODERS:
-        raise ConfigError(
-            f"{_KEY}: expected a speech encoder ({', '.join(ENCODERS)}), found {name} to be {info.model_type!r}."
-        )
-    if not info.sampling_rate or not info.embedding_size:
-        missing = "sampling_rate in preprocessor_config.json" if info.embedding_size else "hidden_size in config.json"
-        raise ConfigError(f"{_KEY}: expected {missing} of {name}, found none; {_LOCAL_COPY}.")
-    wanted = model.classifier_input_features
-    if wanted not in ("auto", info.embedding_size):
-        raise ConfigError(
-            f"model.classifier_input_features: expected {info.embedding_size}, the width of {name}, "
-            f"got {wanted}; leave it at auto or choose another encoder."
-        )
-    return info
-
-
-def check_sampling_rate(info: EncoderInfo, target_rate: int) -> None:
-    """Raise ConfigError if the encoder was made for another rate than target_rate (Hz)."""
-    if target_rate != info.sampling_rate:
-        raise ConfigError(
-            f"processing.target_sampling_rate: expected {info.sampling_rate}, which {info.name} was made for, "
-            f"got {target_rate}."
-        )
-
-
-def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], dict[str, dict[str, Any] | None]]:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
-
-    cached = hub.resolve_commit(name, "model", revision, _KEY, ConfigError) is None
-    commit: str | None = None  # that of the first file: asked for by branch, so that the cache learns what that is
-    files: dict[str, dict[str, Any] | None] = {}
-    for file in ("config.json", "preprocessor_config.json"):
-        try:
-            path = Path(hf_hub_download(name, file, revision=commit or revision, local_files_only=cached))
-        except GatedRepoError:
-            raise ConfigError(f"{_KEY}: expected an encoder that may be read, found {hub.gated(name)}") from None
-        except LocalEntryNotFoundError:
-            raise hub.unreachable(name, _KEY, ConfigError, _LOCAL_COPY) from None
-        except EntryNotFoundError:
-            files[file] = None
-        except Exception as error:  # the HTTP library's own, when the connection breaks halfway
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise ConfigError(f"{_KEY}: expected to read {file} of {name}, but {reason}") from None
-        else:
-            files[file] = _read_json(path)
-            commit = commit or path.parent.name  # the cache keeps a folder per commit
-    return {"path": name, "revision": commit, "cached": cached}, files
-
-
-def _positive(value: object) -> int:
-    """The value if it is a positive integer, else 0."""
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, None without the file."""
-    if not path.is_file():
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{_KEY}: expected {path} to hold a JSON object, found something else.")
-    return values
-
-
-def _digest(folder: Path) -> str:
-    """sha256 over the names and contents of the files that decide what a local encoder computes."""
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".bin") and path.is_file():
-            with path.open("rb") as file:
-                total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+    row: int
+    start: int
+    stop: int
 
 
 class SpeechEncoder:
-    """A frozen encoder on one device. One by one, a clip's vector depends on that clip alone.
+    """A frozen encoder on one device. A clip's vector depends on that clip alone, whatever runs beside it.
 
-    float32 throughout, with TF32 off for the whole process. Raises ConfigError if its weights cannot be loaded.
+    With batch_seconds, clips of like lengths go in batches of at most so many padded seconds (a longer one by
+    itself), and their vectors are those of one by one up to rounding. Without, one by one through the model's own
+    forward pass: the reference. A compiled pass takes a minute or so to compile first.
+
+    Raises ConfigError if the weights cannot be loaded, if the encoder is not exact in batches, or if compiling fails.
     """
 
-    def __init__(self, info: EncoderInfo, device: str) -> None:
-        import torch
-        from transformers import AutoFeatureExtractor, AutoModel
-        from transformers.utils import logging as transformers_logging
-
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        # For a checkpoint that is no .safetensors, transformers would have a service on the Hub convert it meanwhile.
-        os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-        options: dict[str, Any] = {"revision": info.revision, "local_files_only": info.cached}
-        try:
-            self.preprocessor = AutoFeatureExtractor.from_pretrained(info.path, **options)
-            model, loading = AutoModel.from_pretrained(
-                info.path, dtype=torch.float32, output_loading_info=True, **options
-            )
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(
-                f"{_KEY}: expected weights that load from {info.name}, but {type(error).__name__}: {reason}"
-            ) from None
-        missing = sorted(set(loading["missing_keys"]) - {"masked_spec_embed"})
-        if missing:
-            raise ConfigError(
-                f"{_KEY}: expected all weights of a {info.model_type} encoder in {info.name}, found {len(missing)} "
-                f"missing ({missing[0]}, ...): they would be random."
-            )
+    def __init__(self, recipe: Recipe, device: str, *, batch_seconds: float | None = None) -> None:
+        info = recipe.encoder
+        if batch_seconds is not None and not info.exact_in_batches:
+            raise ConfigError(f"cluster.batch_seconds: expected an encoder that is exact in batches, not {info.name}.")
+        torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"  # PyTorch's own default is to allow it
+        self.preprocessor, model = _load(info)
+        self.width = info.embedding_size
         self.device = device
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.batch_seconds = batch_seconds
+        self._copies = torch.cuda.Stream() if device == "cuda" else None
+        self._dtype = DTYPES[recipe.precision]
+        self._rate = info.sampling_rate
+        self._window = _shorter(recipe.max_seconds, info.window_s)
+        self._whisper = info.window_s is not None
+        self._padded_s = info.window_s
+        self.model = (model.get_encoder() if self._whisper else model).to(device, self._dtype)
+        self._means: Callable[[Any, Tensor, Tensor], Tensor] = mean_alone
+        if self._whisper:
+            self._means = whisper_means
+        elif batch_seconds is not None or (recipe.compiled and info.exact_in_batches):
+            self._means = wav2vec2_means
+        if recipe.compiled:
+            torch._dynamo.config.recompile_limit = 64  # one long clip, very short ones, ... are graphs of their own
+            self._means = torch.compile(self._means, fullgraph=True, dynamic=True)
+            self._try_compiled()
 
     def embed(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean over time of the last layer: N arrays (T,) float32 at the encoder's rate -> (N, D) float32."""
-        import torch
+        """Mean over time of the last layer: N arrays (T,) float32 at the encoder's rate -> (N, D) float32.
 
-        vectors = np.empty((len(waveforms), self.model.config.hidden_size), dtype=np.float32)
+        Where clips are split into windows, the mean is over the frames of all of a clip's windows.
+        """
+        windows = [window for row, wave in enumerate(waveforms) for window in self._windows(row, len(wave))]
+        vectors = np.zeros((len(waveforms), self.width), dtype=np.float32)
+        if not windows:
+            return vectors
+        order = self._batches(windows)
+        scales: dict[int, tuple[np.float32, np.float32]] = {}
+
+        def prepare(batch: list[int]) -> tuple[Tensor, Tensor]:
+            return self._collate([self._samples(waveforms, windows[index], scales) for index in batch])
+
+        results = []
         with torch.inference_mode():
-            for row, waveform in enumerate(waveforms):
-                inputs = self.preprocessor(
-                    waveform, sampling_rate=self.preprocessor.sampling_rate, return_tensors="pt"
-                ).input_values
-                frames = self.model(inputs.to(self.device)).last_hidden_state  # (1, frames, D)
-                vectors[row] = frames.mean(dim=1)[0].cpu().numpy()
+            for inputs, lengths in self._prepared(prepare, order):
+                if self._copies is not None:
+                    torch.cuda.current_stream().wait_stream(self._copies)
+                    inputs.record_stream(torch.cuda.current_stream())
+                    lengths.record_stream(torch.cuda.current_stream())
+                results.append(self._means(self.model, inputs, lengths))
+            means = torch.cat(results).cpu().numpy()
+        parts: dict[int, list[tuple[np.ndarray, int]]] = {}
+        for index, mean in zip((index for batch in order for index in batch), means, strict=True):
+            window = windows[index]
+            parts.setdefault(window.row, []).append((mean, self._num_frames(window.stop - window.start)))
+        for row, found in parts.items():
+            frames = np.array([count for _, count in found], dtype=np.float64)
+            alone = len(found) == 1
+            vectors[row] = found[0][0] if alone else frames @ np.stack([mean for mean, _ in found]) / frames.sum()
         return vectors
 
+    def _windows(self, row: int, length: int) -> list[Window]:
+        """A clip's windows, in order. One too short for a frame of its own goes to the one before it."""
+        if self._window is None:
+            return [Window(row, 0, length)]
+        size = round(self._window * self._rate)
+        starts = list(range(0, length, size))
+        if len(starts) > 1 and not self._whisper and length - starts[-1] < MIN_DURATION_S * self._rate:
+            starts.pop()
+        return [Window(row, start, stop) for start, stop in zip(starts, [*starts[1:], length], strict=True)]
 
-ENCODERS = {
-    "wav2vec2": SpeechEncoder,
-    "hubert": SpeechEncoder,
-    "wavlm": SpeechEncoder,
-    "unispeech-sat": SpeechEncoder,
-}
+    def _batches(self, windows: list[Window]) -> list[list[int]]:
+        """Indices of windows in batches."""
+        if self.batch_seconds is None:
+            return [[index] for index in range(len(windows))]
+        seconds = [self._padded_s or (window.stop - window.start) / self._rate for window in windows]
+        return pack(seconds, self.batch_seconds)
+
+    def _samples(
+        self, waveforms: Sequence[np.ndarray], window: Window, scales: dict[int, tuple[np.float32, np.float32]]
+    ) -> np.ndarray:
+        """A window's samples, with the whole clip at zero mean and unit variance where the encoder wants that.
+
+        Clip by clip and by the very arithmetic of the Wav2Vec2 feature extractor: of a constant clip only the
+        rounding error is left, which a norm behind it can blow up.
+        """
+        waveform = waveforms[window.row]
+        samples = waveform[window.start : window.stop]
+        if self._whisper or not self.preprocessor.do_normalize:
+            return samples
+        if window.row not in scales:
+            scales[window.row] = waveform.mean(), np.sqrt(waveform.var() + 1e-7)
+        mean, scale = scales[window.row]
+        return (samples - mean) / scale
+
+    def _collate(self, samples: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """The model's inputs and each row's own length, on the device: padded samples, or Whisper's log-mel windows."""
+        if self._whisper:
+            hop = self.preprocessor.hop_length
+            lengths = torch.tensor([-(-len(row) // hop) for row in samples])
+            inputs = self.preprocessor(samples, sampling_rate=self._rate, return_tensors="pt").input_features
+        else:
+            lengths = torch.tensor([len(row) for row in samples])
+            inputs = torch.zeros(len(samples), int(lengths.max()), pin_memory=self._copies is not None)
+            for row, values in zip(inputs, samples, strict=True):
+                row[: len(values)] = torch.from_numpy(values)
+        if self._copies is None:
+            return inputs.to(self._dtype), lengths
+        with torch.cuda.stream(self._copies):  # beside the stream that computes; pinned, so that nobody waits
+            inputs = inputs.pin_memory().to(self.device, non_blocking=True).to(self._dtype)
+            return inputs, lengths.pin_memory().to(self.device, non_blocking=True)
+
+    def _prepared(self, prepare: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+        """Each batch made ready; for a GPU on other threads, while it works on those before."""
+        if self._copies is None:
+            yield from map(prepare, batches)
+            return
+        pending: deque[Future[R]] = deque()
+        with ThreadPoolExecutor(_PREPARED_AHEAD) as threads:
+            for batch in batches:
+                pending.append(threads.submit(prepare, batch))
+                if len(pending) > _PREPARED_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    def _num_frames(self, num_samples: int) -> int:
+        if self._whisper:
+            return (-(-num_samples // self.preprocessor.hop_length) - 1) // self.model.conv2.stride[0] + 1
+        for layer in self.model.feature_extractor.conv_layers:
+            num_samples = (num_samples - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1
+        return num_samples
+
+    def _try_compiled(self) -> None:
+        """Compile on some noise of a usual length, so that the first real batch need not wait.
+
+        Raises ConfigError if that fails.
+        """
+        noise = np.random.default_rng(0).standard_normal(8 * self._rate).astype(np.float32)
+        num_clips = 1 if self.batch_seconds is None else max(2, int(self.batch_seconds / 8))
+        try:
+            self.embed([noise] * num_clips)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler's own, Triton's, the C++ compiler's
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"model.compile: expected PyTorch to compile the encoder, but {type(error).__name__}: {reason}; leave "
+                "it off."
+            ) from None
+
+
+def pack(seconds: Sequence[float], budget: float) -> list[list[int]]:
+    """Indices in batches, longest first: each batch at most `budget` padded seconds, or a single clip."""
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in sorted(range(len(seconds)), key=lambda index: (-seconds[index], index)):
+        if not batches or (len(batches[-1]) + 1) * longest > budget:
+            batches.append([])
+            longest = seconds[index]
+        batches[-1].append(index)
+    return batches
+
+
+def precision_note(precision: str, device: str) -> str:
+    """What there is to say about a precision on this processor; '' for nothing."""
+    if device != "cpu" or precision == "float32":
+        return ""
+    if precision == "tf32":
+        return "model.precision: tf32 is float32 on a CPU"
+    if not hasattr(torch.cpu, "get_capabilities"):  # older releases
+        return ""
+    found = torch.cpu.get_capabilities()
+    names = ("amx_fp16", "avx512_fp16", "fp16") if precision == "float16" else ("amx_bf16", "avx512_bf16", "bf16")
+    if any(found.get(name) for name in names):
+        return ""
+    return f"model.precision: this CPU has no arithmetic of its own for {precision}, so that float32 may be faster"
+
+
+def _shorter(first: float | None, second: float | None) -> float | None:
+    return min(first, second) if first and second else first or second
+
+
+def _load(info: EncoderInfo) -> tuple[Any, Any]:
+    """The preprocessor and the model, in float32 on the CPU. Raises ConfigError."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # For a checkpoint that is no .safetensors, transformers would have a service on the Hub convert it meanwhile.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    options: dict[str, Any] = {"revision": info.revision, "local_files_only": info.cached}
+    try:
+        preprocessor = AutoFeatureExtractor.from_pretrained(info.path, **options)
+        model, loading = AutoModel.from_pretrained(info.path, dtype=torch.float32, output_loading_info=True, **options)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"model.feature_extractor_model: expected weights that load from {info.name}, but "
+            f"{type(error).__name__}: {reason}"
+        ) from None
+    needed = "encoder." if info.window_s else ""  # of Whisper, whose decoder is not used
+    missing = sorted(key for key in set(loading["missing_keys"]) - {"masked_spec_embed"} if key.startswith(needed))
+    if missing:
+        raise ConfigError(
+            f"model.feature_extractor_model: expected all weights of a {info.model_type} encoder in {info.name}, found "
+            f"{len(missing)} missing ({missing[0]}, ...): they would be random."
+        )
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, "weight"):  # a norm of the weights, else taken with each forward pass
+            parametrize.remove_parametrizations(module, "weight")
+    return preprocessor, model.eval().requires_grad_(False)

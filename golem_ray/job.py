@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from golem_ray import artifact, pipeline
+from golem_ray import artifact, pipeline, storage
+from golem_ray.cache import EmbeddingCache, describe
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source, clip_name, open_source
-from golem_ray.encoders import EncoderInfo, check_sampling_rate, inspect_encoder
+from golem_ray.encoder_info import EncoderInfo, Recipe, check_sampling_rate, inspect_encoder
 from golem_ray.errors import ConfigError, DataError, UserError
 from golem_ray.presets import config_from_dict
+from golem_ray.stages import LOG_MEL_SIZE, Resources
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +31,17 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     """
     if sidecar is not None:
         config = _pinned(config, sidecar)
-    save_path = artifact.resolve_save_path(config.paths, pipeline.in_submitted_job())
+    save_path = _place("save_path", config)
     artifact.check_writable(save_path)
+    cache_root = _place("embedding_cache", config) if config.paths.embedding_cache else None
     encoder = inspect_encoder(config.model)
     check_sampling_rate(encoder, config.processing.target_sampling_rate)
+    recipe = Recipe(
+        encoder=encoder,
+        precision=config.model.precision,
+        max_seconds=config.processing.max_seconds,
+        compiled=config.model.compile,
+    )
     limit = config.processing.max_samples
     source = open_source(config.dataset, None if limit == "all" else limit)
     _check_classes(config, source)
@@ -51,12 +60,18 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
             "s" if resources.workers > 1 else "",
             "GPU" if resources.gpu else "CPU",
         )
-        if sidecar is not None:
+        if resources.gpu and not encoder.exact_in_batches:
+            log.info("%s (%s) is not exact in batches: one clip at a time", encoder.name, encoder.model_type)
+        cache = _open_cache(cache_root, recipe, resources) if cache_root else None
+        digests = None
+        if sidecar is not None or (cache is not None and cache.files()):
             digests = pipeline.hash_clips(source, resources.workers)
-            _check_drift(sidecar, _provenance(source, num_trained, encoder, digests), resources.gpu, allow_drift)
-        max_bad = _max_bad(config, num_clips)
-        rate, baseline = config.processing.target_sampling_rate, num_clips > num_trained
-        embedded = pipeline.embed(source, encoder, rate, resources, max_bad, baseline=baseline)
+        if sidecar is not None and digests is not None:
+            _check_drift(sidecar, _provenance(source, num_trained, recipe, digests), resources.gpu, allow_drift)
+        baseline = num_clips > num_trained
+        embedded = pipeline.embed(
+            source, recipe, resources, _max_bad(config, num_clips), baseline=baseline, cache=cache, digests=digests
+        )
         bad = _bad_clips(config, source, num_trained, embedded.bad)
         good = np.array([row for row in range(num_clips) if row not in embedded.bad], dtype=np.int64)
         used, tested = good[good < num_trained], good[good >= num_trained]
@@ -83,12 +98,22 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     summary = _summary(config, source, encoder, head, len(used), num_trained - len(used))
     document = {
         "summary": summary,
-        **_provenance(source, num_trained, encoder, embedded.digests),
+        **_provenance(source, num_trained, recipe, embedded.digests),
         **_results(config, source, encoder, head, labels[used].astype(np.int64), num_trained, bad),
         "gpu": resources.gpu,
     }
     artifact.save(save_path, head.weights, document)
     return {"savedArtifactPath": save_path, "summary": summary}
+
+
+def _place(key: str, config: TrainConfig) -> str:
+    """Where the output that paths.<key> names goes."""
+    return storage.resolve(f"paths.{key}", getattr(config.paths, key), config.paths, pipeline.in_submitted_job())
+
+
+def _open_cache(root: str, recipe: Recipe, resources: Resources) -> EmbeddingCache:
+    described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
+    return EmbeddingCache(root, described, recipe.encoder.embedding_size, LOG_MEL_SIZE)
 
 
 def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
@@ -149,8 +174,9 @@ def _check_classes(config: TrainConfig, source: Source) -> None:
         )
 
 
-def _provenance(source: Source, num_trained: int, encoder: EncoderInfo, digests: np.ndarray) -> dict[str, Any]:
+def _provenance(source: Source, num_trained: int, recipe: Recipe, digests: np.ndarray) -> dict[str, Any]:
     """What must be the same for the same bytes to come out, as the sidecar records it."""
+    encoder = recipe.encoder
     labels = source.clips["label"].to_pylist()
     data = {"revision": source.revision, "sha256": _clips_sha256(labels[:num_trained], digests[:num_trained])}
     if len(labels) > num_trained:
@@ -162,8 +188,11 @@ def _provenance(source: Source, num_trained: int, encoder: EncoderInfo, digests:
             "sha256": encoder.sha256,
             "model_type": encoder.model_type,
             "sampling_rate": encoder.sampling_rate,
-            "layer": "last",
-            "pooling": "mean",
+            "layer": recipe.layer,
+            "pooling": recipe.pooling,
+            "precision": recipe.precision,
+            "max_seconds": recipe.max_seconds,
+            "compiled": recipe.compiled,
         },
         "data": data,
         "versions": artifact.library_versions(),

@@ -5,6 +5,7 @@ What the workers do with a batch is in stages.py. The driver itself never import
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -18,22 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 
 import golem_ray
+from golem_ray.cache import EmbeddingCache
 from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, TrainConfig, TrainingConfig
 from golem_ray.data import Source
-from golem_ray.encoders import EncoderInfo
+from golem_ray.encoder_info import Recipe
 from golem_ray.errors import ConfigError, UserError
 from golem_ray.progress import Progress, ProgressBar
 from golem_ray.stages import (
     LOG_MEL_SIZE,
     EmbedBatch,
     Resources,
-    decode_batch,
     describe_worker,
+    group_clips,
     hash_batch,
     pick_device,
     warm_up,
@@ -44,12 +47,18 @@ log = logging.getLogger(__name__)
 NO_PROGRESS_TIMEOUT_S = 600.0
 """Ray Data gives up when nothing has moved for so long. A first download of the encoder has to fit in."""
 
-_MEMORY_PER_WORKER = 2 << 30
+_MEMORY_PER_WORKER = 3 << 30
 """Bytes of memory that a CPU actor with a base-size encoder may take, with some to spare."""
 
 _CLIPS_PER_WORKER = 25
 """Fewest clips that are worth another CPU actor: starting one costs as much as embedding some dozens."""
 
+
+_CPU_ROWS, _GPU_ROWS = 64, 256
+"""Most clips of a block."""
+
+_BATCHES_PER_GROUP = 8
+"""What a GPU actor gets at a time, in batches: enough to sort by length, and bounded."""
 
 MAX_NAMED_CLIPS = 20
 """Bad clips that an error names at most."""
@@ -187,6 +196,7 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resourc
         cpus=0 if gpu else cpus,  # beside a GPU none: else actors and decoding wait for each other's CPUs
         gpu=gpu,
         backend=device.backend,
+        batch_seconds=config.batch_seconds,
     )
 
 
@@ -195,104 +205,147 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resourc
 
 def embed(
     source: Source,
-    encoder: EncoderInfo,
-    target_rate: int,
+    recipe: Recipe,
     resources: Resources,
     max_bad: int,
     *,
     baseline: bool = False,
+    cache: EmbeddingCache | None = None,
+    digests: np.ndarray | None = None,
 ) -> Embeddings:
     """Decode, resample and embed every clip of the source; with baseline, give log-mel statistics as well.
 
-    Raises UserError if the encoder cannot be loaded; stops early once more than max_bad clips, and as many as a
-    report names, cannot be used.
+    With a cache and the clips' digests, only those that the cache lacks, which it then gets. Raises UserError if the
+    encoder cannot be loaded; stops early once more than max_bad clips, and as many as a report names, cannot be used.
     """
     ray.remote(num_cpus=0)(warm_up).remote()
+    embeddings = _nothing_yet(source.clips.num_rows, recipe.encoder.embedding_size, baseline)
+    missing = np.arange(source.clips.num_rows)
+    if cache is not None and digests is not None:
+        vectors, log_mel, known = cache.look_up(digests, log_mel=baseline)
+        known &= source.clips["label"].is_valid().to_numpy()  # one without a label cannot be used all the same
+        embeddings.vectors[known], embeddings.digests[known] = vectors[known], digests[known]
+        if embeddings.log_mel is not None and log_mel is not None:
+            embeddings.log_mel[known] = log_mel[known]
+        missing = np.flatnonzero(~known)
+        log.info("%d of %d clips are in the embedding cache", known.sum(), len(known))
+    if not len(missing):
+        return embeddings
     with _quiet_context():
-        clips, rows_per_block = _dataset(source, resources.workers)
-        pool = ActorPoolStrategy(size=resources.workers)
+        workers = min(resources.workers, len(missing))
+        clips = _dataset(source.clips, missing, workers, _GPU_ROWS if resources.gpu else _CPU_ROWS)
         if resources.gpu:
-            embedded = clips.map_batches(
-                partial(decode_batch, target_rate=target_rate, baseline=baseline),
+            seconds = _BATCHES_PER_GROUP * resources.batch_seconds
+            clips = clips.map_batches(
+                partial(group_clips, rate=recipe.encoder.sampling_rate, baseline=baseline, seconds=seconds),
                 batch_size=None,
                 batch_format="pyarrow",
-            ).map_batches(
-                EmbedBatch,
-                fn_constructor_args=(encoder, resources),
-                batch_size=rows_per_block,
-                compute=pool,
-                num_gpus=1,
-                num_cpus=resources.cpus,
             )
-        else:
-            embedded = clips.map_batches(
-                EmbedBatch,
-                fn_constructor_args=(encoder, resources, target_rate, baseline),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=pool,
-                num_cpus=resources.cpus,
-            )
-        return _gather(embedded, source, encoder.embedding_size, max_bad, baseline)
+        embedded = clips.map_batches(
+            EmbedBatch,
+            fn_constructor_args=(recipe, resources, baseline),
+            batch_size=1 if resources.gpu else None,  # with GPUs Ray Data wants a number: one group
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=workers),
+            num_gpus=int(resources.gpu),
+            num_cpus=resources.cpus,
+        )
+        return _gather(embedded, embeddings, missing, max_bad, cache, resources.gpu)
 
 
-def _gather(embedded: ray.data.Dataset, source: Source, width: int, max_bad: int, baseline: bool) -> Embeddings:
-    """The rows as they come, put back into the source's order by id."""
-    num_clips = source.clips.num_rows
-    vectors = np.zeros((num_clips, width), dtype=np.float32)
-    log_mel = np.zeros((num_clips, LOG_MEL_SIZE), dtype=np.float32) if baseline else None
-    digests = np.zeros(num_clips, dtype="S32")
-    seen = np.zeros(num_clips, dtype=bool)
-    bad: dict[int, str] = {}
+def _nothing_yet(num_clips: int, width: int, baseline: bool) -> Embeddings:
+    return Embeddings(
+        vectors=np.zeros((num_clips, width), dtype=np.float32),
+        bad={},
+        digests=np.zeros(num_clips, dtype="S32"),
+        log_mel=np.zeros((num_clips, LOG_MEL_SIZE), dtype=np.float32) if baseline else None,
+        workers=(),
+    )
+
+
+def _gather(
+    embedded: ray.data.Dataset,
+    into: Embeddings,
+    missing: np.ndarray,
+    max_bad: int,
+    cache: EmbeddingCache | None,
+    gpu: bool,
+) -> Embeddings:
+    """The rows as they come, put by id into the source's order, and into the cache."""
+    left = np.zeros(len(into.vectors), dtype=bool)
+    left[missing] = True
     workers: set[str] = set()
-    bar = ProgressBar("embedding", num_clips, "clips")
+    bar = ProgressBar("embedding", len(missing), "clips")
     try:
         for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
-            if batch["failure"][0]:
-                raise ConfigError(str(batch["failure"][0]))
-            ids = batch["id"]
-            vectors[ids], digests[ids], seen[ids] = batch["vector"], batch["digest"], True
-            if log_mel is not None:
-                log_mel[ids] = batch["log_mel"]
-            bad.update({int(row): str(reason) for row, reason in zip(ids, batch["reason"], strict=True) if reason})
-            workers.update(batch["worker"])
-            bar.update(int(seen.sum()), f"{len(bad)} bad" if bad else "")
-            if len(bad) > max(max_bad, MAX_NAMED_CLIPS):
+            failures = [str(failure) for failure in batch["failure"] if failure]  # a block may hold several calls
+            if failures:
+                raise ConfigError(failures[0])
+            ids, good = batch["id"], batch["reason"] == ""
+            log_mel = None if into.log_mel is None else batch["log_mel"]
+            into.vectors[ids], into.digests[ids], left[ids] = batch["vector"], batch["digest"], False
+            if into.log_mel is not None:
+                into.log_mel[ids] = log_mel
+            into.bad.update({int(row): str(reason) for row, reason in zip(ids, batch["reason"], strict=True) if reason})
+            in_vain = gpu and str(batch["worker"][0]).startswith("cpu|")  # a GPU that PyTorch cannot use
+            if cache is not None and not in_vain:
+                kept = None if log_mel is None else log_mel[good]
+                cache.add(into.digests[ids[good]], batch["vector"][good], kept)
+            for worker in sorted(set(batch["worker"]) - workers):
+                note = worker.rsplit("|", 1)[1]
+                if note and not any(other.endswith(note) for other in workers):
+                    log.warning("%s", note)
+                workers.add(worker)
+            bar.update(len(missing) - int(left.sum()), f"{len(into.bad)} bad" if into.bad else "")
+            if len(into.bad) > max(max_bad, MAX_NAMED_CLIPS):
                 break
         else:
-            assert seen.all(), f"{(~seen).sum()} of {num_clips} clips did not come back"
+            assert not left.any(), f"{left.sum()} of {len(missing)} clips did not come back"
     except ExecutionTimeoutError:
-        raise ConfigError(
-            f"cluster.workers: expected the cluster to go on, found no progress for {NO_PROGRESS_TIMEOUT_S:.0f} s with "
-            f"{seen.sum()} of {num_clips} clips done; see `ray status` for what it waits for."
-        ) from None
+        raise _stalled(len(missing) - int(left.sum()), len(missing)) from None
     finally:
         bar.close()
-    used = tuple(_worker_record(worker) for worker in sorted(workers))
-    return Embeddings(vectors=vectors, bad=bad, digests=digests, log_mel=log_mel, workers=used)
+        if cache is not None:
+            cache.write()
+    return dataclasses.replace(into, workers=tuple(_worker_record(worker) for worker in sorted(workers)))
 
 
 def _worker_record(worker: str) -> dict[str, Any]:
-    device, gpus, _ = worker.split("|")
+    device, gpus, _, _ = worker.split("|")
     return {"device": device, "gpus": gpus.split(",") if gpus else []}
+
+
+def _stalled(done: int, total: int) -> ConfigError:
+    return ConfigError(
+        f"cluster.workers: expected the cluster to go on, found no progress for {NO_PROGRESS_TIMEOUT_S:.0f} s with "
+        f"{done} of {total} clips done; see `ray status` for what it waits for (on CPUs, clips of many minutes may "
+        "take as long)."
+    )
 
 
 def hash_clips(source: Source, workers: int) -> np.ndarray:
     """(N,) S32: sha256 of each clip's audio file, zeros where it cannot be read; nothing is decoded."""
-    digests = np.zeros(source.clips.num_rows, dtype="S32")
+    num_clips = source.clips.num_rows
+    digests, seen = np.zeros(num_clips, dtype="S32"), 0
     with _quiet_context():
-        hashed = _dataset(source, workers)[0].map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
-        for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
-            digests[batch["id"]] = batch["digest"]
+        clips = _dataset(source.clips, np.arange(num_clips), workers, _GPU_ROWS)
+        try:
+            hashed = clips.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
+            for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
+                digests[batch["id"]] = batch["digest"]
+                seen += len(batch["id"])
+        except ExecutionTimeoutError:
+            raise _stalled(seen, num_clips) from None
     return digests
 
 
-def _dataset(source: Source, workers: int) -> tuple[ray.data.Dataset, int]:
-    """The clips as Ray Data blocks, a few for each worker (a block is what one actor works on at a time)."""
-    num_clips = source.clips.num_rows
-    rows = min(64, math.ceil(num_clips / (4 * workers)))
-    blocks = [source.clips.slice(start, rows) for start in range(0, num_clips, rows)]
-    return ray.data.from_arrow(blocks), rows
+def _dataset(clips: pa.Table, wanted: np.ndarray, workers: int, most_rows: int) -> ray.data.Dataset:
+    """The wanted rows as Ray Data blocks, a few for each worker (a block is what one actor works on at a time)."""
+    rows = min(most_rows, math.ceil(len(wanted) / (4 * workers)))
+    starts = range(0, len(wanted), rows)
+    if len(wanted) == clips.num_rows:  # without a copy
+        return ray.data.from_arrow([clips.slice(start, rows) for start in starts])
+    return ray.data.from_arrow([clips.take(wanted[start : start + rows]) for start in starts])
 
 
 @contextmanager

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from golem_ray.data import read_audio
-from golem_ray.encoders import EncoderInfo
+from golem_ray.encoder_info import Recipe
 from golem_ray.errors import ClipError, ConfigError, UserError
 
 LOG_MEL_SIZE = 80
@@ -34,112 +36,205 @@ class Resources:
     gpu: bool
     backend: str
     """device.backend as configured: `cuda` makes a GPU that PyTorch cannot use an error."""
+    batch_seconds: float = 120.0
+    """Audio that a GPU is given at once, padding included."""
 
 
-def _read_clips(batch: pa.Table) -> list[tuple[bytes, str]]:
-    """Each clip's audio file and the reason why there is none ('' if there is one)."""
-    clips = []
-    for row in batch.to_pylist():
-        try:
-            clips.append((read_audio(row["bytes"], row["path"]), ""))
-        except ClipError as error:
-            clips.append((b"", str(error)))
-    return clips
+class Clip(NamedTuple):
+    """A clip as it was read, or the reason why it cannot be used."""
+
+    id: int
+    digest: bytes
+    """sha256 of its file, zeros where it could not be read."""
+    waveform: np.ndarray
+    """(T,) float32 at the encoder's rate, empty where there is a reason."""
+    reason: str
+    log_mel: np.ndarray
+    """(80,) float32, zeros where there is a reason; (0,) where no baseline was asked for."""
 
 
-def _digest(content: bytes, reason: str) -> bytes:
-    return bytes(32) if reason else hashlib.sha256(content).digest()
+_NO_SAMPLES = np.zeros(0, dtype=np.float32)
+
+
+def _rows(batch: pa.Table) -> list[pa.Table]:
+    return [batch.slice(number, 1) for number in range(batch.num_rows)]
+
+
+def _read_file(row: pa.Table) -> tuple[dict[str, Any], bytes, bytes, str]:
+    """A row's fields, its audio file, that file's digest, and the reason why there is none ('' if there is one)."""
+    (fields,) = row.to_pylist()
+    try:
+        content = read_audio(fields["bytes"], fields["path"])
+    except ClipError as error:
+        return fields, b"", bytes(32), str(error)
+    return fields, content, hashlib.sha256(content).digest(), ""
 
 
 def hash_batch(batch: pa.Table) -> dict[str, Any]:
     """The digests alone: a table of clips -> {id, digest}."""
-    clips = _read_clips(batch)
-    return {"id": batch["id"].to_numpy(), "digest": [_digest(*clip) for clip in clips]}
+    return {"id": batch["id"].to_numpy(), "digest": [_read_file(row)[2] for row in _rows(batch)]}
 
 
-def decode_batch(batch: pa.Table, target_rate: int, baseline: bool = False) -> dict[str, Any]:
-    """A table of clips -> {id, waveform (T,) float32 at target_rate Hz, reason, digest}; no waveform, a reason.
-
-    With baseline, `log_mel` (80,) float32 as well, zeros where there is no waveform.
-    """
+def read_clip(row: pa.Table, rate: int, baseline: bool) -> Clip:
+    """The clip in a table's only row, decoded and resampled to `rate` Hz; with baseline, log-mel statistics too."""
     from golem_ray.audio import load_clip, log_mel_statistics
 
-    rows: dict[str, list[Any]] = {"waveform": [], "reason": [], "digest": []}
-    for (content, reason), label in zip(_read_clips(batch), batch["label"].to_pylist(), strict=True):
-        rows["digest"].append(_digest(content, reason))
-        waveform = np.zeros(0, dtype=np.float32)
-        if not reason and label is None:
-            reason = "no label, or one that the source does not name"
-        if not reason:
-            try:
-                waveform = load_clip(content, target_rate)
-            except ClipError as error:
-                reason = str(error)
-        rows["waveform"].append(waveform)
-        rows["reason"].append(reason)
-    decoded = {"id": batch["id"].to_numpy(), **rows, "waveform": _ragged(rows["waveform"])}
-    if baseline:
-        silence = np.zeros(LOG_MEL_SIZE, dtype=np.float32)
-        found = [log_mel_statistics(wave, target_rate) if wave.size else silence for wave in rows["waveform"]]
-        decoded["log_mel"] = np.stack(found)
-    return decoded
+    fields, content, digest, reason = _read_file(row)
+    waveform = _NO_SAMPLES
+    log_mel = np.zeros(LOG_MEL_SIZE if baseline else 0, dtype=np.float32)
+    if not reason and fields["label"] is None:
+        reason = "no label, or one that the source does not name"
+    if not reason:
+        try:
+            waveform = load_clip(content, rate)
+            log_mel = log_mel_statistics(waveform, rate) if baseline else log_mel
+        except ClipError as error:
+            reason = str(error)
+    return Clip(fields["id"], digest, waveform, reason, log_mel)
 
 
-def _ragged(waveforms: list[np.ndarray]) -> np.ndarray:
-    """One object per clip, whatever their lengths: equal ones would become a matrix."""
-    column = np.empty(len(waveforms), dtype=object)
-    column[:] = waveforms
-    return column
+def group_clips(batch: pa.Table, rate: int, baseline: bool, seconds: float) -> Iterator[pa.Table]:
+    """Clips for a GPU actor, in groups of at most so many seconds of audio (a longer clip alone), one group a row.
+
+    Bounds what is in memory at a time, whatever the clips' lengths. `ungroup` takes them apart again.
+    """
+    group: list[Clip] = []
+    for clip in (read_clip(row, rate, baseline) for row in _rows(batch)):
+        if group and sum(len(one.waveform) for one in group) + len(clip.waveform) > seconds * rate:
+            yield _group(group)
+            group = []
+        group.append(clip)
+    if group:
+        yield _group(group)
+
+
+def _group(clips: list[Clip]) -> pa.Table:
+    columns = {
+        "id": pa.array([clip.id for clip in clips], pa.int64()),
+        "digest": pa.array([clip.digest for clip in clips], pa.binary()),
+        "reason": pa.array([clip.reason for clip in clips], pa.string()),
+        "length": pa.array([len(clip.waveform) for clip in clips], pa.int64()),
+        "samples": pa.array(np.concatenate([clip.waveform for clip in clips])),
+        "log_mel": pa.array(np.concatenate([clip.log_mel for clip in clips])),
+    }
+    one_row = {
+        name: pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
+        for name, values in columns.items()
+    }
+    return pa.table(one_row)
+
+
+def ungroup(groups: pa.Table) -> list[Clip]:
+    """The clips in rows that `group_clips` made; waveforms are views."""
+    clips = []
+    for number in range(groups.num_rows):
+        parts = {name: groups[name].slice(number, 1).combine_chunks().flatten() for name in groups.column_names}
+        ends = np.cumsum(parts["length"].to_numpy())
+        waveforms = np.split(parts["samples"].to_numpy(), ends[:-1])
+        log_mel = np.split(parts["log_mel"].to_numpy(), len(ends))
+        rows = parts["id"].to_pylist(), parts["digest"].to_pylist(), waveforms, parts["reason"].to_pylist(), log_mel
+        clips += [Clip(*row) for row in zip(*rows, strict=True)]
+    return clips
 
 
 class EmbedBatch:
-    """An actor's work: {id, waveform, reason, digest} -> {id, vector (D,) float32, reason, digest, worker, failure}.
+    """An actor's work: clips -> {id, vector (D,) float32, reason, digest, worker, failure[, log_mel (80,)]}.
 
-    With decode_rate, the waveforms are decoded here as well (from a table of clips). A column `log_mel` goes
-    through as it is. An encoder that cannot be loaded is told in the `failure` of every row: an exception would
-    reach the user in pages of Ray's own words.
+    On CPUs, from a table of clips, each read, decoded and embedded by one thread, as many at a time as the actor has
+    threads: padding only costs there, and threads that share a clip wait for each other. On a GPU, from groups of
+    clips, in batches of like lengths. An encoder that cannot be loaded, or that runs out of memory, is told in the
+    `failure` of every row: an exception would reach the user in pages of Ray's own words.
     """
 
-    def __init__(
-        self, encoder: EncoderInfo, resources: Resources, decode_rate: int | None = None, baseline: bool = False
-    ) -> None:
+    def __init__(self, recipe: Recipe, resources: Resources, baseline: bool = False) -> None:
         import torch
 
-        from golem_ray.encoders import ENCODERS
+        from golem_ray.encoders import SpeechEncoder, precision_note
 
-        torch.set_num_threads(resources.threads)
-        self.decode_rate = decode_rate
+        self.recipe = recipe
+        self.grouped = resources.gpu
         self.baseline = baseline
-        self.width = encoder.embedding_size
         self.worker = self.failure = ""
+        clips_at_once = 1 if resources.gpu or recipe.compiled else resources.threads
+        threads_per_clip = resources.threads // clips_at_once
+        torch.set_num_threads(threads_per_clip)  # of this thread; new ones have a number of their own
+        self.threads = ThreadPoolExecutor(
+            clips_at_once, initializer=torch.set_num_threads, initargs=(threads_per_clip,)
+        )
         try:
             device = pick_device(resources)
-            self.encoder = ENCODERS[encoder.model_type](encoder, device)
+            batched = device == "cuda" and recipe.encoder.exact_in_batches
+            if device == "cpu":
+                _keep_memory()
+            self.encoder = SpeechEncoder(recipe, device, batch_seconds=resources.batch_seconds if batched else None)
         except UserError as error:
             self.failure = str(error)
             return
-        self.worker = describe_worker(resources, device)
+        self.worker = describe_worker(resources, device, precision_note(recipe.precision, device))
 
-    def __call__(self, batch: Any) -> dict[str, Any]:
+    def __call__(self, batch: pa.Table) -> dict[str, Any]:
         """One batch; clips with a reason get a vector of zeros."""
-        if self.decode_rate is not None:
-            batch = decode_batch(batch, self.decode_rate, self.baseline)
-        vectors = np.zeros((len(batch["id"]), self.width), dtype=np.float32)
-        good = [row for row, reason in enumerate(batch["reason"]) if not reason]
-        reasons = list(batch["reason"])
-        if good and not self.failure:
-            vectors[good] = self.encoder.embed([batch["waveform"][row] for row in good])
-            for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-                vectors[row], reasons[row] = 0, "the encoder's vector is not finite"
+        clips, vectors = self._embed_group(batch) if self.grouped else self._embed_rows(batch)
+        reasons = [clip.reason for clip in clips]
+        for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+            vectors[row], reasons[row] = 0, f"the encoder's vector is not finite in {self.recipe.precision}"
         return {
-            "id": batch["id"],
+            "id": np.array([clip.id for clip in clips], dtype=np.int64),
             "vector": vectors,
             "reason": reasons,
-            "digest": batch["digest"],
-            "worker": [self.worker] * len(vectors),
-            "failure": [self.failure] * len(vectors),
-            **({"log_mel": batch["log_mel"]} if "log_mel" in batch else {}),
+            "digest": [clip.digest for clip in clips],
+            "worker": [self.worker] * len(clips),
+            "failure": [self.failure] * len(clips),
+            **({"log_mel": np.stack([clip.log_mel for clip in clips])} if self.baseline else {}),
         }
+
+    def _embed_group(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
+        clips = ungroup(batch)
+        return clips, self._embed([clip.waveform for clip in clips])
+
+    def _embed_rows(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
+        """Row by row, so that no more waveforms are held than clips are worked on."""
+
+        def embed(row: pa.Table) -> tuple[Clip, np.ndarray]:
+            clip = read_clip(row, self.recipe.encoder.sampling_rate, self.baseline)
+            return clip._replace(waveform=_NO_SAMPLES), self._embed([clip.waveform])
+
+        done = list(self.threads.map(embed, _rows(batch)))
+        return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
+
+    def _embed(self, waveforms: list[np.ndarray]) -> np.ndarray:
+        """(N, D): the vectors, zeros for the clips without a waveform."""
+        import torch
+
+        vectors = np.zeros((len(waveforms), self.recipe.encoder.embedding_size), dtype=np.float32)
+        good = [row for row, waveform in enumerate(waveforms) if waveform.size]
+        if good and not self.failure:
+            try:
+                vectors[good] = self.encoder.embed([waveforms[row] for row in good])
+            except torch.OutOfMemoryError:
+                longest = max(len(waveform) for waveform in waveforms) / self.recipe.encoder.sampling_rate
+                self.failure = (
+                    f"cluster.batch_seconds: expected batches that fit into the GPU's memory, found it full with clips "
+                    f"of up to {longest:.0f} s; use fewer seconds, and processing.max_seconds for long clips."
+                )
+        return vectors
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what it was given: clips of unlike lengths else cost a tenth of the time in page faults.
+
+    For glibc's malloc; elsewhere nothing happens.
+    """
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return
+    trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # as malloc.h numbers them
+    libc.mallopt(mmap_threshold, 1 << 30)
+    libc.mallopt(trim_threshold, (1 << 31) - 1)
+    libc.mallopt(arena_max, 1)  # the arenas of other threads would give it back all the same
 
 
 def warm_up() -> None:
@@ -166,10 +261,10 @@ def pick_device(resources: Resources) -> str:
     return "cpu"
 
 
-def describe_worker(resources: Resources, device: str) -> str:
-    """What this process works on: `device|GPUs that Ray gave|process id`."""
+def describe_worker(resources: Resources, device: str, note: str = "") -> str:
+    """What this process works on: `device|GPUs that Ray gave|process id|what there is to say`."""
     import torch
 
     name = torch.cuda.get_device_name() if device == "cuda" else device
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if resources.gpu else ""
-    return f"{name}|{gpus}|{os.getpid()}"
+    return f"{name}|{gpus}|{os.getpid()}|{note}"

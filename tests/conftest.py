@@ -76,17 +76,59 @@ def write_encoder(folder: Path, seed: int = 0, family: str = "wav2vec2", **chang
         "num_conv_pos_embedding_groups": 2,
         **changes,
     }
+    if family == "whisper":
+        return _write_whisper(folder, seed)
     config_class, model_class = {
         "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
         "hubert": (transformers.HubertConfig, transformers.HubertModel),
         "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
         "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
+        "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
     }[family]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(config_class(**sizes))
+        _draw_biases(model)
     model.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def _draw_biases(model: Any) -> None:
+    """Give every bias a value, as training does. Without, a constant clip is nearly zero throughout, and each
+    LayerNorm blows its rounding error up three-hundredfold: no way of computing its vector equals another.
+    """
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+
+
+def _write_whisper(folder: Path, seed: int) -> Path:
+    import torch
+    import transformers
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = transformers.WhisperConfig(
+            d_model=32,
+            encoder_layers=2,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            vocab_size=100,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+        )
+        model = transformers.WhisperModel(config)
+        _draw_biases(model)
+    model.save_pretrained(folder)
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
     return folder
 
 

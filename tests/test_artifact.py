@@ -5,14 +5,16 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from golem_ray import artifact
+from golem_ray import artifact, storage
 from golem_ray.config import PathsConfig
 from golem_ray.errors import ConfigError
 from golem_ray.presets import split_sidecar
 
 
 def resolve(save_path: str = "v.pth", storage_root: str | None = None, in_job: bool = False) -> str:
-    return artifact.resolve_save_path(PathsConfig(save_path=save_path, storage_root=storage_root), in_job)
+    return storage.resolve(
+        "paths.save_path", save_path, PathsConfig(save_path=save_path, storage_root=storage_root), in_job
+    )
 
 
 def test_where_a_save_path_leads(tmp_path, monkeypatch):

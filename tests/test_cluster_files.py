@@ -17,7 +17,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from golem_ray.artifact import STORAGE_ROOT_VARIABLE
+from golem_ray.storage import STORAGE_ROOT_VARIABLE
 from tests.conftest import ROOT
 
 SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key|private_?key", re.IGNORECASE)

@@ -21,7 +21,8 @@ import transformers
 import yaml
 
 from golem_ray.config import ModelConfig
-from golem_ray.encoders import SpeechEncoder, inspect_encoder
+from golem_ray.encoder_info import Recipe, inspect_encoder
+from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import ConfigError
 from tests.conftest import ROOT, audio_bytes, tone
 from tests.hub_server import HubServer, Repository
@@ -242,7 +243,7 @@ import json, sys
 from golem_ray import hub
 from golem_ray.config import DatasetConfig, ModelConfig
 from golem_ray.data import open_source
-from golem_ray.encoders import inspect_encoder
+from golem_ray.encoder_info import inspect_encoder
 
 cases, hub.TIMEOUT_S = json.load(sys.stdin)
 answers = []
@@ -388,7 +389,9 @@ def test_checkpoint_in_the_form_of_wav2vec2_base_loads_with_its_own_weights(
     normed = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
     with torch.inference_mode():
         expected = pretrained.wav2vec2(torch.from_numpy(normed)[None]).last_hidden_state.mean(dim=1)
-    np.testing.assert_allclose(SpeechEncoder(info, "cpu").embed([waveform]), expected.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        SpeechEncoder(Recipe(encoder=info), "cpu").embed([waveform]), expected.numpy(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_checkpoint_without_its_positional_convolution_is_refused(
@@ -401,4 +404,4 @@ def test_checkpoint_without_its_positional_convolution_is_refused(
     torch.save(weights, tmp_path / "pytorch_model.bin")
     info = inspect_encoder(ModelConfig(feature_extractor_model=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"found 1 missing \(encoder\.pos_conv_embed\.conv\."):
-        SpeechEncoder(info, "cpu")
+        SpeechEncoder(Recipe(encoder=info), "cpu")

@@ -52,17 +52,14 @@ def test_a_run_from_and_to_a_bucket_gives_the_local_bytes(bucket, s3, run_job, e
     common += ["--evaluation.repeats=1", "--cluster.threads-per-worker=1"]
     local = run_job(f"--dataset.name={clips}", f"--paths.save-path={tmp_path}/v.pth", *common)
     assert local.returncode == 0, local.stderr
-    stored = run_job(
-        "--dataset.name=s3://bucket/clips",
-        "--paths.save-path=runs/v.pth",
-        "--paths.storage-root=s3://bucket/shared",
-        "--json",
-        *common,
-        **s3,
-    )
+    common += ["--dataset.name=s3://bucket/clips", "--paths.save-path=runs/v.pth", "--paths.embedding-cache=cache"]
+    common += ["--paths.storage-root=s3://bucket/shared", "--json"]
+    stored = run_job(*common, **s3)
     assert stored.returncode == 0, stored.stderr
+    again = run_job(*common, **s3)
+    assert "12 of 12 clips are in the embedding cache" in again.stderr
     assert json.loads(stored.stdout.splitlines()[-1])["savedArtifactPath"] == "s3://bucket/shared/runs/v.pth"
-    keys = [entry["Key"] for entry in bucket.list_objects_v2(Bucket="bucket", Prefix="shared/")["Contents"]]
+    keys = [entry["Key"] for entry in bucket.list_objects_v2(Bucket="bucket", Prefix="shared/runs/")["Contents"]]
     assert keys == ["shared/runs/v.json", "shared/runs/v.pth"]
     weights = bucket.get_object(Bucket="bucket", Key="shared/runs/v.pth")["Body"].read()
     assert weights == (tmp_path / "v.pth").read_bytes()

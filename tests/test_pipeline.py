@@ -1,6 +1,7 @@
 """The Ray Data graph and the training task, on a Ray that believes to have GPUs and on its CPUs."""
 
 import csv
+import logging
 import threading
 from contextlib import contextmanager
 
@@ -13,13 +14,15 @@ import torchaudio
 import transformers
 from ray.data import DataContext
 
+import golem_ray
 from golem_ray import pipeline
 from golem_ray.config import SAMPLE, ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
 from golem_ray.data import open_source
-from golem_ray.encoders import SpeechEncoder, inspect_encoder
+from golem_ray.encoder_info import Recipe, inspect_encoder
+from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import ConfigError
 from golem_ray.stages import Resources
-from tests.conftest import audio_bytes, tone
+from tests.conftest import audio_bytes, tone, write_encoder
 
 CPU = DeviceConfig(backend="cpu")
 ONE_THREAD = ClusterConfig(threads_per_worker=1)
@@ -58,7 +61,7 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_f
     with pipeline.cluster(ClusterConfig(), DeviceConfig(), 24) as resources:
         assert (resources.gpu, resources.workers, resources.cpus) == (True, simulated_gpus, 0)
         with fewest_free_gpus() as free:
-            embedded = pipeline.embed(source, info(encoder_folder), 16000, resources, 0)
+            embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         labels = source.clips["label"].to_numpy()
         head = pipeline.train(embedded.vectors, labels, 4, TrainConfig(), resources)
     assert min(free) == 0  # every GPU had its actor, and each actor that worked had one
@@ -67,7 +70,7 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_f
     assert {head.worker["device"], *(worker["device"] for worker in embedded.workers)} == {"cpu"}  # none is real
     assert ray.is_initialized()  # a Ray that was there stays
 
-    direct = SpeechEncoder(info(encoder_folder), "cpu")
+    direct = SpeechEncoder(Recipe(encoder=info(encoder_folder)), "cpu")
     for row, path in enumerate(source.clips["path"].to_pylist()):
         samples, rate = soundfile.read(path, dtype="float32")
         waveform = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples)).numpy()
@@ -124,7 +127,7 @@ def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp
 
     source = folder_source(tmp_path)
     with pipeline.cluster(ONE_THREAD, CPU, len(rows)) as resources:
-        embedded = pipeline.embed(source, info(encoder_folder), 16000, resources, 0)
+        embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         head = pipeline.train(embedded.vectors, y.numpy(), 3, TrainConfig(), resources)
     error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
     assert error.max() <= 1e-5
@@ -157,14 +160,14 @@ def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
     source = folder_source(tmp_path)
     workers = ClusterConfig(workers=2, threads_per_worker=1)
     with pipeline.cluster(workers, CPU, 40) as resources:
-        embedded = pipeline.embed(source, info(encoder_folder), 16000, resources, 0)
+        embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         hashed = pipeline.hash_clips(source, resources.workers)
     assert sorted(embedded.bad) == [7, 9, 39]
     assert "not audio" in embedded.bad[7]
     assert "no label" in embedded.bad[9]
     assert embedded.bad[39] == "missing file"
     assert np.array_equal(hashed, embedded.digests)
-    direct = SpeechEncoder(info(encoder_folder), "cpu")
+    direct = SpeechEncoder(Recipe(encoder=info(encoder_folder)), "cpu")
     for row in (0, 8, 38):
         waveform = torchaudio.transforms.Resample(8000, 16000)(
             torch.tensor(soundfile.read(tmp_path / f"{row}.wav", dtype="float32")[0])
@@ -181,15 +184,28 @@ def test_an_encoder_that_a_worker_cannot_load_is_one_line(simulated_gpus, clips_
         pipeline.cluster(ONE_THREAD, CPU, 24) as resources,
         pytest.raises(ConfigError, match="expected weights that load from") as error,
     ):
-        pipeline.embed(folder_source(clips_folder), info(folder), 16000, resources, 0)
+        pipeline.embed(folder_source(clips_folder), Recipe(encoder=info(folder)), resources, 0)
     assert "\n" not in str(error.value)
+
+
+def test_a_failure_in_the_midst_of_a_block_is_told():
+    class Embedded:
+        def iter_batches(self, **options):
+            failure = np.array(["", "the GPU is full"], dtype=object)
+            texts = {"reason": np.array(["", ""], dtype=object), "worker": np.array(["gpu|0|1|"] * 2, dtype=object)}
+            digests = np.array([b"a", b"b"], dtype=object)
+            yield {"id": np.arange(2), "vector": np.zeros((2, 4)), "digest": digests, "failure": failure, **texts}
+
+    nothing = pipeline._nothing_yet(2, 4, baseline=False)
+    with pytest.raises(ConfigError, match="the GPU is full"):
+        pipeline._gather(Embedded(), nothing, np.arange(2), max_bad=0, cache=None, gpu=True)
 
 
 def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
     monkeypatch.setattr(pipeline, "NO_PROGRESS_TIMEOUT_S", 3.0)
     impossible = Resources(workers=1, threads=1, cpus=1000, gpu=False, backend="cpu")
     with pytest.raises(ConfigError, match="found no progress for 3 s with 0 of 24 clips done"):
-        pipeline.embed(folder_source(clips_folder), info(encoder_folder), 16000, impossible, 0)
+        pipeline.embed(folder_source(clips_folder), Recipe(encoder=info(encoder_folder)), impossible, 0)
 
 
 def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch):
@@ -223,3 +239,18 @@ def test_cpu_workers_follow_cores_and_clips(simulated_gpus):
     assert pipeline.plan(ONE_THREAD, CPU, 1000).workers == 2
     assert pipeline.plan(ONE_THREAD, CPU, 25).workers == 1
     assert pipeline.plan(ClusterConfig(threads_per_worker=8), CPU, 1000).cpus == 2  # never more than a node has
+
+
+def test_an_encoder_that_is_not_exact_in_batches_is_named_once(simulated_gpus, clips_folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="golem_ray")
+    changes = {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}
+    encoder = write_encoder(tmp_path / "enc", family="data2vec-audio", **changes)
+    config = {
+        "dataset": {"name": str(clips_folder), "label_column": "label"},
+        "model": {"feature_extractor_model": str(encoder), "precision": "tf32"},
+        "evaluation": {"repeats": 0},
+        "paths": {"save_path": str(tmp_path / "v.pth")},
+    }
+    assert "No cross-validated accuracy" in golem_ray.train(config)["summary"]
+    assert caplog.text.count("(data2vec-audio) is not exact in batches: one clip at a time") == 1
+    assert caplog.text.count("tf32 is float32 on a CPU") == 1  # whatever the number of actors

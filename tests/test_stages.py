@@ -3,11 +3,13 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from golem_ray.config import ModelConfig
-from golem_ray.encoders import inspect_encoder
+from golem_ray.encoder_info import Recipe, inspect_encoder
+from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import ConfigError
-from golem_ray.stages import EmbedBatch, Resources, decode_batch, hash_batch, pick_device
+from golem_ray.stages import EmbedBatch, Resources, group_clips, hash_batch, pick_device, read_clip, ungroup
 from tests.conftest import audio_bytes, tone
 
 CPU = Resources(workers=1, threads=1, cpus=1, gpu=False, backend="cpu")
@@ -22,46 +24,127 @@ def clips(*rows) -> pa.Table:
 GOOD = audio_bytes(tone(0, 0.2))
 
 
+def read_clips(table, rate, baseline):
+    return [read_clip(table.slice(row, 1), rate, baseline) for row in range(table.num_rows)]
+
+
+def recipe(folder, **changes) -> Recipe:
+    return Recipe(encoder=inspect_encoder(ModelConfig(feature_extractor_model=str(folder))), **changes)
+
+
 def test_a_bad_clip_gets_a_reason_and_its_neighbours_their_waveforms():
-    batch = decode_batch(clips((GOOD, None, 1), (b"noise", None, 1), (GOOD, None, None), (None, "/no/file", 0)), 16000)
-    assert batch["id"].tolist() == [10, 11, 12, 13]
-    assert batch["reason"][0] == ""
-    assert "not audio" in batch["reason"][1]
-    assert "no label" in batch["reason"][2]
-    assert batch["reason"][3] == "missing file"
-    assert [len(waveform) for waveform in batch["waveform"]] == [3200, 0, 0, 0]
+    table = clips((GOOD, None, 1), (b"noise", None, 1), (GOOD, None, None), (None, "/no/file", 0))
+    found = list(read_clips(table, 16000, baseline=False))
+    assert [clip.id for clip in found] == [10, 11, 12, 13]
+    assert found[0].reason == ""
+    assert "not audio" in found[1].reason
+    assert "no label" in found[2].reason
+    assert found[3].reason == "missing file"
+    assert [len(clip.waveform) for clip in found] == [3200, 0, 0, 0]
+    assert {clip.log_mel.shape for clip in found} == {(0,)}
+    assert {clip.log_mel.shape for clip in read_clips(table, 16000, baseline=True)} == {(80,)}
 
 
 def test_digests_are_of_the_files_and_zero_without_one():
     table = clips((GOOD, None, 1), (b"noise", None, 1), (None, "/no/file", 0))
     expected = [hashlib.sha256(GOOD).digest(), hashlib.sha256(b"noise").digest(), bytes(32)]
     assert hash_batch(table)["digest"] == expected
-    assert decode_batch(table, 16000)["digest"] == expected
+    assert [clip.digest for clip in read_clips(table, 16000, baseline=False)] == expected
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_groups_are_bounded_and_hold_what_was_read(baseline):
+    files = [audio_bytes(tone(row, seconds)) for row, seconds in enumerate((0.5, 0.3, 0.3, 2.0, 0.1, 0.4))]
+    table = clips(
+        *((file, None, 0) for file in files[:4]), (b"noise", None, 0), *((file, None, 0) for file in files[4:])
+    )
+    groups = list(group_clips(table, 16000, baseline, seconds=1.0))
+    assert [group.num_rows for group in groups] == [1, 1, 1, 1]
+    members = [ungroup(group) for group in groups]
+    assert [[clip.id for clip in group] for group in members] == [[10, 11], [12], [13], [14, 15, 16]]
+    assert [clip.id for clip in ungroup(pa.concat_tables(groups))] == list(range(10, 17))
+    for found, expected in zip(ungroup(pa.concat_tables(groups)), read_clips(table, 16000, baseline), strict=True):
+        assert np.array_equal(found.waveform, expected.waveform)
+        assert np.array_equal(found.log_mel, expected.log_mel)
+        assert (found.id, found.digest, found.reason) == (expected.id, expected.digest, expected.reason)
 
 
 @pytest.mark.parametrize("seconds", [[0.2, 0.3, 0.2], [0.2, 0.2, 0.2]])
 def test_embedding_keeps_rows_apart_and_skips_the_bad(encoder_folder, seconds):
-    info = inspect_encoder(ModelConfig(feature_extractor_model=str(encoder_folder)))
     files = [audio_bytes(tone(row, length)) for row, length in enumerate(seconds)]
     table = clips((files[0], None, 0), (b"noise", None, 0), (files[1], None, 0), (files[2], None, 1))
-    whole = EmbedBatch(info, CPU, 16000)(table)
+    whole = EmbedBatch(recipe(encoder_folder), CPU)(table)
     assert whole["vector"].shape == (4, 32)
     assert not whole["vector"][1].any()
-    apart = EmbedBatch(info, CPU)(decode_batch(table.slice(2), 16000))
-    assert np.array_equal(whole["vector"][2:], apart["vector"])
+    (group,) = group_clips(table.slice(1), 16000, baseline=True, seconds=100.0)
+    gpu = Resources(workers=1, threads=1, cpus=0, gpu=True, backend="auto")  # one that PyTorch cannot use
+    grouped = EmbedBatch(recipe(encoder_folder), gpu, baseline=True)(group)
+    assert np.array_equal(whole["vector"][1:], grouped["vector"])
+    assert grouped["id"].tolist() == [11, 12, 13]
+    assert "not audio" in grouped["reason"][0]
+    assert grouped["log_mel"].any(axis=1).tolist() == [False, True, True]
 
 
 def test_a_vector_that_is_not_finite_is_a_reason(encoder_folder):
-    embed = EmbedBatch(inspect_encoder(ModelConfig(feature_extractor_model=str(encoder_folder))), CPU, 16000)
-    embed.encoder.embed = lambda waveforms: np.array([[np.nan] * 32, [1.0] * 32], dtype=np.float32)
+    embed = EmbedBatch(recipe(encoder_folder), CPU)
+    vectors = iter([np.full((1, 32), np.nan, dtype=np.float32), np.ones((1, 32), dtype=np.float32)])
+    embed.encoder.embed = lambda waveforms: next(vectors)
     batch = embed(clips((GOOD, None, 0), (GOOD, None, 0)))
-    assert batch["reason"] == ["the encoder's vector is not finite", ""]
+    assert batch["reason"] == ["the encoder's vector is not finite in float32", ""]
     assert batch["vector"].sum(axis=1).tolist() == [0, 32]
 
 
+def test_a_group_goes_in_batches_and_each_vector_to_its_clip(encoder_folder):
+    files = [audio_bytes(tone(row, seconds)) for row, seconds in enumerate((0.9, 0.2, 0.5, 0.9, 0.3, 0.21))]
+    files.insert(2, b"noise")
+    table = clips(*((file, None, 0) for file in files))
+    embed = EmbedBatch(recipe(encoder_folder), Resources(workers=1, threads=1, cpus=0, gpu=True, backend="auto"))
+    embed.encoder = SpeechEncoder(recipe(encoder_folder), "cpu", batch_seconds=1.0)  # as on a GPU
+    (group,) = group_clips(table, 16000, baseline=False, seconds=100.0)
+    found, expected = embed(group), EmbedBatch(recipe(encoder_folder), CPU)(table)
+    assert found["id"].tolist() == expected["id"].tolist() == list(range(10, 17))
+    assert found["reason"] == expected["reason"]
+    assert found["digest"] == expected["digest"]
+    error = np.linalg.norm(found["vector"] - expected["vector"], axis=1)
+    assert (error <= 1e-5 * np.linalg.norm(expected["vector"], axis=1)).all()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads_gives_the_same_bits(encoder_folder, threads):
+    table = clips(*((audio_bytes(tone(row, 0.1 + 0.1 * row)), None, 0) for row in range(9)))
+    several = Resources(workers=1, threads=threads, cpus=threads, gpu=False, backend="cpu")
+    one, more = EmbedBatch(recipe(encoder_folder), CPU)(table), EmbedBatch(recipe(encoder_folder), several)(table)
+    assert one["id"].tolist() == more["id"].tolist()
+    assert np.array_equal(one["vector"], more["vector"])
+
+
+def test_a_gpu_that_is_full_is_said_with_what_to_do(encoder_folder):
+    embed = EmbedBatch(recipe(encoder_folder), CPU)
+
+    def full(waveforms):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    embed.encoder.embed = full
+    (failure,) = set(embed(clips((GOOD, None, 0), (GOOD, None, 0)))["failure"])
+    assert failure.startswith("cluster.batch_seconds: expected batches that fit into the GPU's memory")
+
+
+def test_on_a_cpu_one_waveform_is_held_at_a_time(encoder_folder, monkeypatch):
+    embed = EmbedBatch(recipe(encoder_folder), CPU)
+    seen, held = [], []
+    one_by_one = embed.encoder.embed
+    monkeypatch.setattr(
+        "golem_ray.audio.load_clip", lambda content, rate: held.append(len(seen)) or tone(0, 0.1, 16000)
+    )
+    embed.encoder.embed = lambda waveforms: seen.append(len(waveforms)) or one_by_one(waveforms)
+    embed(clips(*[(GOOD, None, 0)] * 4))
+    assert seen == [1, 1, 1, 1]
+    assert held == [0, 1, 2, 3]  # each was read when those before had been embedded
+
+
 def test_an_encoder_that_does_not_load_is_reported_with_the_first_batch(tmp_path, encoder_folder):
-    info = inspect_encoder(ModelConfig(feature_extractor_model=str(encoder_folder)))
-    broken = EmbedBatch(type(info)(**{**vars(info), "path": str(tmp_path)}), CPU, 16000)
+    info = recipe(encoder_folder).encoder
+    broken = EmbedBatch(Recipe(encoder=type(info)(**{**vars(info), "path": str(tmp_path)})), CPU)
     assert "expected weights that load" in broken(clips((GOOD, None, 0)))["failure"][0]
 
 

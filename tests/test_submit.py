@@ -31,7 +31,7 @@ import ray  # noqa: F401
 import yaml
 
 import golem_ray
-from golem_ray.artifact import STORAGE_ROOT_VARIABLE
+from golem_ray.storage import STORAGE_ROOT_VARIABLE
 from tests.conftest import ROOT
 
 # isort: split

@@ -1,0 +1,105 @@
+"""Where outputs go: a local path or a URI, checked before the work, written whole or not at all.
+
+Knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from golem_ray.config import PathsConfig
+from golem_ray.errors import ConfigError
+
+STORAGE_ROOT_VARIABLE = "GOLEM_RAY_STORAGE_ROOT"
+
+
+def resolve(key: str, path: str, paths: PathsConfig, in_job: bool) -> str:
+    """Where an output goes that the configuration names: an absolute path or a URI.
+
+    Raises ConfigError in a submitted job (in_job) if a relative path has no storage root to lie under: the job's
+    working directory goes away with the job.
+    """
+    path = path.removeprefix("file://")
+    if "://" in path:
+        return path
+    local = _expand(path, key)
+    if local.is_absolute():
+        return str(local)
+    root = paths.storage_root or os.environ.get(STORAGE_ROOT_VARIABLE)
+    root = root.removeprefix("file://") if root else None
+    if in_job and (root is None or not ("://" in root or _expand(root, "paths.storage_root").is_absolute())):
+        raise ConfigError(
+            f"{key}: expected an absolute path or a URI in a submitted job, found {path!r}, which would vanish with "
+            f"the job's folder; set ${STORAGE_ROOT_VARIABLE} or paths.storage_root to shared storage."
+        )
+    if root is not None and "://" in root:
+        return f"{root.rstrip('/')}/{local}"
+    return str((_expand(root or ".", "paths.storage_root") / local).resolve())
+
+
+def _expand(path: str, key: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key}: expected a path, found {path!r}, whose user has no home folder here.") from None
+
+
+def filesystem(path: str) -> tuple[Any, str]:
+    """The filesystem that a path or URI lies on, and its place there."""
+    if "://" in path:
+        fs, place = fsspec.core.url_to_fs(path)
+        return fs, place
+    return fsspec.filesystem("file"), path  # not through fsspec's URL parser, to which `a::b` is a chain
+
+
+def check_folder(folder: str) -> None:
+    """Write a file there and remove it; whatever exception that raises. Creates no local folder."""
+    probe = f".{uuid.uuid4().hex}.golem_ray-write-check"
+    try:
+        if "://" in folder:
+            fs, place = fsspec.core.url_to_fs(f"{folder}/{probe}")
+            fs.pipe_file(place, b"")
+            fs.rm_file(place)
+            return
+        existing = next(place for place in (Path(folder), *Path(folder).parents) if os.path.lexists(place))
+        (existing / probe).touch(exist_ok=False)
+        (existing / probe).unlink()
+    except Exception as error:  # every filesystem has its own
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:300].replace(probe, '...')}") from None
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a file whole or not at all, on any filesystem."""
+    staged: list[Path] = []
+    try:
+        stage(path, data, staged)()
+    finally:
+        for temporary in staged:
+            temporary.unlink(missing_ok=True)
+
+
+def stage(path: str, data: bytes, staged: list[Path]) -> Callable[[], None]:
+    """Do all of a write that can fail, short of the last step, and return that step.
+
+    Local files: a temporary file beside the target (added to `staged`, for the caller to remove what is left), then a
+    rename. Object stores: a single put.
+    """
+    if "://" in path:
+        fs, place = fsspec.core.url_to_fs(path)
+        return partial(fs.pipe_file, place, data)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}")
+    staged.append(temporary)
+    with temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial(os.replace, temporary, target)
