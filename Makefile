@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo train test check lock
+.PHONY: setup demo train test check bench lock
 
 setup: $(STAMP)
 
@@ -27,6 +27,12 @@ check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest
+
+# An hour and a half on two cores. On a GPU: benchmarks/gpu.py.
+bench: setup
+	$(VENV)/bin/python benchmarks/embedding.py
+	$(VENV)/bin/python benchmarks/growth.py
+	$(VENV)/bin/python benchmarks/whole_job.py
 
 # Resolve the ranges of pyproject.toml anew; name versions to hold back in LOCK_ARGS.
 lock: setup

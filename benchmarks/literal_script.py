@@ -16,6 +16,20 @@ from torch import nn
 from tqdm import tqdm
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def embed(files: list[Path], extractor: Wav2Vec2FeatureExtractor, model: Wav2Vec2Model) -> torch.Tensor:
+    """Audio files -> (N, D) float32, one by one."""
+    embeddings = []
+    with torch.no_grad():
+        for file in tqdm(files):
+            samples, rate = soundfile.read(file, dtype="float32")
+            audio = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples))
+            inputs = extractor(audio.numpy(), sampling_rate=16000, return_tensors="pt")
+            embeddings.append(model(inputs.input_values.to(DEVICE)).last_hidden_state.mean(dim=1).squeeze(0).cpu())
+    return torch.stack(embeddings)
+
 
 def main(folder: Path, label_column: str, encoder: str, num_clips: int, out: str) -> None:
     """Train on the first num_clips and save the head's state_dict."""
@@ -24,20 +38,12 @@ def main(folder: Path, label_column: str, encoder: str, num_clips: int, out: str
     labels = sorted({row[label_column] for row in rows})
     rows = rows[:num_clips]
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(encoder)
-    model = Wav2Vec2Model.from_pretrained(encoder).eval()
-
-    embeddings = []
-    with torch.no_grad():
-        for row in tqdm(rows):
-            samples, rate = soundfile.read(folder / row["file_name"], dtype="float32")
-            audio = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples))
-            inputs = extractor(audio.numpy(), sampling_rate=16000, return_tensors="pt")
-            embeddings.append(model(inputs.input_values).last_hidden_state.mean(dim=1).squeeze(0))
-    x = torch.stack(embeddings)
-    y = torch.tensor([labels.index(row[label_column]) for row in rows])
+    model = Wav2Vec2Model.from_pretrained(encoder).eval().to(DEVICE)
+    x = embed([folder / row["file_name"] for row in rows], extractor, model).to(DEVICE)
+    y = torch.tensor([labels.index(row[label_column]) for row in rows]).to(DEVICE)
 
     torch.manual_seed(0)
-    head = nn.Linear(x.shape[1], len(labels))
+    head = nn.Linear(x.shape[1], len(labels)).to(DEVICE)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
     criterion = nn.CrossEntropyLoss()
     for epoch in range(1, 101):
