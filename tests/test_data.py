@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from golem_ray.config import DatasetConfig
-from golem_ray.data import clip_name, encode_labels, open_source, read_audio
+from golem_ray.data import clip_name, encode_labels, open_paths, open_source, read_audio
 from golem_ray.errors import ClipError, DataError
 from tests.conftest import audio_bytes, tone, write_clips
 
@@ -213,14 +214,15 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
         source(tmp_path / "m.csv")
 
 
-def test_empty_and_one_class_sources_are_refused(tmp_path):
+def test_sources_without_clips_or_labels_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "m.csv").write_text("audio,label\n")
     for name in (tmp_path / "empty", tmp_path / "m.csv"):
         with pytest.raises(DataError, match="expected clips, found none"):
             source(name)
-    with pytest.raises(DataError, match=r"expected at least two classes in .*, found 1 \(only\)"):
-        source(write_clips(tmp_path / "one", ["only", "only"]))
+    with pytest.raises(DataError, match="expected classes in .*, found no label at all"):
+        source(write_clips(tmp_path / "none", ["", ""]))
+    assert source(write_clips(tmp_path / "one", ["only", "only"])).labels == ("only",)  # will do for testing
 
 
 def test_broken_manifests_are_reported_in_words(tmp_path):
@@ -249,3 +251,52 @@ def test_a_clip_is_named_without_its_secrets():
     assert clip_name(3, None) == "clip 3"
     assert clip_name(3, "/a/b.wav") == "clip 3 (/a/b.wav)"
     assert clip_name(3, "https://me:word@host/a.wav?token=x") == "clip 3 (https://host/a.wav)"
+
+
+def test_clips_without_labels_need_no_label_column(tmp_path):
+    folder = write_clips(tmp_path / "set", ["a", "b", "a"])
+    (folder / "metadata.csv").write_text("file_name\nclips/2.wav\nclips/0.wav\n")
+    opened = open_source(DatasetConfig(name=str(folder)), None, labelled=False)
+    assert opened.labels == ()
+    assert [Path(path).name for path in opened.clips["path"].to_pylist()] == ["2.wav", "0.wav"]
+    assert opened.clips["label"].to_pylist() == [0, 0]
+    (folder / "metadata.csv").unlink()
+    (folder / "clips" / "notes.txt").write_text("")
+    (folder / ".hidden.wav").write_bytes(b"")
+    opened = open_source(DatasetConfig(name=str(folder)), 2, labelled=False)
+    assert [Path(path).name for path in opened.clips["path"].to_pylist()] == ["0.wav", "1.wav"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="expected clips, found none"):
+        open_source(DatasetConfig(name=str(tmp_path / "empty")), None, labelled=False)
+
+
+def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
+    folder = write_clips(tmp_path / "set", ["a", "b"])
+    pq.write_table(pa.table({"audio": [b"x", b"y"], "label": ["a", "b"]}), tmp_path / "two.parquet")
+    opened = open_paths([str(tmp_path / "absent.wav"), str(folder), str(tmp_path / "two.parquet")], "audio")
+    assert opened.clips["id"].to_pylist() == [0, 1, 2, 3, 4]
+    assert opened.clips["bytes"].to_pylist() == [None, None, None, b"x", b"y"]
+    paths = opened.clips["path"].to_pylist()
+    assert paths[:3] == [str(tmp_path / "absent.wav"), str(folder / "clips/0.wav"), str(folder / "clips/1.wav")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"expected audio files \(\.wav, .* in the folder, found none"):
+        open_paths([str(tmp_path / "empty")], "audio")
+    with pytest.raises(DataError, match=r"absent\.csv: expected to be able to read it"):
+        open_paths([str(tmp_path / "absent.csv")], "audio")
+
+
+def test_groups_are_read_where_a_column_is_named(tmp_path):
+    folder = write_clips(tmp_path / "set", ["a", "b", "a"])
+    (folder / "metadata.csv").write_text("file_name,label,who\nclips/0.wav,a,7\nclips/1.wav,b,\nclips/2.wav,a,x\n")
+    dataset = DatasetConfig(name=str(folder), label_column="label")
+    opened = open_source(dataset, 2, group_column="who")
+    assert opened.clips["group"].to_pylist() == ["7", None]
+    assert "group" not in open_source(dataset, 2).clips.column_names
+    with pytest.raises(DataError, match=r"evaluation\.group_column: expected a column .* none called 'speaker'"):
+        open_source(dataset, None, group_column="speaker")
+    by_label = tmp_path / "labels"
+    for name in ("yes", "no"):
+        (by_label / name).mkdir(parents=True)
+        (by_label / name / "0.wav").write_bytes(b"")
+    with pytest.raises(DataError, match=r"evaluation\.group_column: expected metadata"):
+        open_source(DatasetConfig(name=str(by_label)), None, group_column="who")

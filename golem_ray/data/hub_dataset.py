@@ -9,7 +9,17 @@ from typing import Any
 
 from golem_ray import hub
 from golem_ray.config import DatasetConfig
-from golem_ray.data.table import Source, clips_table, encode_labels, no_column, one_line, split_audio
+from golem_ray.data.table import (
+    Columns,
+    Source,
+    clips_table,
+    encode_groups,
+    encode_labels,
+    no_column,
+    no_labels,
+    one_line,
+    split_audio,
+)
 from golem_ray.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -17,7 +27,7 @@ log = logging.getLogger(__name__)
 _LOCAL_COPY = "point dataset.name at a local copy (a folder, or the dataset's .parquet file)"
 
 
-def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None) -> Source:
+def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: Columns) -> Source:
     """The first max_samples clips (None: all) of a Hub dataset's split."""
     if dataset.trust_remote_code:
         log.info("dataset.trust_remote_code: datasets no longer runs a dataset's own code; going on without")
@@ -30,20 +40,29 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None) -> Source:
         )
     import datasets
 
-    for key in ("audio_column", "label_column"):
-        if getattr(dataset, key) not in split.column_names:
-            raise no_column(f"dataset.{key}", getattr(dataset, key), split.column_names, dataset.name)
-    feature = split.features[dataset.label_column]
-    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
-    column = split.select_columns([dataset.label_column]).with_format("arrow")[:]
-    labels, indices = encode_labels(column[dataset.label_column], names)
+    for key, column in columns.needed():
+        if column not in split.column_names:
+            raise no_column(key, column, split.column_names, dataset.name)
+    num_clips = min(len(split), max_samples or len(split))
+    labels: tuple[str, ...] = ()
+    indices = no_labels(num_clips)
+    if columns.label is not None:
+        feature = split.features[columns.label]
+        names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+        labels, indices = encode_labels(_column(split, columns.label), names)
 
-    first = split.select_columns([dataset.audio_column]).select(range(min(len(split), max_samples or len(split))))
-    if isinstance(split.features[dataset.audio_column], datasets.Audio):
-        first = first.cast_column(dataset.audio_column, datasets.Audio(decode=False))
-    audio = first.with_format("arrow")[:][dataset.audio_column]
-    contents, paths = split_audio(audio, lambda path: path)
-    return Source(clips=clips_table(contents, paths, indices[: len(first)]), labels=labels, revision=revision)
+    first = split.select(range(num_clips))
+    audio = first.select_columns([columns.audio])
+    if isinstance(split.features[columns.audio], datasets.Audio):
+        audio = audio.cast_column(columns.audio, datasets.Audio(decode=False))
+    contents, paths = split_audio(_column(audio, columns.audio), lambda path: path)
+    groups = None if columns.group is None else encode_groups(_column(first, columns.group))
+    clips = clips_table(contents, paths, indices[:num_clips], groups)
+    return Source(clips=clips, labels=labels, revision=revision)
+
+
+def _column(split: Any, name: str) -> Any:
+    return split.select_columns([name]).with_format("arrow")[:][name]
 
 
 def _load_split(dataset: DatasetConfig, commit: str | None) -> tuple[Any, str]:

@@ -3,7 +3,8 @@
     id     int64          the row's index in the source
     bytes  large_binary   the audio file, null where `path` says where it lies
     path   string         path, URI, or the name by which the clip is reported
-    label  int64          index into the source's labels, null where it has none for the clip
+    label  int64          index into the source's labels, null where it has none for the clip; 0 if none were asked for
+    group  string         only where a group column was asked for: who speaks, say; null where that is not known
 
 Lists clips and reads their bytes; knows nothing of what is in them.
 """
@@ -24,12 +25,32 @@ from golem_ray.errors import ClipError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What to read of each clip, and what the columns are called."""
+
+    audio: str
+    label: str | None
+    """None where labels are not needed."""
+    group: str | None = None
+    """None where groups are not needed."""
+
+    def needed(self) -> list[tuple[str, str]]:
+        """(key of the configuration, column) of each."""
+        keys = {
+            "dataset.audio_column": self.audio,
+            "dataset.label_column": self.label,
+            "evaluation.group_column": self.group,
+        }
+        return [(key, column) for key, column in keys.items() if column is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """The first clips of a dataset, in its order, and what their labels are called."""
 
     clips: pa.Table
     labels: tuple[str, ...]
-    """Names of all classes of the source, also of those that no clip here has."""
+    """Names of all classes of the source, also of those that no clip here has; none where none were asked for."""
     revision: str | None = None
     """Commit of a Hub dataset."""
 
@@ -60,17 +81,21 @@ def clip_name(clip_id: int, path: str | None) -> str:
     return f"clip {clip_id} ({shown})"
 
 
-def clips_table(contents: Any, paths: Any, labels: pa.Array) -> pa.Table:
+def clips_table(contents: Any, paths: Any, labels: pa.Array, groups: Any = None) -> pa.Table:
     """The table of clips from its columns, in the source's order; contents or paths may be None."""
     num_clips = len(labels)
-    return pa.table(
-        {
-            "id": pa.array(range(num_clips), pa.int64()),
-            "bytes": contents if contents is not None else pa.nulls(num_clips, pa.large_binary()),
-            "path": paths if paths is not None else pa.nulls(num_clips, pa.string()),
-            "label": labels,
-        }
-    )
+    columns = {
+        "id": pa.array(range(num_clips), pa.int64()),
+        "bytes": contents if contents is not None else pa.nulls(num_clips, pa.large_binary()),
+        "path": paths if paths is not None else pa.nulls(num_clips, pa.string()),
+        "label": labels,
+    }
+    return pa.table(columns if groups is None else {**columns, "group": groups})
+
+
+def no_labels(num_clips: int) -> pa.Array:
+    """The label column of clips whose labels were not asked for."""
+    return pa.array([0] * num_clips, pa.int64())
 
 
 def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tuple[str, ...], pa.Array]:
@@ -98,6 +123,14 @@ def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tup
         numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
         names.sort(key=(lambda name: (int(name), name)) if numbers else None)
     return tuple(names), flat(pc.index_in(values, pa.array(names, values.type))).cast(pa.int64())
+
+
+def encode_groups(values: pa.ChunkedArray) -> pa.Array:
+    """A whole group column as text, null where it is null or empty."""
+    if pa.types.is_nested(values.type):
+        raise DataError(f"evaluation.group_column: expected names or numbers, found {values.type}.")
+    text = flat(values.cast(pa.string()))
+    return pc.if_else(pc.equal(text, ""), None, text)
 
 
 def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -1,0 +1,161 @@
+"""Manifests: tables of clips in CSV, JSON Lines or Parquet, on any filesystem that fsspec knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from golem_ray.data.table import (
+    Columns,
+    Source,
+    clips_table,
+    encode_groups,
+    encode_labels,
+    flat,
+    no_column,
+    no_labels,
+    split_audio,
+)
+from golem_ray.errors import DataError
+
+MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: Columns) -> Source:
+    """One table over several files: labels read whole, audio and groups only for the first max_samples rows."""
+    label_parts: list[pa.Array] = []
+    contents = [pa.array([], pa.large_binary())]
+    paths, groups = [pa.array([], pa.string())], [pa.array([], pa.string())]
+    names, left = None, max_samples
+    for file in files:
+        manifest = _open_manifest(fs, file)
+        found = _found_columns(manifest, columns, file)
+        if found.label is not None:
+            names = manifest.class_names(found.label)
+            label_parts.extend(manifest.read(found.label, None).chunks)
+        if left is None or left > 0:
+            folder = file.rsplit("/", 1)[0]
+            audio = manifest.read(found.audio, left)
+            held, located = split_audio(audio, partial(_locate, fs, folder))
+            contents.append(pa.nulls(len(audio), pa.large_binary()) if held is None else flat(held))
+            paths.append(pa.nulls(len(audio), pa.string()) if located is None else located)
+            if found.group is not None:
+                groups.append(encode_groups(manifest.read(found.group, left)))
+            left = None if left is None else left - len(audio)
+    path_column = pa.concat_arrays(paths)
+    labels: tuple[str, ...] = ()
+    indices = no_labels(len(path_column))
+    if columns.label is not None:
+        labels, indices = encode_labels(_joined(label_parts), names)
+    group_column = None if columns.group is None else pa.concat_arrays(groups)
+    clips = clips_table(pa.concat_arrays(contents), path_column, indices[: len(path_column)], group_column)
+    return Source(clips=clips, labels=labels)
+
+
+def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:
+    """The label column of several shards; where they write it differently, as text."""
+    kinds = {part.type for part in parts if not pa.types.is_null(part.type)}
+    if len(kinds) == 1:
+        kind = kinds.pop()
+    else:
+        kind = pa.int64() if kinds and all(map(pa.types.is_integer, kinds)) else pa.string()
+    return pa.chunked_array([part.cast(kind) for part in parts], kind)
+
+
+def _found_columns(manifest: _Manifest, wanted: Columns, file: str) -> Columns:
+    """The columns that a manifest has of those wanted, `file_name` where it has no other for the audio."""
+    if "file_name" in manifest.columns and (wanted.audio not in manifest.columns or wanted.audio == wanted.label):
+        wanted = dataclasses.replace(wanted, audio="file_name")
+    for key, column in wanted.needed():
+        if column not in manifest.columns:
+            raise no_column(key, column, manifest.columns, file.rsplit("/", 1)[-1])
+        if manifest.columns.count(column) > 1:
+            raise DataError(f"{key}: expected one column {column!r} in {file}, found several.")
+    return wanted
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """A manifest's columns, and a way to read the first rows (None: all) of one of them."""
+
+    columns: list[str]
+    read: Callable[[str, int | None], pa.ChunkedArray]
+    features: Any
+    """The Hub's description of the columns, where a Parquet file carries one."""
+
+    def class_names(self, column: str) -> list[str] | None:
+        """The names of a ClassLabel column; None for any other."""
+        feature = self.features.get(column) if isinstance(self.features, dict) else None
+        return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+
+
+def _open_manifest(fs: Any, file: str) -> _Manifest:
+    if not file.lower().endswith(MANIFEST_SUFFIXES):
+        raise DataError(
+            f"dataset.name: expected a folder or a manifest ({', '.join(MANIFEST_SUFFIXES)}), found {file}."
+        )
+    if file.lower().endswith(".parquet"):
+        return _open_parquet(fs, file)
+    table = _read_text_table(fs, file)
+    return _Manifest(table.column_names, lambda column, limit: table[column].slice(0, limit), {})
+
+
+def _open_parquet(fs: Any, file: str) -> _Manifest:
+    import pyarrow.parquet as pq
+
+    def read(column: str, limit: int | None) -> pa.ChunkedArray:
+        with fs.open(file, "rb") as stream:
+            parquet = pq.ParquetFile(stream)
+            if limit is None:
+                return parquet.read(columns=[column])[column]
+            batches, left = [], limit
+            for batch in parquet.iter_batches(batch_size=min(1024, limit), columns=[column]):
+                batches.append(batch.column(0).slice(0, left))
+                left -= len(batches[-1])
+                if left == 0:
+                    break
+            return pa.chunked_array(batches, parquet.schema_arrow.field(column).type)
+
+    with fs.open(file, "rb") as stream:
+        schema = pq.read_schema(stream)
+    stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    info = stored.get("info") if isinstance(stored, dict) else None
+    return _Manifest(schema.names, read, info.get("features") if isinstance(info, dict) else None)
+
+
+def _read_text_table(fs: Any, file: str) -> pa.Table:
+    """A CSV (every column as text, empty cells null) or JSON Lines file."""
+    import pyarrow.csv
+    import pyarrow.json
+
+    with fs.open(file, "rb") as stream:
+        if file.lower().endswith(".jsonl"):
+            return pyarrow.json.read_json(stream, pyarrow.json.ReadOptions(block_size=16 << 20))
+        parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+        header = pyarrow.csv.open_csv(stream, parse_options=parsing).schema.names
+    with fs.open(file, "rb") as stream:
+        return pyarrow.csv.read_csv(
+            stream,
+            parse_options=parsing,
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
+            ),
+        )
+
+
+def absolute(fs: Any, path: str) -> str:
+    """The path as a worker can open it: plain for local files, with its protocol elsewhere."""
+    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
+
+
+def _locate(fs: Any, folder: str, path: str) -> str:
+    """A manifest's path, relative ones taken from the manifest's folder."""
+    if "://" in path or path.startswith("/"):
+        return path
+    return absolute(fs, f"{folder}/{path}")
