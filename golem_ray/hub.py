@@ -28,11 +28,13 @@ def resolve_commit(
     revision: str | None,
     key: str,
     error: type[UserError],
+    others: str = "a local folder or a file",
 ) -> str | None:
     """The commit that the revision (default: the newest) of a Hub repository stands for; None without the Hub.
 
     None means that only a copy in the local cache can be used. Raises `error`, naming `key` (or `revision` in its
     group), where the Hub answers that there is no such repository or revision, or that this account may not see it.
+    `others` is what else than a repository could have been named.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -59,8 +61,8 @@ def resolve_commit(
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise error(
-            f"{key}: expected a {kind} on the Hub, a local folder or a file, found none called {repo_id!r}; check "
-            "the spelling, or set HF_TOKEN if it is private."
+            f"{key}: expected a {kind} on the Hub, {others}, found none called {repo_id!r}; check the spelling, or set "
+            "HF_TOKEN if it is private."
         ) from None
     except Exception as problem:
         if isinstance(problem, HfHubHTTPError) and problem.response.status_code == 401:

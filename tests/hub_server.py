@@ -1,12 +1,14 @@
 """A Hugging Face Hub of our own on the loopback interface, for processes that have its url as HF_ENDPOINT.
 
 Answers what huggingface_hub, datasets and transformers ask of the real one when they read: about a repository,
-its tree, and its files; with the real one's headers and refusals. Remembers every request. Xet, redirects to a
-content network, commits and discussions are not there.
+its tree, and its files; and what huggingface_hub asks when it makes a model repository and commits files to it, large
+ones through LFS; with the real one's headers and refusals. Remembers every request. Xet, uploads in parts, redirects
+to a content network, branches and discussions are not there.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -15,11 +17,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 _API = re.compile(r"/api/(?P<kind>models|datasets)/(?P<id>.+?)(?:/(?P<verb>revision|tree|paths-info)/(?P<rest>.+))?")
+_WRITE = re.compile(r"/api/(?P<kind>models|datasets)/(?P<id>.+?)/(?P<verb>preupload|commit)/main")
+_BATCH = re.compile(r"/(?P<kind>datasets/)?(?P<id>.+?)\.git/info/lfs/objects/batch")
+_STORE = re.compile(r"/lfs-storage/(?P<digest>[0-9a-f]{64})")
 _FILE = re.compile(r"/(?P<kind>datasets/)?(?P<id>.+?)/resolve/(?P<rest>.+)")
-_LFS = (".bin", ".parquet", ".safetensors")
+_LFS = (".bin", ".parquet", ".pth", ".safetensors")
 
 
 @dataclass
@@ -30,6 +38,8 @@ class Repository:
     """Commit -> file name -> content."""
     gated: bool = False
     """Whether its conditions were not accepted: it can be asked about, but its files cannot be had."""
+    private: bool = False
+    """Whether it does not exist, for all but its owner."""
 
     def resolve(self, revision: str) -> str | None:
         """The commit that a branch, a commit or the beginning of one stands for."""
@@ -53,6 +63,10 @@ class HubServer:
 
     repositories: dict[str, Repository]
     requests: list[Request] = field(default_factory=list)
+    writers: dict[str, str] = field(default_factory=dict)
+    """Token -> the account that it may write for. Every other token may only read."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """SHA-256 -> what was uploaded through LFS, committed or not."""
     refused_token: str | None = None
     """A token that has expired: whoever shows it is turned away, as on the real Hub even from public repositories."""
     broken: bool = False
@@ -100,6 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
     def log_message(self, format: str, *arguments: object) -> None:
         pass
 
@@ -107,7 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_token()
             path = unquote(urlsplit(self.path).path)
-            if match := _API.fullmatch(path):
+            if self.command == "POST" and path == "/api/validate-yaml":
+                self._check_card(json.loads(body)["content"])
+            elif self.command == "POST" and path == "/api/repos/create":
+                self._create(json.loads(body))
+            elif self.command == "POST" and (match := _WRITE.fullmatch(path)):
+                self._write(match, body)
+            elif self.command == "POST" and (match := _BATCH.fullmatch(path)):
+                self._say_where_to_store(match, json.loads(body)["objects"])
+            elif self.command == "PUT" and (match := _STORE.fullmatch(path)):
+                self._store(match["digest"], body)
+            elif match := _API.fullmatch(path):
                 self._answer_api(match, body)
             elif match := _FILE.fullmatch(path):
                 self._send_file(match)
@@ -120,14 +147,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_token(self) -> None:
         if self.hub.broken:
             raise _Refusal(503, "", "Service Unavailable")
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token and token == self.hub.refused_token:
+        if self._token() and self._token() == self.hub.refused_token:
             raise _Refusal(401, "", "Invalid credentials in Authorization header")
 
+    def _token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def _check_writer(self, owner: str) -> None:
+        if not self._token():
+            raise _Refusal(401, "", "Invalid username or password.")
+        if self.hub.writers.get(self._token()) != owner:
+            raise _Refusal(403, "", f"Forbidden: you don't have the right to write to {owner}")
+
     def _repository(self, name: str) -> Repository:
-        if name not in self.hub.repositories:
+        repository = self.hub.repositories.get(name)
+        owner = name.split("/")[1]
+        if repository is None or (repository.private and self.hub.writers.get(self._token()) != owner):
             raise _Refusal(404, "RepoNotFound", "Repository not found")
-        return self.hub.repositories[name]
+        return repository
 
     def _commit(self, repository: Repository, revision: str) -> str:
         commit = repository.resolve(revision)
@@ -145,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = {
                 "id": match["id"],
                 "sha": commit,
-                "private": False,
+                "private": repository.private,
                 "gated": "manual" if repository.gated else False,
                 "siblings": [{"rfilename": name} for name in files],
             }
@@ -159,7 +196,68 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 wanted = parse_qs(body.decode())["paths"]
                 answer = [entry for entry in _tree(files, "", recursive=True) if entry["path"] in wanted]
-        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+        self._send_json(answer)
+
+    def _check_card(self, text: str) -> None:
+        _, front, _ = text.split("---\n", 2)
+        try:
+            problems = [] if isinstance(yaml.safe_load(front), dict) else ["not a mapping"]
+        except yaml.YAMLError as error:
+            problems = [str(error)]
+        self._send_json({"errors": [{"message": each} for each in problems], "warnings": []}, 400 if problems else 200)
+
+    def _create(self, wanted: dict[str, Any]) -> None:
+        owner = wanted["organization"] or self.hub.writers.get(self._token(), "")
+        self._check_writer(owner)
+        name = f"models/{owner}/{wanted['name']}"
+        if name in self.hub.repositories:
+            raise _Refusal(409, "", "You already created this model repo")
+        first = {".gitattributes": b"".join(b"*%s filter=lfs\n" % ending.encode() for ending in _LFS)}
+        private = wanted["visibility"] == "private"
+        self.hub.repositories[name] = Repository({_commit_id(first, 0): first}, private=private)
+        self._send_json({"url": f"{self.hub.url}/{name.removeprefix('models/')}"})
+
+    def _write(self, match: re.Match[str], body: bytes) -> None:
+        repository = self._repository(f"{match['kind']}/{match['id']}")
+        self._check_writer(match["id"].split("/")[0])
+        if match["verb"] == "preupload":
+            newest = repository.commits[self._commit(repository, "main")]
+            self._send_json({"files": [_upload_mode(each["path"], newest) for each in json.loads(body)["files"]]})
+        else:
+            commit = self._add_commit(repository, [json.loads(line) for line in body.splitlines()])
+            url = f"{self.hub.url}/{match['id']}/commit/{commit}"
+            self._send_json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
+
+    def _add_commit(self, repository: Repository, operations: list[dict[str, Any]]) -> str:
+        """The new commit: the newest one's files, with those that the operations after the header add."""
+        files = dict(repository.commits[self._commit(repository, "main")])
+        for operation in operations[1:]:
+            file = operation["value"]
+            if operation["key"] == "file":
+                files[file["path"]] = base64.b64decode(file["content"])
+            elif operation["key"] == "lfsFile" and file["oid"] in self.hub.stored:
+                files[file["path"]] = self.hub.stored[file["oid"]]
+            else:
+                raise _Refusal(
+                    400, "", f"Cannot commit {operation['key']} {file.get('path')}: not uploaded, or no file"
+                )
+        commit = _commit_id(files, len(repository.commits))
+        repository.commits[commit] = files
+        return commit
+
+    def _say_where_to_store(self, match: re.Match[str], objects: list[dict[str, Any]]) -> None:
+        self._repository(f"{match['kind'] or 'models/'}{match['id']}")
+        self._check_writer(match["id"].split("/")[0])
+        actions = [{"upload": {"href": f"{self.hub.url}/lfs-storage/{each['oid']}"}} for each in objects]
+        answers = [{**each, "actions": action} for each, action in zip(objects, actions, strict=True)]
+        self._send_json({"transfer": "basic", "objects": answers})
+
+    def _store(self, digest: str, content: bytes) -> None:
+        """Take what is uploaded; like the content network, this asks for no token."""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise _Refusal(400, "", "The content is not what its SHA-256 says")
+        self.hub.stored[digest] = content
+        self._send(200, b"", {})
 
     def _check_gate(self, repository: Repository) -> None:
         if repository.gated:
@@ -185,6 +283,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self._send(206, content[first : last + 1], headers)
 
+    def _send_json(self, answer: object, status: int = 200) -> None:
+        self._send(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
     def _send(self, status: int, body: bytes, headers: dict[str, str | None]) -> None:
         record = Request(self.command, self.path, self.headers.get("Authorization"), status)
         self.hub.requests.append(record)  # before the answer, so that who has it finds the record
@@ -203,6 +304,19 @@ def _etag(name: str, content: bytes) -> str:
     if name.endswith(_LFS):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _upload_mode(name: str, files: dict[str, bytes]) -> dict[str, object]:
+    """How a file is to be uploaded, and what it is called by if it is there already."""
+    known = {"oid": _etag(name, files[name])} if name in files else {}
+    return {"path": name, "uploadMode": "lfs" if name.endswith(_LFS) else "regular", "shouldIgnore": False, **known}
+
+
+def _commit_id(files: dict[str, bytes], number: int) -> str:
+    total = hashlib.sha1(b"%d" % number)
+    for name, content in sorted(files.items()):
+        total.update(_etag(name, content).encode() + name.encode())
+    return total.hexdigest()
 
 
 def _tree(files: dict[str, bytes], folder: str, recursive: bool) -> Iterator[dict[str, object]]:
