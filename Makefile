@@ -15,6 +15,9 @@ $(STAMP): requirements.lock
 
 demo: setup
 	$(VENV)/bin/python jobs/train.py jobs/presets/demo.toml
+	$(VENV)/bin/python jobs/evaluate.py voice_classifier_knowledge.pth --dataset.split test
+	$(VENV)/bin/python jobs/predict.py voice_classifier_knowledge.pth --dataset.name sample --dataset.split test \
+		--processing.max-samples 3
 
 train: setup
 	$(VENV)/bin/python jobs/train.py $(ARGS)

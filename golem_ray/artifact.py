@@ -5,21 +5,36 @@ Knows nothing of what the sidecar says beyond its format, its digest and what mu
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib.metadata
+import io
 import json
+import logging
+import math
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
 
 import golem_ray
-from golem_ray import storage
+from golem_ray import hub, sharing, storage
+from golem_ray.config import ModelConfig
+from golem_ray.data.table import one_line
 from golem_ray.errors import ConfigError
-from golem_ray.presets import SIDECAR_FORMAT, SIDECAR_VERSION
+from golem_ray.presets import SIDECAR_FORMAT, SIDECAR_VERSION, split_sidecar
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
+_MOST_DIGESTS = 1_000_000
+
+REPORT_MARK = b'<meta name="generator" content="golem_ray">'
+"""What tells our report from another page."""
+
+log = logging.getLogger(__name__)
 
 
 def sidecar_path(save_path: str) -> str:
@@ -78,6 +93,53 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def report_path(save_path: str) -> str:
+    """Where an artifact's report goes, if nobody says another place."""
+    return f"{save_path.rpartition('/')[0]}/report.html" if "/" in save_path else "report.html"
+
+
+def check_report(key: str, path: str) -> None:
+    """Raise ConfigError, naming the configuration's key, unless a report can be written there."""
+    try:
+        storage.check_file(path)
+        fs, place = storage.filesystem(path)
+        ours = not fs.exists(place) or REPORT_MARK in fs.cat_file(place, end=4096)
+    except Exception as error:  # every filesystem has its own
+        raise ConfigError(f"{key}: expected to be able to write {path}, but {one_line(error)}") from None
+    if not ours:
+        raise ConfigError(f"{key}: expected room for the report, found another page at {path}; choose another name.")
+
+
+def save_report(path: str, page: str) -> bool:
+    """Write a report; whether that went well. The artifact is saved by then: what fails is told in a warning."""
+    try:
+        storage.write(path, page.encode(errors="replace"))
+    except Exception as error:  # every filesystem has its own
+        log.warning("the report could not be written to %s (%s)", path, one_line(error))
+        return False
+    return True
+
+
+def pack_digests(digests: np.ndarray) -> str | None:
+    """The clips that were trained on, for the sidecar: the first 8 bytes of each (N,) S32 digest, in base64.
+
+    None for more than a million clips, whose list would be larger than all the rest.
+    """
+    if len(digests) > _MOST_DIGESTS:
+        return None
+    return base64.b64encode(b"".join(digest[:8].ljust(8, b"\0") for digest in digests)).decode()
+
+
+def trained_on(document: dict[str, Any], digests: np.ndarray) -> np.ndarray | None:
+    """Which of (N,) S32 digests are of clips that the artifact was trained on, (N,) bool; None if it does not say."""
+    packed = document["clips"].get("digests")
+    if not isinstance(packed, str):
+        return None
+    known = base64.b64decode(packed)
+    listed = {known[start : start + 8] for start in range(0, len(known), 8)}
+    return np.array([digest[:8].ljust(8, b"\0") in listed for digest in digests], dtype=bool)
+
+
 def library_versions() -> dict[str, str]:
     """The versions that an artifact's bytes depend on."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
@@ -95,3 +157,199 @@ def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
             if before.get(key) != value
         ]
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A saved classifier, checked."""
+
+    place: str
+    """Where its weights were found: a path, a URI, or a file of a Hub repository."""
+    weights: bytes
+    """The .pth file."""
+    sidecar: bytes
+    """The .json file."""
+    state: dict[str, np.ndarray]
+    """The head's parameters, by name."""
+    document: dict[str, Any]
+    """What the sidecar says."""
+    from_hub: str | None = None
+    """The Hub repository that it was fetched from."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes, in the order of the logits."""
+        return list(self.document["labels"])
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities; 1 where nothing was calibrated."""
+        calibration = self.document["metrics"].get("calibration")
+        return float(calibration["temperature"]) if calibration else 1.0
+
+    def logits(self, embeddings: np.ndarray) -> np.ndarray:
+        """(N, D) float32 -> (N, K) float32."""
+        return embeddings @ self.state["weight"].T + self.state["bias"]
+
+
+def load(place: str | os.PathLike[str]) -> Artifact:
+    """The artifact at a local path or URI ending in .pth, or in a Hub repository (`user/repo`).
+
+    Raises ConfigError, in one line, for one that is missing, damaged or changed, or that this version cannot read.
+    No code in it is run: weights are read by PyTorch's restricted unpickler, the rest is JSON.
+    """
+    place, repository = os.fspath(place), None
+    if place.endswith(".pth"):
+        place = place if "://" in place else str(Path(os.path.expanduser(place)).absolute())
+        weights, text = _read(place), _read(sidecar_path(place))
+    elif "://" not in place and not os.path.exists(os.path.expanduser(place)) and hub.is_hub_id(place):
+        repository = place
+        place, weights, text = sharing.fetch(repository)
+    else:
+        raise ConfigError(
+            f"{place}: expected an artifact, a path or URI ending in .pth with its .json beside it or a Hub repository "
+            "(user/name), found neither."
+        )
+    document = _parse(text, sidecar_path(place))
+    found = hashlib.sha256(weights).hexdigest()
+    if found != document["weights"]["sha256"]:
+        raise ConfigError(
+            f"{place}: expected the weights that its sidecar was written for (sha256 "
+            f"{document['weights']['sha256']:.12}...), found others ({found:.12}...): one of the two files was "
+            "changed, cut or replaced."
+        )
+    state = _unpickle(weights, place)
+    _check_head(state, document, place)
+    return Artifact(place=place, weights=weights, sidecar=text, state=state, document=document, from_hub=repository)
+
+
+def _read(path: str) -> bytes:
+    try:
+        fs, place = storage.filesystem(path)
+        content = fs.cat_file(place)
+        assert isinstance(content, bytes)
+        return content
+    except FileNotFoundError:
+        other = "the sidecar" if path.endswith(".json") else "the artifact"
+        raise ConfigError(
+            f"{path}: expected {other}, found no such file; the .pth and the .json belong together."
+        ) from None
+    except Exception as error:  # every filesystem has its own
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(f"{path}: expected to be able to read it, but {reason}") from None
+
+
+def _parse(text: bytes, path: str) -> dict[str, Any]:
+    """The sidecar's document. Raises ConfigError if it is none, or of a format that this version does not know."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected the artifact's sidecar, found something that is not a JSON object.")
+    if document.get("format") != SIDECAR_FORMAT:
+        raise ConfigError(f"{path}: expected the artifact's sidecar, found other JSON (without its `format`).")
+    split_sidecar(document)
+    labels, weights, metrics, clips = (document.get(key) for key in ("labels", "weights", "metrics", "clips"))
+    calibration = metrics.get("calibration") if isinstance(metrics, dict) else None
+    temperature = calibration.get("temperature") if isinstance(calibration, dict) else 1.0
+    problems = {
+        "labels": not isinstance(labels, list)
+        or not labels
+        or not all(isinstance(name, str) for name in labels)
+        or len(set(labels)) < len(labels),
+        "head": not isinstance(document.get("head"), dict),
+        "encoder": not _is_known_recipe(document["encoder"]),
+        "weights.sha256": not isinstance(weights, dict) or not isinstance(weights.get("sha256"), str),
+        "metrics": not isinstance(metrics, dict),
+        "clips.per_class": not isinstance(clips, dict)
+        or not isinstance(clips.get("per_class"), dict)
+        or not _numbers(clips["per_class"], *clips["per_class"]),
+        "clips.digests": isinstance(clips, dict) and not _is_packed(clips.get("digests")),
+        "metrics.calibration": not isinstance(calibration, dict | None)
+        or not isinstance(temperature, int | float)
+        or not 0 < temperature < math.inf,
+    }
+    problems |= {f"metrics.{key}": wrong for key, wrong in _wrong_metrics(metrics).items()}
+    for key, wrong in problems.items():
+        if wrong:
+            raise ConfigError(f"{path}: expected {key} as this package writes it, found it missing or changed.")
+    return document
+
+
+def _is_known_recipe(encoder: dict[str, Any]) -> bool:
+    """Whether embeddings can be made as the sidecar says that they were."""
+    seconds = encoder.get("max_seconds")
+    return (
+        encoder.get("precision", "float32") in get_args(get_type_hints(ModelConfig)["precision"])
+        and (seconds is None or (_numbers(encoder, "max_seconds") and seconds >= 1))
+        and encoder.get("layer", "last") == "last"
+        and encoder.get("pooling", "mean") == "mean"
+    )
+
+
+def _is_packed(digests: object) -> bool:
+    """Whether it is what `pack_digests` gives."""
+    if digests is None:
+        return True
+    try:
+        return isinstance(digests, str) and len(base64.b64decode(digests, validate=True)) % 8 == 0
+    except ValueError:
+        return False
+
+
+def _wrong_metrics(metrics: object) -> dict[str, bool]:
+    """Whether the metrics that messages and reports speak of are there, but not as this package writes them."""
+    if not isinstance(metrics, dict):
+        return {}
+    scores, history = metrics.get("cross_validation"), metrics.get("loss_history", [])
+    counts = ("accuracy", "folds", "repeats", "num_clips")
+    return {
+        "training_accuracy": "training_accuracy" in metrics and not _numbers(metrics, "training_accuracy", "chance"),
+        "cross_validation": scores is not None
+        and not (
+            isinstance(scores, dict)
+            and _numbers(scores, *counts)
+            and isinstance(scores.get("interval_95"), list)
+            and len(scores["interval_95"]) == 2
+            and _numbers(dict(enumerate(scores["interval_95"])), 0, 1)
+        ),
+        "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
+        "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
+    }
+
+
+def _numbers(record: object, *keys: object) -> bool:
+    """Whether these entries of the record are finite numbers."""
+    return isinstance(record, dict) and all(
+        isinstance(record.get(key), int | float) and abs(record[key]) < math.inf for key in keys
+    )
+
+
+def _unpickle(weights: bytes, place: str) -> dict[str, np.ndarray]:
+    import torch
+
+    try:
+        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    except Exception as error:  # of unpickling, of a zip file that was cut, ...
+        what = "code in it, which was not run" if "weights_only" in str(error).lower() else "something else"
+        raise ConfigError(f"{place}: expected a head's weights as torch.save writes them, found {what}.") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConfigError(f"{place}: expected a head's weights by name, found a {type(state).__name__}.")
+    return {str(name): value.float().numpy() for name, value in state.items()}
+
+
+def _check_head(state: dict[str, np.ndarray], document: dict[str, Any], place: str) -> None:
+    """Raise ConfigError unless the weights are those of a linear head for the sidecar's labels."""
+    shapes = {name: value.shape for name, value in state.items()}
+    num_classes = len(document["labels"])
+    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][:1]:
+        named = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ConfigError(f"{place}: expected a linear head's weight (K, D) and bias (K,), found {named or 'nothing'}.")
+    if shapes["weight"][0] != num_classes:
+        raise ConfigError(
+            f"{sidecar_path(place)}: expected a label for each of the {shapes['weight'][0]} classes of the weights, "
+            f"found {num_classes}."
+        )
+    if not all(np.isfinite(value).all() for value in state.values()):
+        raise ConfigError(f"{place}: expected finite weights, found some that are not.")

@@ -47,13 +47,18 @@ def load_clip(data: bytes, target_rate: int) -> np.ndarray:
     Raises ClipError for clips that are not audio, empty, shorter than 25 ms, or not finite.
     """
     waveform, rate = decode(data)
+    check_waveform(waveform, rate)
+    return resample(waveform, rate, target_rate)
+
+
+def check_waveform(waveform: np.ndarray, rate: int) -> None:
+    """Raise ClipError for a waveform (T,) at `rate` Hz that is empty, shorter than 25 ms, or not finite."""
     if waveform.size == 0:
         raise ClipError("no samples")
     if not np.isfinite(waveform).all():
         raise ClipError("samples that are not finite")
     if waveform.size < MIN_DURATION_S * rate:
         raise ClipError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * MIN_DURATION_S:.0f} ms")
-    return resample(waveform, rate, target_rate)
 
 
 def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:

@@ -126,8 +126,24 @@ class EvaluationConfig:
     """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation."""
     split: str | None = None
     """A split of the same dataset, all of whose clips the trained head is tested on; none if not given."""
+    holdout: int | float | None = None
+    """Clips, or a share of them between 0 and 1, that are kept from training and tested on; none if not given."""
+    group_column: str | None = None
+    """Column, such as the speaker, whose values are never on both sides of a fold or of the holdout."""
 
     def __post_init__(self) -> None:
+        if self.holdout is not None and not (
+            0 < self.holdout < 1 or (isinstance(self.holdout, int) and self.holdout >= 1)
+        ):
+            raise ConfigError(
+                f"evaluation.holdout: expected a number of clips, or a share between 0 and 1, got {self.holdout!r}."
+            )
+        if self.holdout is not None and self.split is not None:
+            raise ConfigError(
+                "evaluation.holdout: expected either a holdout or evaluation.split, found both; leave one out."
+            )
+        if self.group_column == "":
+            raise ConfigError("evaluation.group_column: expected a column, found ''; leave it out for none.")
         if self.split == "":
             raise ConfigError("evaluation.split: expected a name, found ''; leave it out for none.")
         if self.repeats < 0:
@@ -140,6 +156,8 @@ class PathsConfig:
 
     save_path: str = "voice_classifier_knowledge.pth"
     """Where the weights go, ending in .pth: a local path or a URI. The sidecar goes beside them, as .json."""
+    report_path: str | None = None
+    """Where the HTML report goes, ending in .html; `report.html` beside the weights if not given."""
     storage_root: str | None = None
     """Folder or URI that relative paths here lie under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
     embedding_cache: str | None = None
@@ -150,6 +168,9 @@ class PathsConfig:
             raise ConfigError(f"paths.save_path: expected a name ending in .pth, got {self.save_path!r}.")
         if self.embedding_cache == "":
             raise ConfigError("paths.embedding_cache: expected a folder or a URI, found ''; leave it out for none.")
+        if self.report_path is not None and not self.report_path.endswith(".html"):
+            raise ConfigError(f"paths.report_path: expected a name ending in .html, got {self.report_path!r}.")
+        _refuse_credentials("paths.report_path", self.report_path or "")
         _refuse_credentials("paths.embedding_cache", self.embedding_cache or "")
         _refuse_credentials("paths.save_path", self.save_path)
         _refuse_credentials("paths.storage_root", self.storage_root or "")
@@ -191,6 +212,76 @@ class TrainConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """How many clips an artifact is applied to."""
+
+    max_samples: int | Literal["all"] = "all"
+    """The first N clips in the source's order; `all` for every one."""
+    max_bad_fraction: float = 0.0
+    """Share of the clips that may be unusable before the job fails, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        _positive("processing.max_samples", self.max_samples, "all")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What evaluating an artifact depends on."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ClipsConfig = field(default_factory=ClipsConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    encoder: str | None = None
+    """Hub id or folder of the artifact's encoder, where it is not to be had under the name that it was trained with."""
+    embedding_cache: str | None = None
+    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    include_trained: bool = False
+    """Test on clips that were trained on too: what comes out is no longer an honest figure."""
+    report: str | None = None
+    """Where the HTML report goes, ending in .html; `report.html` beside the artifact if not given."""
+    audio: bool = False
+    """Put the audio of the worst mistakes into the report."""
+
+    def __post_init__(self) -> None:
+        if self.report is not None and not self.report.endswith(".html"):
+            raise ConfigError(f"report: expected a name ending in .html, got {self.report!r}.")
+        for key in ("report", "encoder", "embedding_cache"):
+            _refuse_credentials(key, getattr(self, key) or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """What predicting with an artifact depends on."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ClipsConfig = field(default_factory=lambda: ClipsConfig(max_bad_fraction=1.0))
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    encoder: str | None = None
+    """Hub id or folder of the artifact's encoder, where it is not to be had under the name that it was trained with."""
+    embedding_cache: str | None = None
+    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    output: str | None = None
+    """A .csv, .jsonl or .parquet file, path or URI, for the predictions; the terminal if not given."""
+    top_k: int = 3
+    """How many of the likeliest classes to name for each clip."""
+    threshold: float | None = None
+    """A probability: a clip whose likeliest class has less is called `unsure`."""
+
+    def __post_init__(self) -> None:
+        _positive("top_k", self.top_k)
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold: expected a probability, 0 to 1, got {self.threshold!r}.")
+        if self.output is not None and not self.output.lower().endswith((".csv", ".jsonl", ".parquet")):
+            raise ConfigError(f"output: expected a name ending in .csv, .jsonl or .parquet, got {self.output!r}.")
+        for key in ("output", "encoder", "embedding_cache"):
+            _refuse_credentials(key, getattr(self, key) or "")
+
+
 def _positive(key: str, value: object, word: str | None = None) -> None:
     if value != word and not (isinstance(value, int) and value > 0):
         wanted = "a positive number" + (f" or '{word}'" if word else "")
@@ -205,6 +296,6 @@ def _refuse_credentials(key: str, value: str) -> None:
     parts = urlsplit(value)
     if parts.password or (parts.scheme in ("http", "https") and (parts.username or parts.query)):
         raise ConfigError(
-            f"{key}: expected a URI without a password, token or query (it would be kept in the sidecar), found one; "
-            "give credentials by environment variables."
+            f"{key}: expected a URI without a password, token or query (it would be kept and shown), found one; give "
+            "credentials by environment variables."
         )

@@ -14,11 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from golem_ray.config import TrainingConfig
-from golem_ray.metrics import stratified_folds, wilson_interval
+from golem_ray.metrics import fit_temperature, stratified_folds, wilson_interval
 from golem_ray.progress import Progress
+from golem_ray.training import TrainedHead, TrainingSet
 
 REPORT_EVERY = 10
 """Epochs between two reports of the loss."""
+
+MIN_CALIBRATION_CLIPS = 20
+"""Fewest cross-validated clips that a temperature is fitted on."""
 
 
 def new_head(in_features: int, num_classes: int, seed: int) -> nn.Linear:
@@ -61,20 +65,12 @@ def weights_file(head: nn.Module) -> bytes:
 
 
 def train_head(
-    embeddings: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    training: TrainingConfig,
-    *,
-    repeats: int,
-    device: str = "cpu",
-) -> Generator[Progress, None, tuple[bytes, dict[str, Any]]]:
-    """Train on (N, D) float32 and (N,) int64, and cross-validate the same recipe.
-
-    Yields Progress; returns the bytes of the .pth file and the metrics as plain JSON values.
-    """
-    x = torch.tensor(embeddings, device=device)
-    y = torch.tensor(labels, device=device)
+    data: TrainingSet, training: TrainingConfig, *, repeats: int, device: str = "cpu"
+) -> Generator[Progress, None, TrainedHead]:
+    """Train, cross-validate the same recipe, calibrate, and ask the head of the clips held out. Yields Progress."""
+    x = torch.tensor(data.embeddings, device=device)
+    y = torch.tensor(data.labels, device=device)
+    labels, num_classes = data.labels, data.num_classes
     head = new_head(x.shape[1], num_classes, training.seed).to(device)
     history = []
     for epoch, loss in fit_epochs(head, x, y, training):
@@ -89,50 +85,48 @@ def train_head(
         "loss_history": history,
     }
 
-    folds = stratified_folds(labels, repeats, training.seed)
-    correct = 0.0
-    for number, (train, test) in enumerate(folds, start=1):
+    folds = stratified_folds(labels, repeats, training.seed, data.groups)
+    unseen = np.full((max(repeats, 1), len(labels), num_classes), np.nan, dtype=np.float32)
+    tested = np.zeros(unseen.shape[:2], dtype=bool)
+    for number, (train, test) in enumerate(folds):
         fold_head = _fitted_head(x[train], y[train], num_classes, training)
-        correct += accuracy(fold_head, x[test], y[test]) * len(test)
-        yield Progress(stage="cross-validating", done=number, total=len(folds), unit="folds")
-    metrics["cross_validation"] = _cross_validation(labels, folds, repeats, correct)
-    return weights_file(head), metrics
+        repeat = number * repeats // len(folds)
+        unseen[repeat, test], tested[repeat, test] = _logits(fold_head, x[test]), True
+        yield Progress(stage="cross-validating", done=number + 1, total=len(folds), unit="folds")
+    metrics["cross_validation"] = _cross_validation(labels, unseen, tested, len(folds))
+    metrics["calibration"] = _calibrate(labels, unseen, tested)
 
-
-def evaluate(weights: bytes, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """How a saved head does on clips it was not trained on: (M, D) float32 and (M,) int64, M at least 1.
-
-    A label beyond the head's classes counts as missed. The interval is Wilson's, of 95 %.
-    """
-    state = torch.load(io.BytesIO(weights), weights_only=True)
-    head = nn.Linear(*reversed(state["weight"].shape))
-    head.load_state_dict(state)
-    score = accuracy(head, torch.from_numpy(embeddings), torch.from_numpy(labels))
-    return {"accuracy": score, "interval_95": list(wilson_interval(score, len(labels))), "num_clips": len(labels)}
-
-
-def evaluate_baseline(
-    features: np.ndarray,
-    labels: np.ndarray,
-    tested_features: np.ndarray,
-    tested_labels: np.ndarray,
-    *,
-    num_classes: int,
-    training: TrainingConfig,
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """What the same head reaches on other features: (N, F), (N,), (M, F), (M,); as `evaluate` says it.
-
-    The features are standardised by the clips to train on, since Adam's plain learning rate suits unit scale.
-    """
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
-    head = _fitted_head(
-        torch.tensor((features - mean) / scale, device=device),
-        torch.tensor(labels, device=device),
-        num_classes,
-        training,
+    held_out = baseline = None
+    if data.held_out is not None:
+        held_out = _logits(head, torch.tensor(data.held_out, device=device))
+        baseline = _baseline_logits(data, training, device)
+    return TrainedHead(
+        weights=weights_file(head),
+        metrics=metrics,
+        unseen_logits=unseen[0],
+        held_out_logits=held_out,
+        baseline_logits=baseline,
     )
-    return evaluate(weights_file(head), (tested_features - mean) / scale, tested_labels)
+
+
+def _logits(head: nn.Module, embeddings: Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return head(embeddings).cpu().numpy()
+
+
+def _baseline_logits(data: TrainingSet, training: TrainingConfig, device: str) -> np.ndarray:
+    """What the same head says on log-mel statistics, (M, K).
+
+    They are standardised by the clips to train on, since Adam's plain learning rate suits unit scale.
+    """
+    assert data.log_mel is not None
+    assert data.held_out_log_mel is not None
+    mean, scale = data.log_mel.mean(axis=0), data.log_mel.std(axis=0) + 1e-6
+    features, tested = (
+        torch.tensor((each - mean) / scale, device=device) for each in (data.log_mel, data.held_out_log_mel)
+    )
+    labels = torch.tensor(data.labels, device=device)
+    return _logits(_fitted_head(features, labels, data.num_classes, training), tested)
 
 
 def _fitted_head(embeddings: Tensor, labels: Tensor, num_classes: int, training: TrainingConfig) -> nn.Linear:
@@ -143,19 +137,31 @@ def _fitted_head(embeddings: Tensor, labels: Tensor, num_classes: int, training:
 
 
 def _cross_validation(
-    labels: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], repeats: int, correct: float
+    labels: np.ndarray, unseen: np.ndarray, tested: np.ndarray, num_folds: int
 ) -> dict[str, Any] | None:
-    """The record of a cross-validation; None where there was none. The interval is that of a single repeat."""
-    if not folds:
+    """The record of a cross-validation: logits (R, N, K) of the clips that were tested (R, N); None without any.
+
+    The interval is that of a single repeat: more repeats are the same clips again.
+    """
+    if not num_folds:
         return None
-    counts = np.bincount(labels)
-    num_scored = int(counts[counts >= 2].sum())
-    score = correct / (num_scored * repeats)
+    right = (unseen.argmax(axis=2) == labels) & tested
+    num_scored = int(tested[0].sum())
+    score = right.sum().item() / tested.sum().item()
     return {
         "accuracy": score,
         "interval_95": list(wilson_interval(score, num_scored)),
-        "folds": len(folds) // repeats,
-        "repeats": repeats,
+        "folds": num_folds // len(unseen),
+        "repeats": len(unseen),
         "num_clips": num_scored,
-        "num_single_clip_classes": int((counts == 1).sum()),
+        "num_single_clip_classes": int((np.bincount(labels) == 1).sum()),
     }
+
+
+def _calibrate(labels: np.ndarray, unseen: np.ndarray, tested: np.ndarray) -> dict[str, Any] | None:
+    """The temperature of the head's logits, fitted on those of cross-validation; None where it tested too few clips."""
+    num_clips = int(tested[0].sum())
+    if num_clips < MIN_CALIBRATION_CLIPS or not np.isfinite(unseen[tested]).all():
+        return None
+    told = np.broadcast_to(labels, tested.shape)[tested]
+    return {"temperature": fit_temperature(unseen[tested], told, num_clips), "num_clips": num_clips}

@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,10 @@ from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, Trai
 from golem_ray.data import Source
 from golem_ray.encoder_info import Recipe
 from golem_ray.errors import ConfigError, UserError
+from golem_ray.evaluation import MAX_NAMED_CLIPS
 from golem_ray.progress import Progress, ProgressBar
 from golem_ray.stages import (
+    BATCHES_PER_GROUP,
     LOG_MEL_SIZE,
     EmbedBatch,
     Resources,
@@ -41,6 +42,8 @@ from golem_ray.stages import (
     pick_device,
     warm_up,
 )
+from golem_ray.storage import in_submitted_job
+from golem_ray.training import Embeddings, TrainedHead, TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -56,29 +59,6 @@ _CLIPS_PER_WORKER = 25
 
 _CPU_ROWS, _GPU_ROWS = 64, 256
 """Most clips of a block."""
-
-_BATCHES_PER_GROUP = 8
-"""What a GPU actor gets at a time, in batches: enough to sort by length, and bounded."""
-
-MAX_NAMED_CLIPS = 20
-"""Bad clips that an error names at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Embeddings:
-    """Every clip of a source, in its order: a vector, or the reason why there is none."""
-
-    vectors: np.ndarray
-    """(N, D) float32, zeros where there is no vector."""
-    bad: dict[int, str]
-    """Row -> reason, for the clips without a vector."""
-    digests: np.ndarray
-    """(N,) S32: sha256 of each clip's audio file, zeros where it could not be read."""
-    log_mel: np.ndarray | None
-    """(N, 80) float32 where a baseline was asked for, zeros where there is no vector."""
-    workers: tuple[dict[str, Any], ...]
-    """What each actor that worked ran on: {"device": ..., "gpus": [...]}."""
-
 
 # --- the cluster ----------------------------------------------------------------------------------------------
 
@@ -136,11 +116,6 @@ def _connect(address: str) -> None:
         raise ConfigError(
             f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
         ) from None
-
-
-def in_submitted_job() -> bool:
-    """Whether this process is the driver of a job that `ray job submit` or the Jobs interface started."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def _knock(address: str) -> None:
@@ -235,7 +210,7 @@ def embed(
         workers = min(resources.workers, len(missing))
         clips = _dataset(source.clips, missing, workers, _GPU_ROWS if resources.gpu else _CPU_ROWS)
         if resources.gpu:
-            seconds = _BATCHES_PER_GROUP * resources.batch_seconds
+            seconds = BATCHES_PER_GROUP * resources.batch_seconds
             clips = clips.map_batches(
                 partial(group_clips, rate=recipe.encoder.sampling_rate, baseline=baseline, seconds=seconds),
                 batch_size=None,
@@ -361,56 +336,22 @@ def _quiet_context() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """Clips that the head is tested on, and what the baseline gets for them and for the clips to train on."""
-
-    embeddings: np.ndarray
-    """(M, D) float32."""
-    labels: np.ndarray
-    """(M,) int64; a class that the head does not know has a number beyond its last."""
-    log_mel: np.ndarray
-    """(M, 80) float32."""
-    trained_log_mel: np.ndarray
-    """(N, 80) float32."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedHead:
-    """What training gives: the bytes of the .pth file, the metrics (plain JSON values), and where it ran."""
-
-    weights: bytes
-    metrics: dict[str, Any]
-    worker: dict[str, Any]
-
-
-def train(
-    embeddings: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    config: TrainConfig,
-    resources: Resources,
-    held_out: HeldOut | None = None,
-) -> TrainedHead:
-    """Train the head on (N, D) float32 and (N,) int64 in a Ray task, on a GPU where embedding had them.
-
-    With held-out clips, `metrics["evaluation"]` says how it does on them, beside the baseline.
-    """
+def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
+    """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on."""
     task = ray.remote(
         num_gpus=int(resources.gpu),
         num_cpus=resources.cpus,
         num_returns="streaming",
         max_retries=2,
     )(_train_task)
-    arrays = ray.put((embeddings, labels, held_out))
     bar: ProgressBar | None = None
     try:
-        steps: Any = task.remote(arrays, num_classes, config.training, config.evaluation, resources)
+        steps: Any = task.remote(ray.put(data), config.training, config.evaluation, resources)
         for reference in steps:
             step = ray.get(reference)
             if not isinstance(step, Progress):
-                weights, metrics, worker = step
-                return TrainedHead(weights=weights, metrics=metrics, worker=_worker_record(worker))
+                head, worker = step
+                return head, _worker_record(worker)
             if bar is None or bar.title != step.stage:
                 if bar is not None:
                     bar.close()
@@ -427,25 +368,14 @@ def train(
 
 
 def _train_task(
-    arrays: tuple[np.ndarray, np.ndarray, HeldOut | None],
-    num_classes: int,
-    training: TrainingConfig,
-    evaluation: EvaluationConfig,
-    resources: Resources,
-) -> Iterator[Progress | tuple[bytes, dict[str, Any], str]]:
-    """Runs on a worker: Progress now and then, last the weights, the metrics and what it ran on."""
+    data: TrainingSet, training: TrainingConfig, evaluation: EvaluationConfig, resources: Resources
+) -> Iterator[Progress | tuple[TrainedHead, str]]:
+    """Runs on a worker: Progress now and then, last the head and what it was trained on."""
     import torch
 
-    from golem_ray.heads import evaluate, evaluate_baseline, train_head
+    from golem_ray.heads import train_head
 
     torch.set_num_threads(resources.threads)
     device = pick_device(resources)
-    embeddings, labels, held_out = arrays
-    weights, metrics = yield from train_head(
-        embeddings, labels, num_classes, training, repeats=evaluation.repeats, device=device
-    )
-    if held_out is not None:
-        features = held_out.trained_log_mel, labels, held_out.log_mel, held_out.labels
-        baseline = evaluate_baseline(*features, num_classes=num_classes, training=training, device=device)
-        metrics["evaluation"] = evaluate(weights, held_out.embeddings, held_out.labels) | {"log_mel": baseline}
-    yield weights, metrics, describe_worker(resources, device)
+    head = yield from train_head(data, training, repeats=evaluation.repeats, device=device)
+    yield head, describe_worker(resources, device)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typeguard
 import tyro
 
-from golem_ray.config import TrainConfig
+from golem_ray.config import DatasetConfig, EvaluateConfig, PredictConfig, TrainConfig
 from golem_ray.errors import ConfigError
 
 SIDECAR_FORMAT = "golem_ray.artifact"
@@ -149,6 +149,64 @@ def split_sidecar(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return values["config"], values
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """What a command line asks to evaluate, and how to report it."""
+
+    artifact: Annotated[str, tyro.conf.Positional] = ""
+    """The .pth file, at a path or URI, or a Hub repository."""
+    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End stdout with one line that holds all figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictCommand:
+    """What a command line asks to predict."""
+
+    artifact: Annotated[str, tyro.conf.Positional] = ""
+    """The .pth file, at a path or URI, or a Hub repository."""
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Audio files, folders of them, manifests; at paths or URIs. Without any, the dataset."""
+    config: Annotated[PredictConfig, tyro.conf.arg(name="")]
+
+
+def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateCommand:
+    """The command that `ARTIFACT [--group.key value ...] [--json]` describes; by default on `dataset`'s clips."""
+    return tyro.cli(
+        EvaluateCommand,
+        args=list(argv),
+        default=EvaluateCommand(config=EvaluateConfig(dataset=dataset)),
+        prog="evaluate.py",
+        description=(
+            "Test a saved classifier on labelled clips that it was not trained on; by default on the others of the "
+            "dataset that it was trained on."
+        ),
+    )
+
+
+def parse_predict(argv: Sequence[str], dataset: DatasetConfig) -> PredictCommand:
+    """The command that `ARTIFACT FILES... | --dataset.name ... [--group.key value ...]` describes.
+
+    Raises ConfigError where it names both files and a dataset, or neither.
+    """
+    command = tyro.cli(
+        PredictCommand,
+        args=list(argv),
+        default=PredictCommand(config=PredictConfig(dataset=dataset)),
+        prog="predict.py",
+        description="Say what a saved classifier takes clips for: files, folders, manifests, or a dataset.",
+    )
+    column = ("--dataset.audio-column", "--dataset.audio_column")  # which a manifest among the files needs as well
+    named = any(argument.startswith("--dataset.") and not argument.startswith(column) for argument in argv)
+    if named == bool(command.files):
+        raise ConfigError(
+            f"predict: expected either files or --dataset flags, found {'both' if named else 'neither'}; for example "
+            "`jobs/predict.py voice.pth clip.wav`."
+        )
+    return command
+
+
 def _read_source(source: str) -> str:
     try:
         if source == "-":
@@ -182,5 +240,32 @@ def parse(argv: Sequence[str]) -> TrainCommand:
         description=(
             "Train a classifier on labelled clips. PRESET, if given, comes first: a TOML or JSON file with these "
             "keys, an artifact's .json, or - for standard input. Flags win over it."
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushCommand:
+    """What is shared, and where."""
+
+    artifact: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARTIFACT")]
+    """The artifact: a path or URI ending in .pth, with its .json beside it."""
+    repo: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="USER/REPO")]
+    """The model repository on the Hub; made if there is none."""
+    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Make a new repository one that only its owner can read, and refuse one that everybody can."""
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Upload report.html from beside the artifact too; it names clips, and holds what audio it was made with."""
+
+
+def parse_push(argv: Sequence[str]) -> PushCommand:
+    """The command that `ARTIFACT USER/REPO [--private] [--report]` describes."""
+    return tyro.cli(
+        PushCommand,
+        args=list(argv),
+        prog="push.py",
+        description=(
+            "Share an artifact through the Hugging Face Hub: its weights, its sidecar and a model card, in one commit. "
+            "Needs a token with write access in HF_TOKEN."
         ),
     )

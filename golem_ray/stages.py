@@ -24,6 +24,9 @@ from golem_ray.errors import ClipError, ConfigError, UserError
 LOG_MEL_SIZE = 80
 """Width of the baseline's vectors."""
 
+BATCHES_PER_GROUP = 8
+"""What a GPU is given at a time, in batches: enough to sort by length, and bounded."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:

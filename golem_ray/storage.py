@@ -51,6 +51,11 @@ def _expand(path: str, key: str) -> Path:
         raise ConfigError(f"{key}: expected a path, found {path!r}, whose user has no home folder here.") from None
 
 
+def in_submitted_job() -> bool:
+    """Whether this process is the driver of a job that `ray job submit` or the Jobs interface started."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 def filesystem(path: str) -> tuple[Any, str]:
     """The filesystem that a path or URI lies on, and its place there."""
     if "://" in path:
@@ -73,6 +78,18 @@ def check_folder(folder: str) -> None:
         (existing / probe).unlink()
     except Exception as error:  # every filesystem has its own
         raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:300].replace(probe, '...')}") from None
+
+
+def check_file(path: str) -> None:
+    """Raise OSError, with the reason, unless a file can be written there. Leaves nothing behind, creates no folder."""
+    check_folder(path.rsplit("/", 1)[0] or "/")
+    if "://" in path:
+        return
+    folder = next(parent for parent in Path(path).parents if os.path.lexists(parent))
+    if len(os.fsencode(Path(path).name)) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise OSError("its name is too long")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
 
 
 def write(path: str, data: bytes) -> None:

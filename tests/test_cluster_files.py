@@ -166,13 +166,13 @@ def test_only_the_pipeline_names_ray() -> None:
     assert [module_name(file) for file in PACKAGE if "ray" in imports(file)] == ["golem_ray.pipeline"]
 
 
-def test_nothing_but_the_pipeline_and_the_job_on_it_loads_ray() -> None:
+def test_nothing_but_the_pipeline_and_the_training_job_loads_ray() -> None:
     names = [module_name(file) for file in PACKAGE]
     assert len(names) > 10
-    others = [name for name in names if name not in ("golem_ray.pipeline", "golem_ray.job")]
+    others = [name for name in names if name not in ("golem_ray.pipeline", "golem_ray.train_job")]
     assert "ray" not in loaded_after(*others)
     assert "ray" in loaded_after("golem_ray.pipeline")
 
 
 def test_driver_never_loads_torch() -> None:
-    assert not {"torch", "torchaudio", "transformers"} & loaded_after("golem_ray", "golem_ray.job")
+    assert not {"torch", "torchaudio", "transformers"} & loaded_after("golem_ray", "golem_ray.train_job")

@@ -128,6 +128,7 @@ def test_masked_mean_keeps_to_the_own_frames():
 
 
 def test_masked_group_norm_is_the_norm_of_the_own_frames():
+    torch.manual_seed(0)
     norm = nn.GroupNorm(4, 4)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
@@ -135,6 +136,6 @@ def test_masked_group_norm_is_the_norm_of_the_own_frames():
     own = torch.arange(50) < torch.tensor([[50], [20]])
     features[1, :, 20:] = 999.0
     found = masked_group_norm(norm, features, own)
-    assert torch.allclose(found[0], norm(features[:1])[0], atol=1e-6)
+    assert torch.allclose(found[0], norm(features[:1])[0], atol=1e-5)
     assert torch.allclose(found[1, :, :20], norm(features[1:, :, :20])[0], atol=1e-6)
     assert not found[1, :, 20:].any()

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from golem_ray.config import TrainingConfig
-from golem_ray.heads import evaluate, evaluate_baseline, fit_epochs, new_head, train_head, weights_file
+from golem_ray.heads import fit_epochs, new_head, train_head, weights_file
+from golem_ray.metrics import softmax
 from golem_ray.progress import Progress
+from golem_ray.training import TrainingSet
 
 
 def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,8 +19,10 @@ def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[
     return (centres[labels] + rng.standard_normal((len(labels), width))).astype(np.float32), labels
 
 
-def finish(steps):
+def trained(embeddings, labels, num_classes, training=None, *, repeats=0, device="cpu", **more):
     """The progress and the result of train_head."""
+    data = TrainingSet(embeddings=embeddings, labels=labels, num_classes=num_classes, **more)
+    steps = train_head(data, training or TrainingConfig(), repeats=repeats, device=device)
     seen = []
     while True:
         try:
@@ -40,12 +44,12 @@ def test_weights_equal_the_literal_scripts():
         loss.backward()
         optimizer.step()
 
-    _, (weights, metrics) = finish(train_head(embeddings, labels, 14, TrainingConfig(), repeats=0))
-    state = torch.load(io.BytesIO(weights), weights_only=True)
+    _, result = trained(embeddings, labels, 14)
+    state = torch.load(io.BytesIO(result.weights), weights_only=True)
     assert list(state) == ["weight", "bias"]
     assert torch.allclose(state["weight"], head.weight, atol=1e-6)
     assert torch.allclose(state["bias"], head.bias, atol=1e-6)
-    assert metrics["final_loss"] == pytest.approx(loss.item(), abs=1e-6)
+    assert result.metrics["final_loss"] == pytest.approx(loss.item(), abs=1e-6)
 
 
 def test_a_new_head_is_the_seeds_and_leaves_the_global_generator_alone():
@@ -73,7 +77,8 @@ def test_the_same_weights_give_the_same_bytes():
 
 def test_metrics_say_what_was_learned_and_what_it_is_worth():
     embeddings, labels = blobs(4, 10, 16)
-    steps, (_, metrics) = finish(train_head(embeddings, labels, 4, TrainingConfig(), repeats=2))
+    steps, result = trained(embeddings, labels, 4, repeats=2)
+    metrics = result.metrics
     assert metrics["training_accuracy"] == 1.0
     assert metrics["chance"] == metrics["largest_class"] == 0.25
     scores = metrics["cross_validation"]
@@ -90,7 +95,7 @@ def test_cross_validation_is_at_chance_on_noise_that_training_learns_by_heart():
     for seed in range(5):
         noise = rng.standard_normal((60, 96)).astype(np.float32)
         labels = rng.permutation(np.arange(60) % 4)
-        _, (_, metrics) = finish(train_head(noise, labels, 4, TrainingConfig(seed=seed), repeats=1))
+        metrics = trained(noise, labels, 4, TrainingConfig(seed=seed), repeats=1)[1].metrics
         assert metrics["training_accuracy"] == 1.0
         low, high = metrics["cross_validation"]["interval_95"]
         covered.append(low <= 0.25 <= high)
@@ -99,8 +104,9 @@ def test_cross_validation_is_at_chance_on_noise_that_training_learns_by_heart():
 
 def test_no_cross_validation_without_two_clips_of_a_class():
     embeddings = np.eye(3, dtype=np.float32)
-    _, (_, metrics) = finish(train_head(embeddings, np.arange(3), 3, TrainingConfig(epochs=5), repeats=5))
-    assert metrics["cross_validation"] is None
+    _, result = trained(embeddings, np.arange(3), 3, TrainingConfig(epochs=5), repeats=5)
+    assert result.metrics["cross_validation"] is result.metrics["calibration"] is None
+    assert np.isnan(result.unseen_logits).all()
 
 
 @pytest.mark.gpu
@@ -109,33 +115,69 @@ def test_the_gpu_gives_the_cpus_head():
     embeddings, labels = blobs(14, 4, 768)
     states = []
     for device in ("cpu", "cuda"):
-        _, (weights, _) = finish(train_head(embeddings, labels, 14, TrainingConfig(), repeats=0, device=device))
+        weights = trained(embeddings, labels, 14, device=device)[1].weights
         states.append(torch.load(io.BytesIO(weights), weights_only=True))
     assert torch.allclose(states[0]["weight"], states[1]["weight"], atol=1e-4)
 
 
-def test_a_saved_head_is_evaluated_on_other_clips():
-    head = nn.Linear(3, 3)
-    with torch.no_grad():
-        head.weight.copy_(torch.eye(3))
-        head.bias.zero_()
-    embeddings = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    scores = evaluate(weights_file(head), embeddings, np.array([0, 1, 0, 3]))  # the last class it does not know
-    assert (scores["accuracy"], scores["num_clips"]) == (0.5, 4)
-    assert scores["interval_95"] == pytest.approx([0.150, 0.850], abs=1e-3)
+def test_a_clips_unseen_logits_are_those_of_a_head_that_did_not_see_it():
+    """With a clip's label changed, the heads that judge that clip stay the same, and those of the others do not."""
+    embeddings, labels = blobs(3, 10, 8)
+    first = trained(embeddings, labels, 3, repeats=2)[1]
+    assert first.unseen_logits.shape == (30, 3)
+    right = (first.unseen_logits.argmax(axis=1) == labels).mean()
+    assert right == pytest.approx(first.metrics["cross_validation"]["accuracy"], abs=0.1)
+    moved = embeddings.copy()
+    moved[0] *= -5
+    second = trained(moved, labels, 3, repeats=2)[1]
+    weight_and_bias = np.linalg.lstsq(
+        np.hstack([moved[[0]], [[1]]]) - np.hstack([embeddings[[0]], [[1]]]),
+        second.unseen_logits[[0]] - first.unseen_logits[[0]],
+        rcond=None,
+    )[0]
+    assert np.isfinite(weight_and_bias).all()
+    others_in_its_fold = np.isclose(first.unseen_logits, second.unseen_logits).all(axis=1)
+    assert 5 <= others_in_its_fold.sum() <= 6  # its fold's head did not see it; the other heads did
+    assert not np.isclose(first.unseen_logits[0], second.unseen_logits[0]).all()
 
 
-def test_the_baseline_is_trained_like_the_head_whatever_the_features_scale():
-    features, labels = blobs(4, 30, 8)
-    trained, tested = np.arange(120) < 60, np.arange(120) >= 60
+def test_calibration_needs_twenty_clips_and_makes_sure_heads_less_sure():
+    rng = np.random.default_rng(0)
+    noise, labels = rng.standard_normal((60, 96)).astype(np.float32), np.arange(60) % 4
+    calibration = trained(noise, labels, 4, repeats=2)[1].metrics["calibration"]
+    assert calibration["num_clips"] == 60
+    unseen = trained(noise, labels, 4, repeats=2)[1].unseen_logits
+    sure, honest = softmax(unseen).max(axis=1).mean(), softmax(unseen, calibration["temperature"]).max(axis=1).mean()
+    assert sure > 0.6
+    assert honest < 0.35  # noise deserves no more than chance
+    assert trained(noise[:19], labels[:19], 4, repeats=2)[1].metrics["calibration"] is None
+    assert trained(noise[:20], labels[:20], 4, repeats=2)[1].metrics["calibration"] is not None
+
+
+def test_groups_stay_together_in_cross_validation():
+    """Each group has a direction of its own that names the label: without groups the head looks it up."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 6)
+    labels = np.repeat(np.arange(12) % 2, 6)
+    embeddings = (np.eye(12)[groups] * 8 + rng.standard_normal((72, 12))).astype(np.float32)
+    alone = trained(embeddings, labels, 2, repeats=2)[1].metrics["cross_validation"]
+    grouped = trained(embeddings, labels, 2, repeats=2, groups=groups)[1].metrics["cross_validation"]
+    assert alone["accuracy"] > 0.95
+    assert grouped["accuracy"] < 0.7
+    assert grouped["num_clips"] == 72
+
+
+def test_clips_held_out_are_judged_by_the_head_and_by_one_on_log_mel_statistics():
+    embeddings, labels = blobs(4, 30, 8)
+    train, test = np.arange(120) < 60, np.arange(120) >= 60
     scale = np.float32(10.0) ** np.arange(-4, 4, dtype=np.float32)
-    accuracies = []
-    for stretched in (features, features * scale):
-        arrays = stretched[trained], labels[trained], stretched[tested], labels[tested]
-        accuracies.append(evaluate_baseline(*arrays, num_classes=4, training=TrainingConfig())["accuracy"])
-    assert accuracies[0] > 0.9
-    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
-    noise = np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32)
-    arrays = noise[:600], np.arange(600) % 4, noise[600:], np.arange(600) % 4
-    scores = evaluate_baseline(*arrays, num_classes=4, training=TrainingConfig())
-    assert scores["interval_95"][0] < 0.25 < scores["interval_95"][1]
+    found = []
+    for log_mel in (embeddings, embeddings * scale):
+        data = {"held_out": embeddings[test], "log_mel": log_mel[train], "held_out_log_mel": log_mel[test]}
+        result = trained(embeddings[train], labels[train], 4, **data)[1]
+        found.append((result.baseline_logits.argmax(axis=1) == labels[test]).mean())
+    state = torch.load(io.BytesIO(result.weights), weights_only=True)
+    by_hand = embeddings[test] @ state["weight"].numpy().T + state["bias"].numpy()
+    assert np.allclose(result.held_out_logits, by_hand, atol=1e-5)
+    assert found[0] > 0.9
+    assert found[1] == pytest.approx(found[0], abs=0.02)  # standardised, so that scale does not matter

@@ -60,7 +60,7 @@ def test_a_run_from_and_to_a_bucket_gives_the_local_bytes(bucket, s3, run_job, e
     assert "12 of 12 clips are in the embedding cache" in again.stderr
     assert json.loads(stored.stdout.splitlines()[-1])["savedArtifactPath"] == "s3://bucket/shared/runs/v.pth"
     keys = [entry["Key"] for entry in bucket.list_objects_v2(Bucket="bucket", Prefix="shared/runs/")["Contents"]]
-    assert keys == ["shared/runs/v.json", "shared/runs/v.pth"]
+    assert keys == ["shared/runs/report.html", "shared/runs/v.json", "shared/runs/v.pth"]
     weights = bucket.get_object(Bucket="bucket", Key="shared/runs/v.pth")["Body"].read()
     assert weights == (tmp_path / "v.pth").read_bytes()
     assert set(torch.load(tmp_path / "v.pth", weights_only=True)) == {"weight", "bias"}

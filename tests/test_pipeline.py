@@ -22,6 +22,7 @@ from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import ConfigError
 from golem_ray.stages import Resources
+from golem_ray.training import TrainingSet
 from tests.conftest import audio_bytes, tone, write_encoder
 
 CPU = DeviceConfig(backend="cpu")
@@ -63,11 +64,12 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_f
         with fewest_free_gpus() as free:
             embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         labels = source.clips["label"].to_numpy()
-        head = pipeline.train(embedded.vectors, labels, 4, TrainConfig(), resources)
+        data = TrainingSet(embeddings=embedded.vectors, labels=labels, num_classes=4)
+        _, worker = pipeline.train(data, TrainConfig(), resources)
     assert min(free) == 0  # every GPU had its actor, and each actor that worked had one
     assert all(len(worker["gpus"]) == 1 for worker in embedded.workers)
-    assert len(head.worker["gpus"]) == 1
-    assert {head.worker["device"], *(worker["device"] for worker in embedded.workers)} == {"cpu"}  # none is real
+    assert len(worker["gpus"]) == 1
+    assert {worker["device"], *(each["device"] for each in embedded.workers)} == {"cpu"}  # none is real
     assert ray.is_initialized()  # a Ray that was there stays
 
     direct = SpeechEncoder(Recipe(encoder=info(encoder_folder)), "cpu")
@@ -128,7 +130,8 @@ def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp
     source = folder_source(tmp_path)
     with pipeline.cluster(ONE_THREAD, CPU, len(rows)) as resources:
         embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
-        head = pipeline.train(embedded.vectors, y.numpy(), 3, TrainConfig(), resources)
+        data = TrainingSet(embeddings=embedded.vectors, labels=y.numpy(), num_classes=3)
+        head, _ = pipeline.train(data, TrainConfig(), resources)
     error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
     assert error.max() <= 1e-5
 

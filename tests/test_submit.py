@@ -236,7 +236,7 @@ def test_submitted_job_saves_under_the_storage_root(
 ) -> None:
     assert submitted.returncode == 0, submitted.stdout
     check_artifact(result_in(submitted.stdout), storage_root / "sub" / "voice.pth")
-    assert sorted(path.name for path in (storage_root / "sub").iterdir()) == ["voice.json", "voice.pth"]
+    assert sorted(path.name for path in (storage_root / "sub").iterdir()) == ["report.html", "voice.json", "voice.pth"]
 
 
 def test_driver_given_an_address_makes_the_same_weights(

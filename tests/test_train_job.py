@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import golem_ray
-from golem_ray import job
+from golem_ray import train_job
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source
 from golem_ray.errors import ConfigError, DataError
+from golem_ray.evaluation import Division
 from golem_ray.presets import config_from_dict
 from tests.conftest import ROOT, audio_bytes, tone, write_clips, write_encoder
 
@@ -112,14 +113,35 @@ def test_the_artifact_answers_in_plain_pytorch(trained, fifty_clips, encoder_fol
     assert right / 50 == pytest.approx(sidecar["metrics"]["training_accuracy"])
 
 
+def readme_lines(words: str) -> str:
+    """The README's block of Python that holds the words."""
+    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+    (block,) = [block.split("```")[0] for block in blocks if words in block]
+    return block
+
+
 def test_the_readmes_lines_of_pytorch_use_it(trained, monkeypatch, capsys):
     path, _ = trained
     monkeypatch.chdir(path.parent)
-    lines = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    exec(lines, {"embedding": torch.zeros(32)})
+    exec(readme_lines("import json, torch"), {"embedding": torch.zeros(32)})
     bias = torch.load(path, weights_only=True)["bias"]
     labels = json.loads(path.with_suffix(".json").read_text())["labels"]
     assert capsys.readouterr().out.strip() == labels[bias.argmax()]
+
+
+def test_the_readmes_lines_of_golem_ray_use_it(trained, fifty_clips, tmp_path, monkeypatch, capsys):
+    path, _ = trained
+    for source in (path, path.with_suffix(".json")):
+        shutil.copy(source, tmp_path)
+    for name in ("clip", "one", "two"):
+        shutil.copy(fifty_clips / "clips" / "7.wav", tmp_path / f"{name}.wav")
+    (tmp_path / "broken.wav").write_bytes(b"noise")
+    monkeypatch.chdir(tmp_path)
+    exec(readme_lines("import golem_ray"), {})
+    printed = capsys.readouterr().out.splitlines()
+    label = printed[0].split()[0]
+    assert [line.split()[0] for line in printed[1:2] + printed[4:6]] == [label] * 3
+    assert printed[6].startswith("None not audio")
 
 
 def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(trained, fifty_clips, encoder_folder, tmp_path):
@@ -165,11 +187,11 @@ def test_an_artifact_is_made_again_from_the_commits_that_it_records():
         "data": {"revision": "d" * 40},
         "encoder": {"revision": "e" * 40},
     }
-    pinned = job._pinned(config, sidecar)
+    pinned = train_job._pinned(config, sidecar)
     assert (pinned.dataset.revision, pinned.model.revision) == ("d" * 40, "mine")
-    assert job._pinned(TrainConfig(), sidecar).model.revision == "e" * 40
+    assert train_job._pinned(TrainConfig(), sidecar).model.revision == "e" * 40
     other = config_from_dict({"dataset": {"name": "other/set"}})
-    assert job._pinned(other, sidecar).dataset.revision is None
+    assert train_job._pinned(other, sidecar).dataset.revision is None
 
 
 def bad_manifest(folder):
@@ -251,7 +273,7 @@ def test_another_kind_of_processor_is_named():
     recorded = {"encoder": {"sha256": "e"}, "data": {}, "versions": {}, "gpu": True}
 
     def check(gpu: bool) -> None:
-        job._check_drift(recorded, {"encoder": {"name": "moved", "sha256": "e"}}, gpu, allow_drift=False)
+        train_job._check_drift(recorded, {"encoder": {"name": "moved", "sha256": "e"}}, gpu, allow_drift=False)
 
     check(gpu=True)
     with pytest.raises(ConfigError, match=r"\(gpu: True then, False now\)"):
@@ -261,15 +283,22 @@ def test_another_kind_of_processor_is_named():
 def test_classes_without_a_clip_are_named_and_the_job_goes_on(caplog):
     source = Source(clips=pa.table({"label": [0, 2]}), labels=("north", "east", "south"))
     with caplog.at_level(logging.WARNING, logger="golem_ray"):
-        job._check_labels(source, np.array([0, 2]))
+        train_job._check_labels(source, np.array([0, 2]))
     assert "1 of 3 classes have no clip: east" in caplog.text
+
+
+def test_one_class_is_nothing_to_learn():
+    source = Source(clips=pa.table({"label": [0, 0]}), labels=("only",))
+    with pytest.raises(DataError, match=r"expected at least two classes in .*, found 1 \(only\)"):
+        train_job._check_classes(TrainConfig(), source)
 
 
 def test_more_bad_clips_than_a_report_names_are_counted():
     clips = pa.table({"path": pa.nulls(30, pa.string())})
     source = Source(clips=clips, labels=("a", "b"))
+    division = Division(source=source, names=source.labels, tested=np.zeros(30, dtype=bool))
     with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
-        job._bad_clips(TrainConfig(), source, 30, dict.fromkeys(range(25), "x"))
+        train_job._bad_clips(TrainConfig(), division, dict.fromkeys(range(25), "x"))
 
 
 def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_path):
@@ -291,7 +320,7 @@ def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_
     assert "Traceback" not in done.stderr
     sidecar = (tmp_path / "out" / "voice.json").read_text()
     assert "hf_secret" not in sidecar + done.stdout + done.stderr
-    assert sorted(os.listdir(tmp_path / "out")) == ["voice.json", "voice.pth"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["report.html", "voice.json", "voice.pth"]
 
 
 def test_a_cluster_without_gpus_says_so(run_job, clips_folder, encoder_folder, tmp_path):
@@ -360,18 +389,19 @@ def test_the_head_is_tested_on_another_split(simulated_gpus, tmp_path, encoder_f
 
     sidecar = json.loads((tmp_path / "v.json").read_text())
     scores = sidecar["metrics"]["evaluation"]
-    assert (scores["split"], scores["num_clips"], scores["num_also_trained_on"]) == ("test", 4, 1)
-    assert scores["accuracy"] == scores["log_mel"]["accuracy"] == 0.75
+    assert (scores["how"], scores["num_clips"], scores["num_also_trained_on"]) == ("test", 4, 1)
+    assert scores["figures"]["accuracy"]["value"] == scores["baselines"]["log_mel"]["accuracy"]["value"] == 0.75
+    assert scores["unknown_labels"] == {"100": 1}
     assert sidecar["clips"]["total"] == 12
     assert sidecar["labels"] == ["200", "800"]
     assert "Accuracy on the 4 clips of test that were not trained on (1 were) 75.0%" in result["summary"]
     assert "log-mel statistics 75.0%" in result["summary"]
 
     again = config_from_dict(sidecar["config"])
-    job.run(again, sidecar=sidecar)  # nothing differs
+    train_job.run(again, sidecar=sidecar)  # nothing differs
     shutil.copy(folder / "test" / "1.wav", folder / "test" / "2.wav")
     with pytest.raises(ConfigError, match=r"data\.evaluation_sha256"):
-        job.run(again, sidecar=sidecar)
+        train_job.run(again, sidecar=sidecar)
 
 
 def test_nothing_new_to_test_on_still_saves_the_head(simulated_gpus, clips_folder, tmp_path, encoder_folder):
@@ -379,6 +409,44 @@ def test_nothing_new_to_test_on_still_saves_the_head(simulated_gpus, clips_folde
     result = golem_ray.train(config)
     assert "Accuracy on the 0 clips of train that were not trained on (24 were): none" in result["summary"]
     assert json.loads((tmp_path / "v.json").read_text())["metrics"]["evaluation"]["num_clips"] == 0
+
+
+def test_clips_are_held_out_by_speaker_and_the_sidecar_makes_the_same_head_again(
+    simulated_gpus, tmp_path, encoder_folder
+):
+    folder = write_clips(tmp_path / "set", ["north", "east"] * 12, seconds=0.15)
+    lines = (folder / "metadata.csv").read_text().splitlines()
+    speakers = [f"speaker-{row // 4}" for row in range(24)]
+    rows = [f"{line},{speaker}" for line, speaker in zip(lines[1:], speakers, strict=True)]
+    (folder / "metadata.csv").write_text("\n".join([f"{lines[0]},who", *rows]) + "\n")
+    evaluation = {"holdout": 8, "group_column": "who"}
+    result = golem_ray.train(configuration(folder, encoder_folder, tmp_path / "v.pth", evaluation=evaluation))
+    sidecar = json.loads((tmp_path / "v.json").read_text())
+    scores = sidecar["metrics"]["evaluation"]
+    assert (scores["how"], scores["num_clips"], sidecar["clips"]["used"]) == ("held out", 8, 16)
+    assert "Accuracy on the 8 clips held out" in result["summary"]
+    assert sidecar["metrics"]["cross_validation"]["folds"] == 4  # of the four speakers that are left
+    first = (tmp_path / "v.pth").read_bytes()
+    assert "v.pth" in golem_ray.train(sidecar)["savedArtifactPath"]
+    assert (tmp_path / "v.pth").read_bytes() == first
+
+    plain = configuration(folder, encoder_folder, tmp_path / "plain.pth", evaluation={"group_column": "nobody"})
+    with pytest.raises(DataError, match=r"evaluation\.group_column: expected a column .* none called 'nobody'"):
+        golem_ray.train(plain)
+
+
+def test_the_report_is_written_beside_the_artifact_or_where_it_is_wanted(
+    simulated_gpus, clips_folder, tmp_path, encoder_folder
+):
+    golem_ray.train(configuration(clips_folder, encoder_folder, tmp_path / "a" / "v.pth"))
+    assert sorted(os.listdir(tmp_path / "a")) == ["report.html", "v.json", "v.pth"]
+    elsewhere = {"save_path": str(tmp_path / "b" / "v.pth"), "report_path": str(tmp_path / "page.html")}
+    golem_ray.train(configuration(clips_folder, encoder_folder, "", paths=elsewhere))
+    assert sorted(os.listdir(tmp_path / "b")) == ["v.json", "v.pth"]
+    assert (tmp_path / "page.html").read_bytes() == (tmp_path / "a" / "report.html").read_bytes()
+    (tmp_path / "page.html").write_text("mine")
+    with pytest.raises(ConfigError, match=r"paths\.report_path: expected room for the report, found another page"):
+        golem_ray.train(configuration(clips_folder, encoder_folder, "", paths=elsewhere))
 
 
 def test_bad_clips_of_the_other_split_are_named_as_its_own(simulated_gpus, tmp_path, encoder_folder):

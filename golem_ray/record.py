@@ -1,0 +1,215 @@
+"""What a training run leaves behind, besides the weights: the sidecar's entries, a summary in words, the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from golem_ray import artifact
+from golem_ray.config import TrainConfig
+from golem_ray.data import clip_name
+from golem_ray.drawings import Points
+from golem_ray.encoder_info import Recipe
+from golem_ray.evaluation import (
+    HELD_OUT,
+    Division,
+    calibration_line,
+    cross_validation_line,
+    drawn,
+    evaluate,
+    evaluation_line,
+    largest_class,
+    shown_path,
+)
+from golem_ray.metrics import softmax
+from golem_ray.page import Judged, render
+from golem_ray.training import Embeddings, TrainedHead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """Which rows of a division could be used, and for what."""
+
+    used: np.ndarray
+    """Rows that the head was trained on."""
+    unseen: np.ndarray
+    """Rows that it was tested on."""
+    num_also_trained_on: int
+    """Clips to test on that were left out, since they were trained on."""
+    bad: list[dict[str, Any]]
+    """The others: [{"split", "id", "clip", "reason"}]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run whose head is trained."""
+
+    config: TrainConfig
+    division: Division
+    recipe: Recipe
+    embedded: Embeddings
+    clips: Clips
+    head: TrainedHead
+    device: str
+    """What the head was trained on."""
+    gpu: bool
+    """Whether Ray gave it a GPU."""
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, of the clips that were trained on."""
+        return self.division.labels[self.clips.used].astype(np.int64)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (M, K) of the head as calibrated probabilities."""
+        calibration = self.head.metrics["calibration"]
+        return softmax(logits, calibration["temperature"] if calibration else 1.0)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """How the head does on the clips to test on; None without any such."""
+        if self.division.how is None:
+            return None
+        found = {
+            "how": self.division.how,
+            "num_clips": len(self.clips.unseen),
+            "num_also_trained_on": self.clips.num_also_trained_on,
+        }
+        if self.head.held_out_logits is None or self.head.baseline_logits is None:
+            return found
+        return found | self._evaluate(self.clips.unseen, self.head.held_out_logits, softmax(self.head.baseline_logits))
+
+    def _evaluate(self, rows: np.ndarray, logits: np.ndarray, log_mel: np.ndarray | None = None) -> dict[str, Any]:
+        labels = self.division.labels[rows].astype(np.int64)
+        return evaluate(self.probabilities(logits), labels, self.division.names, largest_class(self.labels), log_mel)
+
+
+def provenance(division: Division, recipe: Recipe, digests: np.ndarray) -> dict[str, Any]:
+    """What must be the same for the same bytes to come out, as the sidecar records it."""
+    encoder, tested = recipe.encoder, division.tested
+    data = {"revision": division.source.revision, "sha256": _clips_sha256(division, digests, ~tested)}
+    if tested.any():
+        data["evaluation_sha256"] = _clips_sha256(division, digests, tested)
+    return {
+        "encoder": {
+            "name": encoder.name,
+            "revision": encoder.revision,
+            "sha256": encoder.sha256,
+            "model_type": encoder.model_type,
+            "sampling_rate": encoder.sampling_rate,
+            "layer": recipe.layer,
+            "pooling": recipe.pooling,
+            "precision": recipe.precision,
+            "max_seconds": recipe.max_seconds,
+            "compiled": recipe.compiled,
+        },
+        "data": data,
+        "versions": artifact.library_versions(),
+    }
+
+
+def _clips_sha256(division: Division, digests: np.ndarray, which: np.ndarray) -> str:
+    total = hashlib.sha256()
+    labels = division.source.clips["label"].to_pylist()
+    for row in np.flatnonzero(which):
+        total.update(f"{labels[row]} ".encode() + digests[row].ljust(32, b"\0"))
+    return total.hexdigest()
+
+
+def sidecar(run: Run) -> dict[str, Any]:
+    """What the sidecar says of the run."""
+    source, metrics = run.division.source, dict(run.head.metrics)
+    if run.evaluation is not None:
+        metrics["evaluation"] = run.evaluation
+    counts = np.bincount(run.labels, minlength=len(source.labels)).tolist()
+    return {
+        "summary": summary(run),
+        **provenance(run.division, run.recipe, run.embedded.digests),
+        "labels": list(source.labels),
+        "head": {
+            "kind": "linear",
+            "in_features": run.recipe.encoder.embedding_size,
+            "out_features": len(source.labels),
+        },
+        "clips": {
+            "total": int((~run.division.tested).sum()),
+            "used": len(run.labels),
+            "bad": run.clips.bad,
+            "per_class": dict(zip(source.labels, counts, strict=True)),
+            "digests": artifact.pack_digests(run.embedded.digests[run.clips.used]),
+        },
+        "metrics": metrics,
+        "config": dataclasses.asdict(run.config),
+        "device": run.device,
+        "gpu": run.gpu,
+    }
+
+
+def summary(run: Run) -> str:
+    """The run in words, its accuracies beside chance and with their intervals."""
+    metrics, num_classes = run.head.metrics, len(run.division.source.labels)
+    classes = f"{num_classes} classes"
+    if metrics["num_classes_with_clips"] < num_classes:
+        classes += f" ({metrics['num_classes_with_clips']} with clips)"
+    skipped = int((~run.division.tested).sum()) - len(run.labels)
+    lines = [
+        f"Trained on {len(run.labels)} clips of {run.config.dataset.name} ({skipped} skipped) in {classes}, with "
+        f"{run.recipe.encoder.name} on {run.device}. Final loss {metrics['final_loss']:.4f}, training accuracy "
+        f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
+        f"{metrics['largest_class']:.1%}.",
+        cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
+    ]
+    if run.evaluation is not None:
+        lines.append(evaluation_line(run.evaluation))
+    return "\n".join([*lines, calibration_line(metrics["calibration"])])
+
+
+def report(run: Run, document: dict[str, Any]) -> str:
+    """The HTML report; `document` is the run's sidecar."""
+    rows = drawn(np.concatenate([run.clips.used, run.clips.unseen]))
+    points = Points(
+        vectors=run.embedded.vectors[rows],
+        labels=run.division.labels[rows].astype(np.int64),
+        clips=[name(run.division, row) for row in rows],
+        tested=run.division.tested[rows],
+    )
+    return render(document, _tested(run), points)
+
+
+def _tested(run: Run) -> Judged | None:
+    """What the report shows: the clips to test on, else those of the first cross-validation."""
+    if run.evaluation is not None and run.head.held_out_logits is not None:
+        scores, rows, logits = run.evaluation, run.clips.unseen, run.head.held_out_logits
+        which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
+        how = f"The {len(rows)} clips {which}, which the head did not see."
+    else:
+        scored = np.isfinite(run.head.unseen_logits).all(axis=1)
+        rows, logits = run.clips.used[scored], run.head.unseen_logits[scored]
+        if not len(rows):
+            return None
+        scores = run._evaluate(rows, logits)
+        how = (
+            f"The {len(rows)} clips of the first round of cross-validation, each judged by a head that was trained on "
+            "the other folds (the temperature of its probabilities was fitted on these clips)."
+        )
+    return Judged(
+        how=how,
+        clips=[name(run.division, row) for row in rows],
+        labels=run.division.labels[rows].astype(np.int64),
+        probabilities=run.probabilities(logits),
+        names=run.division.names,
+        figures=scores["figures"],
+        baselines=scores["baselines"],
+    )
+
+
+def name(division: Division, row: int) -> str:
+    """How a clip is named in messages and in the report."""
+    split, number = division.place(row)
+    named = clip_name(number, shown_path(division.source.clips["path"][int(row)].as_py()))
+    return f"{split} {named}" if split else named

@@ -1,0 +1,236 @@
+"""One training run, from a configuration to a saved artifact and its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import Any
+
+import numpy as np
+
+from golem_ray import artifact, pipeline, record, storage
+from golem_ray.config import TrainConfig
+from golem_ray.data import Source, open_source
+from golem_ray.embed import announce, open_cache
+from golem_ray.encoder_info import Recipe, check_sampling_rate, inspect_encoder
+from golem_ray.errors import ConfigError, DataError
+from golem_ray.evaluation import Division, allowed, check_bad_clips, divide, joined_groups
+from golem_ray.presets import config_from_dict
+from golem_ray.record import Clips, Run
+from golem_ray.stages import Resources
+from golem_ray.training import Embeddings, TrainingSet
+
+log = logging.getLogger(__name__)
+
+
+def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_drift: bool = False) -> dict[str, str]:
+    """Train and save; returns {"savedArtifactPath", "summary"}. Raises UserError, an old artifact untouched.
+
+    With a sidecar, whose configuration `config` then is, the run must have the same versions, revisions and
+    inputs, unless allow_drift.
+    """
+    if sidecar is not None:
+        config = _pinned(config, sidecar)
+    save_path = _place("save_path", config)
+    report_path = _place("report_path", config) if config.paths.report_path else artifact.report_path(save_path)
+    artifact.check_writable(save_path)
+    artifact.check_report("paths.report_path", report_path)
+    recipe = _recipe(config)
+    division = _divided(config)
+    with pipeline.cluster(config.cluster, config.device, len(division.tested)) as resources:
+        announce(config.dataset.name, len(division.tested), recipe.encoder, resources)
+        embedded = _embed(config, division, recipe, resources, sidecar, allow_drift)
+        clips = _clips(config, division, embedded)
+        head, worker = pipeline.train(_training_set(division, embedded, clips), config, resources)
+    if not math.isfinite(head.metrics["final_loss"]):
+        raise ConfigError(
+            f"training.learning_rate: expected a rate at which training converges, found the loss to become "
+            f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
+        )
+    done = Run(
+        config=config,
+        division=division,
+        recipe=recipe,
+        embedded=embedded,
+        clips=clips,
+        head=head,
+        device=worker["device"],
+        gpu=resources.gpu,
+    )
+    document = record.sidecar(done)
+    artifact.save(save_path, head.weights, document)
+    artifact.save_report(report_path, record.report(done, document))
+    return {"savedArtifactPath": save_path, "summary": document["summary"]}
+
+
+def _place(key: str, config: TrainConfig) -> str:
+    """Where the output that paths.<key> names goes."""
+    return storage.resolve(f"paths.{key}", getattr(config.paths, key), config.paths, storage.in_submitted_job())
+
+
+def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
+    """The configuration with the Hub's commits that the sidecar records, where it names none of its own."""
+    dataset, model, recorded = config.dataset, config.model, config_from_dict(sidecar["config"])
+    if dataset.revision is None and dataset.name == recorded.dataset.name:
+        dataset = dataclasses.replace(dataset, revision=sidecar["data"].get("revision"))
+    if model.revision is None and model.feature_extractor_model == recorded.model.feature_extractor_model:
+        model = dataclasses.replace(model, revision=sidecar["encoder"].get("revision"))
+    return dataclasses.replace(config, dataset=dataset, model=model)
+
+
+def _recipe(config: TrainConfig) -> Recipe:
+    """How embeddings are made. Raises ConfigError if the encoder cannot be had, or is of another rate."""
+    encoder = inspect_encoder(config.model)
+    check_sampling_rate(encoder, config.processing.target_sampling_rate)
+    return Recipe(
+        encoder=encoder,
+        precision=config.model.precision,
+        max_seconds=config.processing.max_seconds,
+        compiled=config.model.compile,
+    )
+
+
+def _divided(config: TrainConfig) -> Division:
+    """The configured clips, to train on and to test on. Raises UserError if they cannot be had or will not do."""
+    limit = config.processing.max_samples
+    source = open_source(config.dataset, None if limit == "all" else limit, group_column=config.evaluation.group_column)
+    _check_classes(config, source)
+    division = divide(config, source)
+    labels = division.labels[~division.tested]
+    _check_labels(source, labels[np.isfinite(labels)].astype(np.int64))
+    return division
+
+
+def _embed(
+    config: TrainConfig,
+    division: Division,
+    recipe: Recipe,
+    resources: Resources,
+    sidecar: dict[str, Any] | None,
+    allow_drift: bool,
+) -> Embeddings:
+    """Every clip's vector, once it is known that nothing differs from the sidecar, if there is one."""
+    cache = None
+    if config.paths.embedding_cache is not None:
+        cache = open_cache(_place("embedding_cache", config), recipe, resources)
+    digests = None
+    if sidecar is not None or (cache is not None and cache.files()):
+        digests = pipeline.hash_clips(division.source, resources.workers)
+    if sidecar is not None and digests is not None:
+        _check_drift(sidecar, record.provenance(division, recipe, digests), resources.gpu, allow_drift)
+    return pipeline.embed(
+        division.source,
+        recipe,
+        resources,
+        allowed(config.processing.max_bad_fraction, len(division.tested)),
+        baseline=bool(division.tested.any()),
+        cache=cache,
+        digests=digests,
+    )
+
+
+def _check_classes(config: TrainConfig, source: Source) -> None:
+    wanted, found = config.model.classifier_output_classes, len(source.labels)
+    if found < 2:
+        raise DataError(
+            f"dataset.label_column: expected at least two classes in {config.dataset.name}, found {found} "
+            f"({', '.join(source.labels)})."
+        )
+    if wanted not in ("auto", found):
+        raise ConfigError(
+            f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
+            "leave it at auto or choose another dataset."
+        )
+
+
+def _clips(config: TrainConfig, division: Division, embedded: Embeddings) -> Clips:
+    """Which clips to train on and which to test on, of those that could be embedded.
+
+    Raises DataError if too many could not, of either.
+    """
+    bad = _bad_clips(config, division, embedded.bad)
+    good = np.array([row not in embedded.bad for row in range(len(division.tested))])
+    used, tested = np.flatnonzero(good & ~division.tested), np.flatnonzero(good & division.tested)
+    if bad:
+        _check_labels(division.source, division.labels[used].astype(np.int64))
+    unseen = tested[~np.isin(embedded.digests[tested], embedded.digests[used])]
+    return Clips(used=used, unseen=unseen, num_also_trained_on=len(tested) - len(unseen), bad=bad)
+
+
+def _training_set(division: Division, embedded: Embeddings, clips: Clips) -> TrainingSet:
+    """What the head's task gets."""
+    used, unseen = clips.used, clips.unseen
+    data = TrainingSet(
+        embeddings=embedded.vectors[used],
+        labels=division.labels[used].astype(np.int64),
+        num_classes=len(division.source.labels),
+        groups=_kept_together(division, embedded.digests, used),
+    )
+    if embedded.log_mel is None or not len(unseen):
+        return data
+    return dataclasses.replace(
+        data,
+        log_mel=embedded.log_mel[used],
+        held_out=embedded.vectors[unseen],
+        held_out_log_mel=embedded.log_mel[unseen],
+    )
+
+
+def _kept_together(division: Division, digests: np.ndarray, used: np.ndarray) -> np.ndarray | None:
+    """(N,) int64: which clips are never on both sides of a fold: those of one group, and equal files; None for any."""
+    groups = None if division.groups is None else division.groups[used]
+    _, files = np.unique(digests[used], return_inverse=True)
+    num_copies = len(files) - len(np.unique(files))
+    if num_copies == 0:
+        return groups
+    log.warning("%d of %d clips are copies of others (equal files): folds keep them together", num_copies, len(used))
+    return files if groups is None else joined_groups(files, groups)
+
+
+def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, allow_drift: bool) -> None:
+    """Name what differs from the sidecar; ConfigError unless that is allowed."""
+    if current["encoder"]["sha256"] is not None:
+        del current["encoder"]["name"]  # a folder may lie elsewhere: its digest says what is in it
+    differing = artifact.differences(sidecar, current)
+    if gpu != sidecar.get("gpu"):
+        differing.append(f"gpu: {sidecar.get('gpu')} then, {gpu} now")
+    if not differing:
+        return
+    named = "; ".join(differing)
+    if not allow_drift:
+        raise ConfigError(
+            f"the sidecar: expected its versions, revisions and inputs, found others ({named}); mend that, or pass "
+            "--allow-drift to go on with other bytes."
+        )
+    log.warning("going on although the sidecar differs: %s", named)
+
+
+def _bad_clips(config: TrainConfig, division: Division, bad: dict[int, str]) -> list[dict[str, Any]]:
+    """The clips that cannot be used: [{"split", "id", "clip", "reason"}].
+
+    Raises DataError if they are too many, of those to train on or of those to test on.
+    """
+    parts: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for row in sorted(bad):
+        split, number = division.place(row)
+        entry = {"split": split or config.dataset.split, "id": number, "clip": record.name(division, row)}
+        parts[bool(division.tested[row])].append({**entry, "reason": bad[row]})
+    for tested, records in parts.items():
+        num_clips = int((division.tested == tested).sum())
+        check_bad_clips(records, num_clips, config.processing.max_bad_fraction)
+    return parts[False] + parts[True]
+
+
+def _check_labels(source: Source, labels: np.ndarray) -> None:
+    """Say which classes have too few clips; DataError if there is nothing to tell apart."""
+    counts = np.bincount(labels, minlength=len(source.labels)).tolist()
+    present = [name for name, count in zip(source.labels, counts, strict=True) if count]
+    if len(present) < 2:
+        raise DataError(
+            f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
+            f"{source.clips.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
+        )
+    if len(present) < len(counts):
+        absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
+        log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))
