@@ -17,7 +17,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from golem_ray.config import ModelConfig
 from golem_ray.data.table import one_line
 from golem_ray.errors import ConfigError
 from golem_ray.presets import SIDECAR_FORMAT, SIDECAR_VERSION, split_sidecar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
 _MOST_DIGESTS = 1_000_000
@@ -169,8 +172,7 @@ class Artifact:
     """The .pth file."""
     sidecar: bytes
     """The .json file."""
-    state: dict[str, np.ndarray]
-    """The head's parameters, by name."""
+    head: nn.Module
     document: dict[str, Any]
     """What the sidecar says."""
     from_hub: str | None = None
@@ -189,7 +191,10 @@ class Artifact:
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) float32 -> (N, K) float32."""
-        return embeddings @ self.state["weight"].T + self.state["bias"]
+        import torch
+
+        with torch.inference_mode():
+            return self.head(torch.tensor(embeddings)).numpy()
 
 
 def load(place: str | os.PathLike[str]) -> Artifact:
@@ -218,9 +223,8 @@ def load(place: str | os.PathLike[str]) -> Artifact:
             f"{document['weights']['sha256']:.12}...), found others ({found:.12}...): one of the two files was "
             "changed, cut or replaced."
         )
-    state = _unpickle(weights, place)
-    _check_head(state, document, place)
-    return Artifact(place=place, weights=weights, sidecar=text, state=state, document=document, from_hub=repository)
+    head = _built(_unpickle(weights, place), document, place)
+    return Artifact(place=place, weights=weights, sidecar=text, head=head, document=document, from_hub=repository)
 
 
 def _read(path: str) -> bytes:
@@ -326,7 +330,7 @@ def _numbers(record: object, *keys: object) -> bool:
     )
 
 
-def _unpickle(weights: bytes, place: str) -> dict[str, np.ndarray]:
+def _unpickle(weights: bytes, place: str) -> dict[str, Tensor]:
     import torch
 
     try:
@@ -336,20 +340,23 @@ def _unpickle(weights: bytes, place: str) -> dict[str, np.ndarray]:
         raise ConfigError(f"{place}: expected a head's weights as torch.save writes them, found {what}.") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(f"{place}: expected a head's weights by name, found a {type(state).__name__}.")
-    return {str(name): value.float().numpy() for name, value in state.items()}
+    return {str(name): value.float() for name, value in state.items()}
 
 
-def _check_head(state: dict[str, np.ndarray], document: dict[str, Any], place: str) -> None:
-    """Raise ConfigError unless the weights are those of a linear head for the sidecar's labels."""
-    shapes = {name: value.shape for name, value in state.items()}
-    num_classes = len(document["labels"])
-    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["bias"] != shapes["weight"][:1]:
-        named = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
-        raise ConfigError(f"{place}: expected a linear head's weight (K, D) and bias (K,), found {named or 'nothing'}.")
-    if shapes["weight"][0] != num_classes:
+def _built(state: dict[str, Tensor], document: dict[str, Any], place: str) -> nn.Module:
+    """The head. Raises ConfigError unless the weights are those of the one that the sidecar describes."""
+    from golem_ray.heads import load_head
+
+    description, num_classes = document["head"], len(document["labels"])
+    try:
+        head = load_head(description, state)
+    except ValueError as error:
+        raise ConfigError(f"{place}: expected the head that its sidecar describes, found {error}.") from None
+    if description["out_features"] != num_classes:
         raise ConfigError(
-            f"{sidecar_path(place)}: expected a label for each of the {shapes['weight'][0]} classes of the weights, "
-            f"found {num_classes}."
+            f"{sidecar_path(place)}: expected a label for each of the {description['out_features']} classes of the "
+            f"weights, found {num_classes}."
         )
-    if not all(np.isfinite(value).all() for value in state.values()):
+    if not all(value.isfinite().all() for value in state.values()):
         raise ConfigError(f"{place}: expected finite weights, found some that are not.")
+    return head

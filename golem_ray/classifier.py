@@ -134,7 +134,7 @@ def recipe_of(saved: artifact.Artifact, encoder: str | None = None) -> Recipe:
             f"{error} It is the encoder of {saved.place}: if it lies elsewhere, say where (encoder)."
         ) from None
     found = {"sha256": info.sha256, "revision": info.revision, "embedding_size": info.embedding_size}
-    wanted = {**recorded, "embedding_size": saved.state["weight"].shape[1]}
+    wanted = {**recorded, "embedding_size": saved.document["head"]["in_features"]}
     for key, value in found.items():
         if value != wanted.get(key):
             raise ConfigError(

@@ -5,7 +5,8 @@ Knows nothing of Ray, audio or datasets: a value that needs those to be judged i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -97,6 +98,52 @@ class ModelConfig:
         _refuse_credentials("model.feature_extractor_model", self.feature_extractor_model)
         for name in ("classifier_input_features", "classifier_output_classes"):
             _positive(f"model.{name}", getattr(self, name), "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What is trained on the embeddings: a linear layer, one with hidden layers before it, or a logistic regression."""
+
+    kind: Literal["gradient", "logistic"] = "gradient"
+    """`gradient` is trained by Adam; `logistic` is a regularised logistic regression, its strength cross-validated."""
+    hidden: tuple[int, ...] = ()
+    """Widths of hidden layers; none for a linear head."""
+    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    """What follows each hidden layer."""
+    layer_norm: bool = False
+    """Normalise each hidden layer's output, before its activation."""
+    dropout: float = 0.0
+    """Share of each hidden layer's outputs that a training step leaves out."""
+    standardize: bool = False
+    """Bring the embeddings to zero mean and unit variance first; folded into the weights. `logistic` always does."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    class_weights: bool = False
+    """Weigh each class's loss by one over its clips, so that rare classes count as much."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes in the loss."""
+    patience: int | None = None
+    """Stop when the loss on a fifth of the clips, kept for that, has not fallen for so many epochs."""
+
+    def __post_init__(self) -> None:
+        if any(width <= 0 for width in self.hidden):
+            raise ConfigError(f"head.hidden: expected positive widths, got {list(self.hidden)}.")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"head.{name}: expected 0 to less than 1, got {getattr(self, name)!r}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"head.weight_decay: expected 0 or more, got {self.weight_decay!r}.")
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"head.patience: expected 1 or more, got {self.patience!r}; leave it out for none.")
+        unused = [key for key, value in vars(self).items() if key != "kind" and value != _default(self, key)]
+        if self.kind == "logistic" and unused:
+            raise ConfigError(
+                f"head.{unused[0]}: expected nothing but head.kind for 'logistic', got {getattr(self, unused[0])!r}; "
+                "leave it out, or use 'gradient'."
+            )
+        lone = [key for key in ("dropout", "layer_norm") if getattr(self, key) and not self.hidden]
+        if lone:
+            raise ConfigError(f"head.{lone[0]}: expected hidden layers to use it on, found none; set head.hidden.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +253,7 @@ class TrainConfig:
     processing: ProcessingConfig = field(default_factory=ProcessingConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -280,6 +328,10 @@ class PredictConfig:
             raise ConfigError(f"output: expected a name ending in .csv, .jsonl or .parquet, got {self.output!r}.")
         for key in ("output", "encoder", "embedding_cache"):
             _refuse_credentials(key, getattr(self, key) or "")
+
+
+def _default(config: object, key: str) -> object:
+    return next(each.default for each in fields(config) if each.name == key)  # type: ignore[arg-type]
 
 
 def _positive(key: str, value: object, word: str | None = None) -> None:

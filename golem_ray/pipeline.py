@@ -25,7 +25,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 
 import golem_ray
 from golem_ray.cache import EmbeddingCache
-from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, TrainConfig, TrainingConfig
+from golem_ray.config import ClusterConfig, DeviceConfig, EvaluationConfig, HeadConfig, TrainConfig, TrainingConfig
 from golem_ray.data import Source
 from golem_ray.encoder_info import Recipe
 from golem_ray.errors import ConfigError, UserError
@@ -346,7 +346,7 @@ def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple
     )(_train_task)
     bar: ProgressBar | None = None
     try:
-        steps: Any = task.remote(ray.put(data), config.training, config.evaluation, resources)
+        steps: Any = task.remote(ray.put(data), config.head, config.training, config.evaluation, resources)
         for reference in steps:
             step = ray.get(reference)
             if not isinstance(step, Progress):
@@ -368,14 +368,18 @@ def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple
 
 
 def _train_task(
-    data: TrainingSet, training: TrainingConfig, evaluation: EvaluationConfig, resources: Resources
+    data: TrainingSet,
+    head: HeadConfig,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    resources: Resources,
 ) -> Iterator[Progress | tuple[TrainedHead, str]]:
     """Runs on a worker: Progress now and then, last the head and what it was trained on."""
     import torch
 
-    from golem_ray.heads import train_head
+    from golem_ray.fitting import train_head
 
     torch.set_num_threads(resources.threads)
     device = pick_device(resources)
-    head = yield from train_head(data, training, repeats=evaluation.repeats, device=device)
-    yield head, describe_worker(resources, device)
+    trained = yield from train_head(data, training, config=head, repeats=evaluation.repeats, device=device)
+    yield trained, describe_worker(resources, device)

@@ -75,6 +75,8 @@ def _type_name(hint: Any) -> str:
     """How a reader would write the type: int | Literal["all"] -> int or 'all'."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list of {_type_name(get_args(hint)[0])}"
     if get_args(hint):
         return " or ".join(_type_name(part) for part in get_args(hint))
     return "null" if hint is type(None) else hint.__name__
@@ -82,6 +84,8 @@ def _type_name(hint: Any) -> str:
 
 def _coerce(key: str, value: object, hint: Any) -> object:
     """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
+    if get_origin(hint) is tuple and isinstance(value, list) and not any(isinstance(each, bool) for each in value):
+        value = tuple(value)
     if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
     try:

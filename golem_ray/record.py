@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray import artifact
-from golem_ray.config import TrainConfig
+from golem_ray.config import HeadConfig, TrainConfig
 from golem_ray.data import clip_name
 from golem_ray.drawings import Points
 from golem_ray.encoder_info import Recipe
@@ -131,11 +131,7 @@ def sidecar(run: Run) -> dict[str, Any]:
         "summary": summary(run),
         **provenance(run.division, run.recipe, run.embedded.digests),
         "labels": list(source.labels),
-        "head": {
-            "kind": "linear",
-            "in_features": run.recipe.encoder.embedding_size,
-            "out_features": len(source.labels),
-        },
+        "head": _described(run.config.head, run.recipe.encoder.embedding_size, len(source.labels)),
         "clips": {
             "total": int((~run.division.tested).sum()),
             "used": len(run.labels),
@@ -147,6 +143,20 @@ def sidecar(run: Run) -> dict[str, Any]:
         "config": dataclasses.asdict(run.config),
         "device": run.device,
         "gpu": run.gpu,
+    }
+
+
+def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str, Any]:
+    """The head's shape: with the weights, all that heads.load_head needs."""
+    shape = {"in_features": in_features, "out_features": num_classes}
+    if not head.hidden:
+        return {"kind": "linear", **shape}
+    return {
+        "kind": "mlp",
+        **shape,
+        "hidden": list(head.hidden),
+        "activation": head.activation,
+        "layer_norm": head.layer_norm,
     }
 
 

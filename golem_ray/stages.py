@@ -247,7 +247,7 @@ def warm_up() -> None:
     """
     import torch._dynamo  # noqa: F401  what torch's optimizers import with their first step
 
-    import golem_ray.heads  # noqa: F401
+    import golem_ray.fitting  # noqa: F401
 
 
 def pick_device(resources: Resources) -> str:

@@ -206,6 +206,11 @@ def other_weights(path):
     torch.save({"weight": torch.zeros(3, 32), "bias": torch.zeros(3)}, path)
 
 
+def narrower(path):
+    change(path, head={"kind": "linear", "in_features": 31, "out_features": 3})
+    replaced({"weight": torch.zeros(3, 31), "bias": torch.zeros(3)})(path)
+
+
 def replaced(state):
     def replace(path):
         torch.save(state, path)
@@ -235,6 +240,7 @@ def replaced(state):
         (lambda path: change(path, weights={}), r"expected weights\.sha256"),
         (lambda path: change(path, metrics={"calibration": {"temperature": 0}}), r"expected metrics\.calibration"),
         (lambda path: change(path, metrics=[]), "expected metrics"),
+        (lambda path: change(path, head={"kind": "forest"}), "found a head of kind 'forest'"),
         (lambda path: change(path, metrics={"training_accuracy": 1.0}), r"expected metrics\.training_accuracy"),
         (lambda path: change(path, metrics={"cross_validation": {"accuracy": 1}}), r"metrics\.cross_validation"),
         (lambda path: change(path, metrics={"loss_history": [1]}), r"expected metrics\.loss_history"),
@@ -245,10 +251,13 @@ def replaced(state):
         (lambda path: change(path, clips={"per_class": {}, "digests": "not base64!"}), r"expected clips\.digests"),
         (lambda path: change(path, clips=None), r"expected clips\.per_class"),
         (replaced([1, 2]), "expected a head's weights by name, found a list"),
-        (replaced({"weight": torch.zeros(3, 32)}), "expected a linear head's weight"),
-        (replaced({"weight": torch.zeros(3), "bias": torch.zeros(3)}), "expected a linear head's weight"),
+        (replaced({"weight": torch.zeros(3, 32)}), "expected the head that its sidecar describes, found other weights"),
+        (
+            replaced({"weight": torch.zeros(3), "bias": torch.zeros(3)}),
+            "expected the head that its sidecar describes, found other weights",
+        ),
         (replaced({"weight": torch.full((3, 32), torch.nan), "bias": torch.zeros(3)}), "expected finite weights"),
-        (replaced({"weight": torch.zeros(3, 31), "bias": torch.zeros(3)}), "embedding_size 31"),
+        (narrower, "embedding_size 31"),
     ],
 )
 def test_a_bad_artifact_is_one_clear_line_and_its_code_never_runs(saved, damage, words):

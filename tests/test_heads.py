@@ -1,55 +1,12 @@
 import io
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from golem_ray.config import TrainingConfig
-from golem_ray.heads import fit_epochs, new_head, train_head, weights_file
-from golem_ray.metrics import softmax
-from golem_ray.progress import Progress
-from golem_ray.training import TrainingSet
-
-
-def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(num_classes * per_class) % num_classes
-    centres = 2 * rng.standard_normal((num_classes, width))
-    return (centres[labels] + rng.standard_normal((len(labels), width))).astype(np.float32), labels
-
-
-def trained(embeddings, labels, num_classes, training=None, *, repeats=0, device="cpu", **more):
-    """The progress and the result of train_head."""
-    data = TrainingSet(embeddings=embeddings, labels=labels, num_classes=num_classes, **more)
-    steps = train_head(data, training or TrainingConfig(), repeats=repeats, device=device)
-    seen = []
-    while True:
-        try:
-            seen.append(next(steps))
-        except StopIteration as end:
-            return seen, end.value
-
-
-def test_weights_equal_the_literal_scripts():
-    embeddings, labels = blobs(14, 4, 768)
-    x, y = torch.tensor(embeddings), torch.tensor(labels)
-    torch.manual_seed(0)
-    head = nn.Linear(768, 14)
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
-    criterion = nn.CrossEntropyLoss()
-    for _ in range(100):
-        optimizer.zero_grad()
-        loss = criterion(head(x), y)
-        loss.backward()
-        optimizer.step()
-
-    _, result = trained(embeddings, labels, 14)
-    state = torch.load(io.BytesIO(result.weights), weights_only=True)
-    assert list(state) == ["weight", "bias"]
-    assert torch.allclose(state["weight"], head.weight, atol=1e-6)
-    assert torch.allclose(state["bias"], head.bias, atol=1e-6)
-    assert result.metrics["final_loss"] == pytest.approx(loss.item(), abs=1e-6)
+from golem_ray.config import HeadConfig
+from golem_ray.errors import ConfigError
+from golem_ray.heads import load_head, new_head, weights_file
 
 
 def test_a_new_head_is_the_seeds_and_leaves_the_global_generator_alone():
@@ -61,123 +18,60 @@ def test_a_new_head_is_the_seeds_and_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_loss_is_reported_every_ten_epochs_and_at_the_last():
-    embeddings, labels = blobs(3, 3, 4)
-    head = new_head(4, 3, 0)
-    reports = list(fit_epochs(head, torch.tensor(embeddings), torch.tensor(labels), TrainingConfig(epochs=25)))
-    assert [epoch for epoch, _ in reports] == [10, 20, 25]
-    assert reports[0][1] > reports[-1][1]
-
-
 def test_the_same_weights_give_the_same_bytes():
     first, second = (weights_file(new_head(6, 2, seed=3)) for _ in range(2))
     assert first == second
     assert first != weights_file(new_head(6, 2, seed=4))
 
 
-def test_metrics_say_what_was_learned_and_what_it_is_worth():
-    embeddings, labels = blobs(4, 10, 16)
-    steps, result = trained(embeddings, labels, 4, repeats=2)
-    metrics = result.metrics
-    assert metrics["training_accuracy"] == 1.0
-    assert metrics["chance"] == metrics["largest_class"] == 0.25
-    scores = metrics["cross_validation"]
-    assert scores["accuracy"] > 0.9
-    assert (scores["folds"], scores["repeats"], scores["num_clips"]) == (5, 2, 40)
-    low, high = scores["interval_95"]
-    assert low < scores["accuracy"] <= high
-    assert steps[-1] == Progress(stage="cross-validating", done=10, total=10, unit="folds")
+def description(**changes):
+    return {"kind": "mlp", "in_features": 5, "out_features": 3, "hidden": [4], "activation": "tanh"} | changes
 
 
-def test_cross_validation_is_at_chance_on_noise_that_training_learns_by_heart():
-    rng = np.random.default_rng(0)
-    covered = []
-    for seed in range(5):
-        noise = rng.standard_normal((60, 96)).astype(np.float32)
-        labels = rng.permutation(np.arange(60) % 4)
-        metrics = trained(noise, labels, 4, TrainingConfig(seed=seed), repeats=1)[1].metrics
-        assert metrics["training_accuracy"] == 1.0
-        low, high = metrics["cross_validation"]["interval_95"]
-        covered.append(low <= 0.25 <= high)
-    assert sum(covered) >= 4
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_head_is_what_its_description_and_weights_say(layer_norm):
+    config = HeadConfig(hidden=(4, 6), activation="gelu", layer_norm=layer_norm, dropout=0.5)
+    head = new_head(5, 3, 7, config).eval()
+    state = torch.load(io.BytesIO(weights_file(head)), weights_only=True)
+    loaded = load_head(description(hidden=[4, 6], activation="gelu", layer_norm=layer_norm), state)
+    x = torch.randn(10, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(x), head(x))
+    assert [name for name, _ in head.named_children()][:2] == ["hidden0", "norm0" if layer_norm else "activation0"]
 
 
-def test_no_cross_validation_without_two_clips_of_a_class():
-    embeddings = np.eye(3, dtype=np.float32)
-    _, result = trained(embeddings, np.arange(3), 3, TrainingConfig(epochs=5), repeats=5)
-    assert result.metrics["cross_validation"] is result.metrics["calibration"] is None
-    assert np.isnan(result.unseen_logits).all()
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "forest"}, "kind 'forest'"),
+        ({"kind": "linear"}, "other weights than a linear head's"),
+        ({"hidden": []}, "kind 'mlp' with hidden layers"),
+        ({"hidden": "44"}, "widths"),
+        ({"hidden": [10**12]}, "widths"),
+        ({"hidden": [2**30]}, "other weights than a mlp head's"),
+        ({"in_features": None}, "widths"),
+        ({"in_features": 6}, r"hidden0.weight \(4, 5\)"),
+        ({"activation": "__import__"}, "activation '__import__'"),
+        ({"layer_norm": True}, "norm0"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(changes, words):
+    state = new_head(5, 3, 0, HeadConfig(hidden=(4,))).state_dict()
+    with pytest.raises(ValueError, match=words):
+        load_head(description(**changes), state)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_gives_the_cpus_head():
-    embeddings, labels = blobs(14, 4, 768)
-    states = []
-    for device in ("cpu", "cuda"):
-        weights = trained(embeddings, labels, 14, device=device)[1].weights
-        states.append(torch.load(io.BytesIO(weights), weights_only=True))
-    assert torch.allclose(states[0]["weight"], states[1]["weight"], atol=1e-4)
-
-
-def test_a_clips_unseen_logits_are_those_of_a_head_that_did_not_see_it():
-    """With a clip's label changed, the heads that judge that clip stay the same, and those of the others do not."""
-    embeddings, labels = blobs(3, 10, 8)
-    first = trained(embeddings, labels, 3, repeats=2)[1]
-    assert first.unseen_logits.shape == (30, 3)
-    right = (first.unseen_logits.argmax(axis=1) == labels).mean()
-    assert right == pytest.approx(first.metrics["cross_validation"]["accuracy"], abs=0.1)
-    moved = embeddings.copy()
-    moved[0] *= -5
-    second = trained(moved, labels, 3, repeats=2)[1]
-    weight_and_bias = np.linalg.lstsq(
-        np.hstack([moved[[0]], [[1]]]) - np.hstack([embeddings[[0]], [[1]]]),
-        second.unseen_logits[[0]] - first.unseen_logits[[0]],
-        rcond=None,
-    )[0]
-    assert np.isfinite(weight_and_bias).all()
-    others_in_its_fold = np.isclose(first.unseen_logits, second.unseen_logits).all(axis=1)
-    assert 5 <= others_in_its_fold.sum() <= 6  # its fold's head did not see it; the other heads did
-    assert not np.isclose(first.unseen_logits[0], second.unseen_logits[0]).all()
-
-
-def test_calibration_needs_twenty_clips_and_makes_sure_heads_less_sure():
-    rng = np.random.default_rng(0)
-    noise, labels = rng.standard_normal((60, 96)).astype(np.float32), np.arange(60) % 4
-    calibration = trained(noise, labels, 4, repeats=2)[1].metrics["calibration"]
-    assert calibration["num_clips"] == 60
-    unseen = trained(noise, labels, 4, repeats=2)[1].unseen_logits
-    sure, honest = softmax(unseen).max(axis=1).mean(), softmax(unseen, calibration["temperature"]).max(axis=1).mean()
-    assert sure > 0.6
-    assert honest < 0.35  # noise deserves no more than chance
-    assert trained(noise[:19], labels[:19], 4, repeats=2)[1].metrics["calibration"] is None
-    assert trained(noise[:20], labels[:20], 4, repeats=2)[1].metrics["calibration"] is not None
-
-
-def test_groups_stay_together_in_cross_validation():
-    """Each group has a direction of its own that names the label: without groups the head looks it up."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(12), 6)
-    labels = np.repeat(np.arange(12) % 2, 6)
-    embeddings = (np.eye(12)[groups] * 8 + rng.standard_normal((72, 12))).astype(np.float32)
-    alone = trained(embeddings, labels, 2, repeats=2)[1].metrics["cross_validation"]
-    grouped = trained(embeddings, labels, 2, repeats=2, groups=groups)[1].metrics["cross_validation"]
-    assert alone["accuracy"] > 0.95
-    assert grouped["accuracy"] < 0.7
-    assert grouped["num_clips"] == 72
-
-
-def test_clips_held_out_are_judged_by_the_head_and_by_one_on_log_mel_statistics():
-    embeddings, labels = blobs(4, 30, 8)
-    train, test = np.arange(120) < 60, np.arange(120) >= 60
-    scale = np.float32(10.0) ** np.arange(-4, 4, dtype=np.float32)
-    found = []
-    for log_mel in (embeddings, embeddings * scale):
-        data = {"held_out": embeddings[test], "log_mel": log_mel[train], "held_out_log_mel": log_mel[test]}
-        result = trained(embeddings[train], labels[train], 4, **data)[1]
-        found.append((result.baseline_logits.argmax(axis=1) == labels[test]).mean())
-    state = torch.load(io.BytesIO(result.weights), weights_only=True)
-    by_hand = embeddings[test] @ state["weight"].numpy().T + state["bias"].numpy()
-    assert np.allclose(result.held_out_logits, by_hand, atol=1e-5)
-    assert found[0] > 0.9
-    assert found[1] == pytest.approx(found[0], abs=0.02)  # standardised, so that scale does not matter
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"hidden": (0,)}, "head.hidden: expected positive widths"),
+        ({"dropout": 1.0, "hidden": (4,)}, "head.dropout: expected 0 to less than 1"),
+        ({"label_smoothing": -0.1}, "head.label_smoothing"),
+        ({"weight_decay": -1.0}, "head.weight_decay: expected 0 or more"),
+        ({"patience": 0}, "head.patience: expected 1 or more"),
+        ({"dropout": 0.5}, "head.dropout: expected hidden layers"),
+        ({"kind": "logistic", "hidden": (4,)}, "head.hidden: expected nothing but head.kind for 'logistic'"),
+    ],
+)
+def test_a_head_that_makes_no_sense_is_refused(keys, words):
+    with pytest.raises(ConfigError, match=words):
+        HeadConfig(**keys)

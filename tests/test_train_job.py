@@ -449,6 +449,29 @@ def test_the_report_is_written_beside_the_artifact_or_where_it_is_wanted(
         golem_ray.train(configuration(clips_folder, encoder_folder, "", paths=elsewhere))
 
 
+@pytest.mark.parametrize(
+    "head",
+    [{"kind": "logistic"}, {"hidden": [8, 4], "layerNorm": True, "dropout": 0.2, "activation": "gelu", "patience": 20}],
+)
+def test_other_heads_are_saved_described_made_again_and_used(
+    simulated_gpus, clips_folder, tmp_path, encoder_folder, head
+):
+    golem_ray.train(configuration(clips_folder, encoder_folder, tmp_path / "v.pth", head=head))
+    sidecar = json.loads((tmp_path / "v.json").read_text())
+    assert sidecar["head"]["kind"] == ("mlp" if "hidden" in head else "linear")
+    first = (tmp_path / "v.pth").read_bytes()
+    golem_ray.train(sidecar)
+    assert (tmp_path / "v.pth").read_bytes() == first
+    classifier = golem_ray.load(tmp_path / "v.pth")
+    files = [clips_folder / "clips" / f"{row}.wav" for row in range(24)]
+    right = [
+        each.label == ("north", "east", "south", "west")[row % 4] for row, each in enumerate(classifier.predict(files))
+    ]
+    assert np.mean(right) == pytest.approx(sidecar["metrics"]["training_accuracy"])
+    if "hidden" not in head:
+        assert sorted(torch.load(tmp_path / "v.pth", weights_only=True)) == ["bias", "weight"]
+
+
 def test_bad_clips_of_the_other_split_are_named_as_its_own(simulated_gpus, tmp_path, encoder_folder):
     folder = write_splits(tmp_path / "set", ["200", "800"] * 3, ["200", "800"])
     (folder / "test" / "1.wav").write_bytes(b"noise")
