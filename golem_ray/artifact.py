@@ -8,28 +8,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-import io
 import json
 import logging
-import math
 import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import golem_ray
 from golem_ray import hub, sharing, storage
-from golem_ray.config import ModelConfig
+from golem_ray.artifact_checks import build_head, parse_sidecar
 from golem_ray.data.table import one_line
 from golem_ray.errors import ConfigError
-from golem_ray.presets import SIDECAR_FORMAT, SIDECAR_VERSION, split_sidecar
+from golem_ray.presets import SIDECAR_FORMAT, SIDECAR_VERSION
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
 _MOST_DIGESTS = 1_000_000
@@ -215,7 +213,7 @@ def load(place: str | os.PathLike[str]) -> Artifact:
             f"{place}: expected an artifact, a path or URI ending in .pth with its .json beside it or a Hub repository "
             "(user/name), found neither."
         )
-    document = _parse(text, sidecar_path(place))
+    document = parse_sidecar(text, sidecar_path(place))
     found = hashlib.sha256(weights).hexdigest()
     if found != document["weights"]["sha256"]:
         raise ConfigError(
@@ -223,7 +221,7 @@ def load(place: str | os.PathLike[str]) -> Artifact:
             f"{document['weights']['sha256']:.12}...), found others ({found:.12}...): one of the two files was "
             "changed, cut or replaced."
         )
-    head = _built(_unpickle(weights, place), document, place)
+    head = build_head(weights, document, place)
     return Artifact(place=place, weights=weights, sidecar=text, head=head, document=document, from_hub=repository)
 
 
@@ -241,122 +239,3 @@ def _read(path: str) -> bytes:
     except Exception as error:  # every filesystem has its own
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise ConfigError(f"{path}: expected to be able to read it, but {reason}") from None
-
-
-def _parse(text: bytes, path: str) -> dict[str, Any]:
-    """The sidecar's document. Raises ConfigError if it is none, or of a format that this version does not know."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected the artifact's sidecar, found something that is not a JSON object.")
-    if document.get("format") != SIDECAR_FORMAT:
-        raise ConfigError(f"{path}: expected the artifact's sidecar, found other JSON (without its `format`).")
-    split_sidecar(document)
-    labels, weights, metrics, clips = (document.get(key) for key in ("labels", "weights", "metrics", "clips"))
-    calibration = metrics.get("calibration") if isinstance(metrics, dict) else None
-    temperature = calibration.get("temperature") if isinstance(calibration, dict) else 1.0
-    problems = {
-        "labels": not isinstance(labels, list)
-        or not labels
-        or not all(isinstance(name, str) for name in labels)
-        or len(set(labels)) < len(labels),
-        "head": not isinstance(document.get("head"), dict),
-        "encoder": not _is_known_recipe(document["encoder"]),
-        "weights.sha256": not isinstance(weights, dict) or not isinstance(weights.get("sha256"), str),
-        "metrics": not isinstance(metrics, dict),
-        "clips.per_class": not isinstance(clips, dict)
-        or not isinstance(clips.get("per_class"), dict)
-        or not _numbers(clips["per_class"], *clips["per_class"]),
-        "clips.digests": isinstance(clips, dict) and not _is_packed(clips.get("digests")),
-        "metrics.calibration": not isinstance(calibration, dict | None)
-        or not isinstance(temperature, int | float)
-        or not 0 < temperature < math.inf,
-    }
-    problems |= {f"metrics.{key}": wrong for key, wrong in _wrong_metrics(metrics).items()}
-    for key, wrong in problems.items():
-        if wrong:
-            raise ConfigError(f"{path}: expected {key} as this package writes it, found it missing or changed.")
-    return document
-
-
-def _is_known_recipe(encoder: dict[str, Any]) -> bool:
-    """Whether embeddings can be made as the sidecar says that they were."""
-    seconds = encoder.get("max_seconds")
-    return (
-        encoder.get("precision", "float32") in get_args(get_type_hints(ModelConfig)["precision"])
-        and (seconds is None or (_numbers(encoder, "max_seconds") and seconds >= 1))
-        and encoder.get("layer", "last") == "last"
-        and encoder.get("pooling", "mean") == "mean"
-    )
-
-
-def _is_packed(digests: object) -> bool:
-    """Whether it is what `pack_digests` gives."""
-    if digests is None:
-        return True
-    try:
-        return isinstance(digests, str) and len(base64.b64decode(digests, validate=True)) % 8 == 0
-    except ValueError:
-        return False
-
-
-def _wrong_metrics(metrics: object) -> dict[str, bool]:
-    """Whether the metrics that messages and reports speak of are there, but not as this package writes them."""
-    if not isinstance(metrics, dict):
-        return {}
-    scores, history = metrics.get("cross_validation"), metrics.get("loss_history", [])
-    counts = ("accuracy", "folds", "repeats", "num_clips")
-    return {
-        "training_accuracy": "training_accuracy" in metrics and not _numbers(metrics, "training_accuracy", "chance"),
-        "cross_validation": scores is not None
-        and not (
-            isinstance(scores, dict)
-            and _numbers(scores, *counts)
-            and isinstance(scores.get("interval_95"), list)
-            and len(scores["interval_95"]) == 2
-            and _numbers(dict(enumerate(scores["interval_95"])), 0, 1)
-        ),
-        "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
-        "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
-    }
-
-
-def _numbers(record: object, *keys: object) -> bool:
-    """Whether these entries of the record are finite numbers."""
-    return isinstance(record, dict) and all(
-        isinstance(record.get(key), int | float) and abs(record[key]) < math.inf for key in keys
-    )
-
-
-def _unpickle(weights: bytes, place: str) -> dict[str, Tensor]:
-    import torch
-
-    try:
-        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-    except Exception as error:  # of unpickling, of a zip file that was cut, ...
-        what = "code in it, which was not run" if "weights_only" in str(error).lower() else "something else"
-        raise ConfigError(f"{place}: expected a head's weights as torch.save writes them, found {what}.") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ConfigError(f"{place}: expected a head's weights by name, found a {type(state).__name__}.")
-    return {str(name): value.float() for name, value in state.items()}
-
-
-def _built(state: dict[str, Tensor], document: dict[str, Any], place: str) -> nn.Module:
-    """The head. Raises ConfigError unless the weights are those of the one that the sidecar describes."""
-    from golem_ray.heads import load_head
-
-    description, num_classes = document["head"], len(document["labels"])
-    try:
-        head = load_head(description, state)
-    except ValueError as error:
-        raise ConfigError(f"{place}: expected the head that its sidecar describes, found {error}.") from None
-    if description["out_features"] != num_classes:
-        raise ConfigError(
-            f"{sidecar_path(place)}: expected a label for each of the {description['out_features']} classes of the "
-            f"weights, found {num_classes}."
-        )
-    if not all(value.isfinite().all() for value in state.values()):
-        raise ConfigError(f"{place}: expected finite weights, found some that are not.")
-    return head

@@ -51,52 +51,68 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     good = np.array([row not in embedded.bad for row in range(clips.num_rows)])
     known, trained = _trained_on(saved, source, embedded.digests, good)
     rows = np.flatnonzero(good if config.include_trained else good & ~trained)
-    if not len(rows):
-        raise DataError(
-            f"dataset.name: expected clips that {saved.place} was not trained on, found none among the "
-            f"{clips.num_rows} of {config.dataset.name}, split {config.dataset.split!r}; name "
-            "other clips, or another split."
-        )
-    labels = clips["label"].to_numpy()[rows].astype(np.int64)
-    if labels.min() >= len(saved.labels):
-        raise DataError(
-            f"dataset.label_column: expected labels that {saved.place} knows ({', '.join(saved.labels[:20])}), found "
-            f"none among {', '.join(names[len(saved.labels) :][:20])}; name another column, or write them alike."
-        )
+    labels = _labels(saved, config, source, rows)
     probabilities = softmax(saved.logits(embedded.vectors[rows]), saved.temperature)
-    scores = evaluate(probabilities, labels, names, _largest_class(saved))
     found = {
         "num_also_trained_on": int(trained.sum()),
         "include_trained": config.include_trained,
         "bad": records,
-        **scores,
+        **evaluate(probabilities, labels, names, _largest_class(saved)),
         "confusion": confusion(probabilities.argmax(axis=1), labels, len(names)).tolist(),
     }
-    how = f"The {len(rows)} clips of {config.dataset.name}, split {config.dataset.split!r}, "
-    if not known:
-        how += "of which the artifact does not say whether they were trained on."
-    else:
-        how += "those that were trained on among them." if config.include_trained else "none of which was trained on."
-    tried = Judged(
-        how=how,
+    judged = Judged(
+        how=_how(config, len(rows), known),
         clips=[clip_at(source, row) for row in rows],
         labels=labels,
         probabilities=probabilities,
         names=names,
-        figures=scores["figures"],
-        baselines=scores["baselines"],
+        figures=found["figures"],
+        baselines=found["baselines"],
     )
+    document = {**saved.document, "clips": {**saved.document["clips"], "bad": records}}
+    audio = (lambda row: _audio(source, int(rows[row]))) if config.audio else None
+    page = render(document, judged, _points(source, embedded.vectors, trained, rows), audio=audio)
+    written = artifact.save_report(report_path, page)
+    return {"summary": _summary(saved, config, found), "reportPath": report_path if written else None, **found}
+
+
+def _labels(saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray) -> np.ndarray:
+    """The rows' labels, (M,) int64. Raises DataError without rows, or if the artifact knows no label."""
+    where = f"{config.dataset.name}, split {config.dataset.split!r}"
+    if not len(rows):
+        raise DataError(
+            f"dataset.name: expected clips that {saved.place} was not trained on, found none among the "
+            f"{source.clips.num_rows} of {where}; name other clips, or another split."
+        )
+    labels = source.clips["label"].to_numpy()[rows].astype(np.int64)
+    others = ", ".join(source.labels[len(saved.labels) :][:20])
+    if labels.min() >= len(saved.labels):
+        raise DataError(
+            f"dataset.label_column: expected labels that {saved.place} knows ({', '.join(saved.labels[:20])}), found "
+            f"none among {others}; name another column, or write them alike."
+        )
+    return labels
+
+
+def _how(config: EvaluateConfig, num_clips: int, known: bool) -> str:
+    """A sentence for the report: which clips these are."""
+    which = f"The {num_clips} clips of {config.dataset.name}, split {config.dataset.split!r}, "
+    if not known:
+        return which + "of which the artifact does not say whether they were trained on."
+    return which + (
+        "those that were trained on among them." if config.include_trained else "none of which was trained on."
+    )
+
+
+def _points(source: Source, vectors: np.ndarray, trained: np.ndarray, rows: np.ndarray) -> Points:
+    """What the report maps."""
     shown = drawn(rows)
-    points = Points(
-        vectors=embedded.vectors[shown],
-        labels=clips["label"].to_numpy()[shown].astype(np.int64),
+    return Points(
+        vectors=vectors[shown],
+        labels=source.clips["label"].to_numpy()[shown].astype(np.int64),
         clips=[clip_at(source, row) for row in shown],
         tested=~trained[shown],
     )
-    document = {**saved.document, "clips": {**saved.document["clips"], "bad": records}}
-    page = render(document, tried, points, audio=(lambda row: _audio(source, int(rows[row]))) if config.audio else None)
-    written = artifact.save_report(report_path, page)
-    return {"summary": _summary(saved, config, found), "reportPath": report_path if written else None, **found}
 
 
 def _trained_on(

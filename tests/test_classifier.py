@@ -234,7 +234,7 @@ def replaced(state):
         (lambda path: path.with_suffix(".json").write_bytes(b"\xff\xfe\x00"), "something that is not a JSON object"),
         (lambda path: path.with_suffix(".json").write_text('{"dataset": {}}'), "found other JSON"),
         (lambda path: change(path, format_version=2), "expected format_version 1, found 2"),
-        (lambda path: change(path, labels=LABELS[:2]), "a label for each of the 3 classes of the weights, found 2"),
+        (lambda path: change(path, labels=LABELS[:2]), "the 3 classes of the weights in the sidecar, found 2"),
         (lambda path: change(path, labels="abc"), "expected labels as this package writes it"),
         (lambda path: change(path, labels=[1, 2, 3]), "expected labels as this package writes it"),
         (lambda path: change(path, weights={}), r"expected weights\.sha256"),
