@@ -150,7 +150,7 @@ answers = []
 for place in places:
     try:
         found = artifact.load(place)
-        answers.append(["found", found.place, found.weights.hex(), found.state["weight"].tolist(), found.labels])
+        answers.append(["found", found.place, found.weights.hex(), found.head.weight.tolist(), found.labels])
     except Exception as error:
         answers.append([type(error).__name__, str(error)])
 print(json.dumps(answers))
@@ -206,7 +206,7 @@ def test_pushed_artifact_is_fetched_again_and_then_found_without_the_hub(
     assert list(hub.stored.values()) == [path.read_bytes()], "the weights go through LFS, and nothing else does"
 
     local = artifact.load(str(path))
-    expected = [path.read_bytes().hex(), local.state["weight"].tolist(), LABELS]
+    expected = [path.read_bytes().hex(), local.head.weight.tolist(), LABELS]
     place = f"me/voice@{commit[:12]}/{sharing.WEIGHTS}"
     assert load("me/voice", **online(hub.url, tmp_path / "hf")) == [["found", place, *expected]]
 
