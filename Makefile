@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo train test check bench lock
+.PHONY: setup demo compare train test check bench lock
 
 setup: $(STAMP)
 
@@ -18,6 +18,9 @@ demo: setup
 	$(VENV)/bin/python jobs/evaluate.py voice_classifier_knowledge.pth --dataset.split test
 	$(VENV)/bin/python jobs/predict.py voice_classifier_knowledge.pth --dataset.name sample --dataset.split test \
 		--processing.max-samples 3
+
+compare: setup
+	$(VENV)/bin/python jobs/compare.py jobs/presets/grid.toml
 
 train: setup
 	$(VENV)/bin/python jobs/train.py $(ARGS)

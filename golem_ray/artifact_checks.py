@@ -59,12 +59,12 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
 
 def _is_known_recipe(encoder: dict[str, Any]) -> bool:
     """Whether embeddings can be made as the sidecar says that they were."""
-    seconds = encoder.get("max_seconds")
+    hints, seconds = get_type_hints(ModelConfig), encoder.get("max_seconds")
     return (
-        encoder.get("precision", "float32") in get_args(get_type_hints(ModelConfig)["precision"])
+        encoder.get("precision", "float32") in get_args(hints["precision"])
         and (seconds is None or (_numbers(encoder, "max_seconds") and seconds >= 1))
-        and encoder.get("layer", "last") == "last"
-        and encoder.get("pooling", "mean") == "mean"
+        and _is_layer(encoder.get("layer", "last"))
+        and encoder.get("pooling", "mean") in get_args(hints["pooling"])
     )
 
 
@@ -94,9 +94,21 @@ def _wrong_metrics(metrics: object) -> dict[str, bool]:
             and len(scores["interval_95"]) == 2
             and _numbers(dict(enumerate(scores["interval_95"])), 0, 1)
         ),
+        "layers": not _are_layers(metrics.get("layers", [])),
         "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
         "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
     }
+
+
+def _are_layers(scores: object) -> bool:
+    """Whether it is what a chosen layer's record says of all."""
+    return isinstance(scores, list) and all(
+        _numbers(entry, "accuracy", "log_loss") and _is_layer(entry.get("layer")) for entry in scores
+    )
+
+
+def _is_layer(layer: object) -> bool:
+    return layer in ("last", "mean") or (type(layer) is int and layer >= 0)
 
 
 def _numbers(record: object, *keys: object) -> bool:

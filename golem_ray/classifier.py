@@ -12,7 +12,7 @@ import numpy as np
 from golem_ray import artifact
 from golem_ray.config import ModelConfig
 from golem_ray.data import read_audio
-from golem_ray.encoder_info import Recipe, inspect_encoder
+from golem_ray.encoder_info import Recipe, recipe_for
 from golem_ray.errors import ClipError, ConfigError, DataError
 from golem_ray.metrics import softmax
 
@@ -128,12 +128,13 @@ def recipe_of(saved: artifact.Artifact, encoder: str | None = None) -> Recipe:
     name = encoder or str(recorded.get("name"))
     revision = None if os.path.isdir(name) else recorded.get("revision")
     try:
-        info = inspect_encoder(ModelConfig(feature_extractor_model=name, revision=revision))
+        recipe = recipe_for(_model(recorded, name, revision), recorded.get("max_seconds"))
     except ConfigError as error:
         raise ConfigError(
             f"{error} It is the encoder of {saved.place}: if it lies elsewhere, say where (encoder)."
         ) from None
-    found = {"sha256": info.sha256, "revision": info.revision, "embedding_size": info.embedding_size}
+    info = recipe.encoder
+    found = {"sha256": info.sha256, "revision": info.revision, "embedding_size": recipe.vector_size}
     wanted = {**recorded, "embedding_size": saved.document["head"]["in_features"]}
     for key, value in found.items():
         if value != wanted.get(key):
@@ -141,13 +142,13 @@ def recipe_of(saved: artifact.Artifact, encoder: str | None = None) -> Recipe:
                 f"the encoder: expected the one that {saved.place} was trained on ({key} {wanted.get(key)}), found "
                 f"{value} in {name}; say where that one lies (encoder), or train again."
             )
-    return Recipe(
-        encoder=info,
-        precision=recorded.get("precision", "float32"),
-        max_seconds=recorded.get("max_seconds"),
-        layer=recorded.get("layer", "last"),
-        pooling=recorded.get("pooling", "mean"),
-    )
+    return recipe
+
+
+def _model(recorded: dict[str, Any], name: str, revision: str | None) -> ModelConfig:
+    """The configuration under which the encoder of that name makes embeddings as the sidecar says."""
+    kept = {key: recorded[key] for key in ("precision", "layer", "pooling") if key in recorded}
+    return ModelConfig(feature_extractor_model=name, revision=revision, **kept)
 
 
 def predictions(saved: artifact.Artifact, embeddings: np.ndarray) -> list[Prediction]:

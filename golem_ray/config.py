@@ -40,7 +40,7 @@ class DatasetConfig:
         for name in ("name", "split", "audio_column", "label_column"):
             if not getattr(self, name):
                 raise ConfigError(f"dataset.{name}: expected a name, found ''.")
-        _refuse_credentials("dataset.name", self.name)
+        refuse_credentials("dataset.name", self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,10 @@ class ModelConfig:
     """Arithmetic of the encoder. float32 is the reference; the vectors of the others are off by 1e-3 to 1e-2."""
     compile: bool = False
     """Have PyTorch compile the encoder: a minute or so more at the start, for many clips."""
+    layer: int | Literal["last", "mean", "auto"] = "last"
+    """Which layer, from 0 (what goes into the first block), or the mean of all; `auto` chooses by cross-validation."""
+    pooling: Literal["mean", "mean+std"] = "mean"
+    """What is kept of a layer over time; with the standard deviation embeddings are twice as wide."""
     classifier_input_features: int | Literal["auto"] = "auto"
     """Width of the embedding; a number is checked against the encoder."""
     classifier_output_classes: int | Literal["auto"] = "auto"
@@ -95,7 +99,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.feature_extractor_model:
             raise ConfigError("model.feature_extractor_model: expected a Hub id or a folder, found ''.")
-        _refuse_credentials("model.feature_extractor_model", self.feature_extractor_model)
+        refuse_credentials("model.feature_extractor_model", self.feature_extractor_model)
+        if isinstance(self.layer, int) and self.layer < 0:
+            raise ConfigError(f"model.layer: expected 0 or more, got {self.layer}; the last one is 'last'.")
         for name in ("classifier_input_features", "classifier_output_classes"):
             _positive(f"model.{name}", getattr(self, name), "auto")
 
@@ -217,10 +223,10 @@ class PathsConfig:
             raise ConfigError("paths.embedding_cache: expected a folder or a URI, found ''; leave it out for none.")
         if self.report_path is not None and not self.report_path.endswith(".html"):
             raise ConfigError(f"paths.report_path: expected a name ending in .html, got {self.report_path!r}.")
-        _refuse_credentials("paths.report_path", self.report_path or "")
-        _refuse_credentials("paths.embedding_cache", self.embedding_cache or "")
-        _refuse_credentials("paths.save_path", self.save_path)
-        _refuse_credentials("paths.storage_root", self.storage_root or "")
+        refuse_credentials("paths.report_path", self.report_path or "")
+        refuse_credentials("paths.embedding_cache", self.embedding_cache or "")
+        refuse_credentials("paths.save_path", self.save_path)
+        refuse_credentials("paths.storage_root", self.storage_root or "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +304,7 @@ class EvaluateConfig:
         if self.report is not None and not self.report.endswith(".html"):
             raise ConfigError(f"report: expected a name ending in .html, got {self.report!r}.")
         for key in ("report", "encoder", "embedding_cache"):
-            _refuse_credentials(key, getattr(self, key) or "")
+            refuse_credentials(key, getattr(self, key) or "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,7 +333,7 @@ class PredictConfig:
         if self.output is not None and not self.output.lower().endswith((".csv", ".jsonl", ".parquet")):
             raise ConfigError(f"output: expected a name ending in .csv, .jsonl or .parquet, got {self.output!r}.")
         for key in ("output", "encoder", "embedding_cache"):
-            _refuse_credentials(key, getattr(self, key) or "")
+            refuse_credentials(key, getattr(self, key) or "")
 
 
 def _default(config: object, key: str) -> object:
@@ -340,7 +346,8 @@ def _positive(key: str, value: object, word: str | None = None) -> None:
         raise ConfigError(f"{key}: expected {wanted}, got {value!r}.")
 
 
-def _refuse_credentials(key: str, value: str) -> None:
+def refuse_credentials(key: str, value: str) -> None:
+    """Raise ConfigError for a URI with a password or a token in it, which would end up in messages and sidecars."""
     if "\0" in value:
         raise ConfigError(f"{key}: expected a name without null characters.")
     if "://" not in value:

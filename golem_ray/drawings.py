@@ -163,6 +163,70 @@ def draw_loss(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"data": [drawn], "layout": _layout(300, **axes)}
 
 
+def draw_layers(scores: Sequence[dict[str, Any]], chosen: object) -> dict[str, Any]:
+    """Accuracy by layer: [{"layer", "accuracy", ...}]."""
+    names = [str(entry["layer"]) for entry in scores]
+    drawn = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": names,
+        "y": [entry["accuracy"] for entry in scores],
+        "line": {"color": "#9bb8d3"},
+        "marker": {
+            "color": "#2f5f9e",
+            "size": 10,
+            "symbol": ["circle" if name == str(chosen) else "circle-open" for name in names],
+        },
+        "hovertext": [
+            f"layer {name}<br>{entry['accuracy']:.1%}, log-loss {entry['log_loss']:.3f}"
+            for name, entry in zip(names, scores, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    axes = {"xaxis": _axis("layer", type="category"), "yaxis": _axis("accuracy", rangemode="tozero", tickformat=".0%")}
+    return {"data": [drawn], "layout": _layout(300, **axes)}
+
+
+def draw_lines(lines: Sequence[dict[str, Any]], across: str, up: str) -> dict[str, Any]:
+    """Shares by category: [{"name", "x": names, "y": shares, and perhaps "interval_95": one for each}]."""
+    drawn = []
+    for number, line in enumerate(lines):
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": _text(line["name"], 44),
+            "x": line["x"],
+            "y": line["y"],
+            "marker": {"color": f"hsl({(210 + 137.5 * number) % 360:.0f},55%,{(42, 58)[number % 2]}%)", "size": 8},
+            "hovertext": [f"{_text(line['name'])}<br>{x}: {y:.1%}" for x, y in zip(line["x"], line["y"], strict=True)],
+            "hoverinfo": "text",
+        }
+        if "interval_95" in line:
+            bounds = list(zip(line["interval_95"], line["y"], strict=True))
+            trace["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - y for (_, high), y in bounds],
+                "arrayminus": [y - low for (low, _), y in bounds],
+                "thickness": 1,
+            }
+        drawn.append(trace)
+    categories = sorted({x for line in lines for x in line["x"]}, key=_in_order)
+    layout = _layout(
+        340 + 20 * len(lines),
+        xaxis=_axis(across, type="category", categoryorder="array", categoryarray=categories),
+        yaxis=_axis(up, rangemode="tozero", tickformat=".0%"),
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.25, "yanchor": "top"},
+    )
+    return {"data": drawn, "layout": layout}
+
+
+def _in_order(category: str) -> tuple[float, str]:
+    """Numbers first, as numbers."""
+    return (float(category), "") if category.isdigit() else (float("inf"), category)
+
+
 def project(vectors: np.ndarray) -> tuple[np.ndarray, float]:
     """Vectors (M, D) on their two first principal components, (M, 2), and the share of variance that those hold.
 

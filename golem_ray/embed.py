@@ -93,7 +93,7 @@ def announce(dataset: str, num_clips: int, encoder: EncoderInfo, resources: Reso
 def open_cache(root: str, recipe: Recipe, resources: Resources) -> EmbeddingCache:
     """The cache of this recipe's vectors on such workers. Raises ConfigError if it cannot be written."""
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
-    return EmbeddingCache(root, described, recipe.encoder.embedding_size, LOG_MEL_SIZE)
+    return EmbeddingCache(root, described, recipe.vector_size, LOG_MEL_SIZE)
 
 
 def placed(key: str, path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class EncoderInfo:
     sampling_rate: int
     """Hz"""
     embedding_size: int
+    """Width of each layer."""
+    num_layers: int
+    """Blocks, each of which gives a layer."""
+    has_adapter: bool
+    """Whether what it gives has other frames than its blocks."""
     window_s: float | None
     """Length of the windows that it takes, in seconds (Whisper); None if it takes any length."""
     exact_in_batches: bool
@@ -59,8 +65,51 @@ class Recipe:
     """Length of the windows that a longer clip is split into."""
     compiled: bool = False
     """Whether PyTorch compiles the encoder, which changes rounding."""
-    layer: str = "last"
+    layer: int | str = "last"
+    """A number (0: what goes into the first block), last, mean, or all: every number, then last and mean."""
     pooling: str = "mean"
+    """mean, or mean+std."""
+
+    @property
+    def layers(self) -> tuple[int | str, ...]:
+        """Those whose vectors follow upon each other in a clip's."""
+        return (*range(self.encoder.num_layers), "last", "mean") if self.layer == "all" else (self.layer,)
+
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """A clip's vector as an array: layers, statistics over time, and the width of each."""
+        return len(self.layers), len(self.pooling.split("+")), self.encoder.embedding_size
+
+    @property
+    def vector_size(self) -> int:
+        """Width of a clip's vector."""
+        return math.prod(self.parts)
+
+
+def recipe_for(model: ModelConfig, max_seconds: float | None = None) -> Recipe:
+    """How the configured embeddings are made; all layers where one is still to be chosen.
+
+    Raises ConfigError if the encoder cannot be had, or has no such layer.
+    """
+    info = inspect_encoder(model)
+    layer: int | str = model.layer
+    if isinstance(layer, int) and layer > info.num_layers:
+        raise ConfigError(f"model.layer: expected 0 to {info.num_layers}, the blocks of {info.name}, got {layer}.")
+    if layer in ("auto", "mean") and info.has_adapter:
+        raise ConfigError(
+            f"model.layer: expected 'last' or a number for {info.name}, whose adapter gives other frames than its "
+            f"blocks, got {layer!r}."
+        )
+    if layer in ("auto", info.num_layers):
+        layer = "all" if layer == "auto" else "last"
+    return Recipe(
+        encoder=info,
+        precision=model.precision,
+        max_seconds=max_seconds,
+        compiled=model.compile,
+        layer=layer,
+        pooling=model.pooling,
+    )
 
 
 def inspect_encoder(model: ModelConfig) -> EncoderInfo:
@@ -90,6 +139,8 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
         model_type=str(config.get("model_type")),
         sampling_rate=_positive((preprocessor or {}).get("sampling_rate")),
         embedding_size=_positive(config.get("d_model" if whisper else "hidden_size")),
+        num_layers=_positive(config.get("encoder_layers" if whisper else "num_hidden_layers", 12)),
+        has_adapter=bool(config.get("add_adapter")),
         window_s=float(_positive((preprocessor or {}).get("chunk_length", 30))) if whisper else None,
         exact_in_batches=_exact_in_batches(config),
     )
@@ -103,11 +154,11 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
         raise ConfigError(f"{_KEY}: expected {missing} of {name}, found none; {_LOCAL_COPY}.")
     if whisper:
         _check_whisper(name, config, preprocessor or {})
-    wanted = model.classifier_input_features
-    if wanted not in ("auto", info.embedding_size):
+    wanted, vector_size = model.classifier_input_features, info.embedding_size * len(model.pooling.split("+"))
+    if wanted not in ("auto", vector_size):
         raise ConfigError(
-            f"model.classifier_input_features: expected {info.embedding_size}, the width of {name}, "
-            f"got {wanted}; leave it at auto or choose another encoder."
+            f"model.classifier_input_features: expected {vector_size}, the width of {name} with model.pooling "
+            f"{model.pooling!r}, got {wanted}; leave it at auto or choose another encoder."
         )
     return info
 

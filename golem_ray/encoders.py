@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from golem_ray.audio import MIN_DURATION_S
 from golem_ray.encoder_info import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError
-from golem_ray.forward import mean_alone, wav2vec2_means, whisper_means
+from golem_ray.forward import BlockInputs, Frames, frames_alone, vectors, wav2vec2_frames, whisper_frames
 
 DTYPES = {
     "float32": torch.float32,
@@ -64,7 +64,7 @@ class SpeechEncoder:
         torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"  # PyTorch's own default is to allow it
         self.preprocessor, model = _load(info)
-        self.width = info.embedding_size
+        self.recipe = recipe
         self.device = device
         self.batch_seconds = batch_seconds
         self._copies = torch.cuda.Stream() if device == "cuda" else None
@@ -74,25 +74,36 @@ class SpeechEncoder:
         self._whisper = info.window_s is not None
         self._padded_s = info.window_s
         self.model = (model.get_encoder() if self._whisper else model).to(device, self._dtype)
-        self._means: Callable[[Any, Tensor, Tensor], Tensor] = mean_alone
+        frames: Frames = frames_alone
         if self._whisper:
-            self._means = whisper_means
+            frames = whisper_frames
         elif batch_seconds is not None or (recipe.compiled and info.exact_in_batches):
-            self._means = wav2vec2_means
+            frames = wav2vec2_frames
+        seen = BlockInputs()
+        if recipe.layer != "last":
+            blocks = self.model.layers if self._whisper else self.model.encoder.layers
+            if isinstance(recipe.layer, int):
+                del blocks[recipe.layer + 1 :]  # the input of the one behind it is all that is needed
+            seen.watch(blocks)
+
+        def forward(model: Any, inputs: Tensor, lengths: Tensor) -> Tensor:
+            return vectors(frames, model, inputs, lengths, recipe.layer, recipe.pooling, seen)
+
+        self._forward: Callable[[Any, Tensor, Tensor], Tensor] = forward
         if recipe.compiled:
             torch._dynamo.config.recompile_limit = 64  # one long clip, very short ones, ... are graphs of their own
-            self._means = torch.compile(self._means, fullgraph=True, dynamic=True)
+            self._forward = torch.compile(forward, fullgraph=True, dynamic=True)
             self._try_compiled()
 
     def embed(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean over time of the last layer: N arrays (T,) float32 at the encoder's rate -> (N, D) float32.
+        """A clip's vector, by the recipe: N arrays (T,) float32 at the encoder's rate -> (N, vector_size) float32.
 
-        Where clips are split into windows, the mean is over the frames of all of a clip's windows.
+        Where clips are split into windows, it is over the frames of all of a clip's windows.
         """
         windows = [window for row, wave in enumerate(waveforms) for window in self._windows(row, len(wave))]
-        vectors = np.zeros((len(waveforms), self.width), dtype=np.float32)
+        embeddings = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
         if not windows:
-            return vectors
+            return embeddings
         order = self._batches(windows)
         scales: dict[int, tuple[np.float32, np.float32]] = {}
 
@@ -106,17 +117,26 @@ class SpeechEncoder:
                     torch.cuda.current_stream().wait_stream(self._copies)
                     inputs.record_stream(torch.cuda.current_stream())
                     lengths.record_stream(torch.cuda.current_stream())
-                results.append(self._means(self.model, inputs, lengths))
-            means = torch.cat(results).cpu().numpy()
+                results.append(self._forward(self.model, inputs, lengths))
+            found = torch.cat(results).cpu().numpy()
         parts: dict[int, list[tuple[np.ndarray, int]]] = {}
-        for index, mean in zip((index for batch in order for index in batch), means, strict=True):
+        for index, vector in zip((index for batch in order for index in batch), found, strict=True):
             window = windows[index]
-            parts.setdefault(window.row, []).append((mean, self._num_frames(window.stop - window.start)))
-        for row, found in parts.items():
-            frames = np.array([count for _, count in found], dtype=np.float64)
-            alone = len(found) == 1
-            vectors[row] = found[0][0] if alone else frames @ np.stack([mean for mean, _ in found]) / frames.sum()
-        return vectors
+            parts.setdefault(window.row, []).append((vector, self._num_frames(window.stop - window.start)))
+        for row, pieces in parts.items():
+            embeddings[row] = pieces[0][0] if len(pieces) == 1 else self._joined(*zip(*pieces, strict=True))
+        return embeddings
+
+    def _joined(self, pieces: Sequence[np.ndarray], num_frames: Sequence[int]) -> np.ndarray:
+        """The vector (D,) over the frames of all windows, from each window's."""
+        weights = np.array(num_frames, dtype=np.float64)
+        if self.recipe.pooling == "mean":
+            return weights @ np.stack(pieces) / weights.sum()
+        moments = np.stack(pieces).astype(np.float64).reshape(len(pieces), *self.recipe.parts)
+        share, mean, std = weights / weights.sum(), moments[:, :, 0], moments[:, :, 1]
+        whole = np.tensordot(share, mean, 1)
+        variance = np.tensordot(share, std**2 + (mean - whole) ** 2, 1)
+        return np.stack([whole, np.sqrt(variance)], axis=1).reshape(-1)
 
     def _windows(self, row: int, length: int) -> list[Window]:
         """A clip's windows, in order. One too short for a frame of its own goes to the one before it."""

@@ -212,12 +212,27 @@ def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
     low, high = scores["interval_95"]
     line = (
         f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
-        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} clips)."
+        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} clips"
+        f"{', the layer chosen anew in each' if scores.get('nested') else ''})."
     )
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
     return line
+
+
+def layer_line(chosen: int | str, scores: Sequence[dict[str, Any]]) -> str:
+    """A sentence about the choice of a layer: [{"layer", "accuracy", ...}]."""
+    if not scores:
+        return "No layer could be chosen, for want of classes with two clips: the last one was taken."
+    by_name = {entry["layer"]: entry["accuracy"] for entry in scores}
+    best = max(by_name, key=lambda layer: by_name[layer])
+    line = f"Of {len(scores)} layers, {chosen} was taken: cross-validated accuracy {by_name[chosen]:.1%}"
+    if by_name[best] > by_name[chosen]:
+        line += f", that of {best} {by_name[best]:.1%}, which is within a standard error"
+    elif chosen != "last":
+        line += f", that of the last {by_name['last']:.1%}"
+    return f"{line} (the figures below do not profit from the choice)."
 
 
 def calibration_line(calibration: dict[str, Any] | None) -> str:

@@ -3,11 +3,14 @@
 A padded batch goes wrong in three places: the norm of the first convolution takes its statistics over the padding
 (facebook/wav2vec2-base and its like), the attention looks at it, and so does the mean over time. Here each of them
 keeps to a clip's own frames; the convolutions themselves are unpadded, so that no own frame sees a padded sample.
-All are functions of (model, inputs, lengths), with nothing patched or remembered. Knows nothing of files or devices.
+All are functions of (model, inputs, lengths); where other layers than the last are asked for, hooks note down what
+goes into each block, for the pass that asks. Knows nothing of files or devices.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,8 +36,62 @@ def masked_group_norm(norm: nn.GroupNorm, features: Tensor, own: Tensor) -> Tens
     return (centred * scale + norm.bias[:, None]).masked_fill(padding, 0).to(features.dtype)
 
 
-def wav2vec2_means(model: Any, waveforms: Tensor, lengths: Tensor) -> Tensor:
-    """Mean over time of the last layer: (N, T), (N,) samples -> (N, D) float32.
+def pool(frames: Tensor, own: Tensor | None, pooling: str) -> Tensor:
+    """Frames (N, T, D) pooled over each clip's own, (N, T) bool (None: all are): (N, D) float32 their means, or for
+    `mean+std` (N, 2 D), followed by their standard deviations.
+    """
+    mean = frames.float().mean(dim=1) if own is None else masked_mean(frames, own)
+    if pooling == "mean":
+        return mean
+    squares = (frames.float() - mean[:, None]).square()
+    variance = squares.mean(dim=1) if own is None else masked_mean(squares, own)
+    return torch.cat([mean, variance.sqrt()], dim=1)
+
+
+class BlockInputs(threading.local):
+    """What goes into each of an encoder's blocks, (N, T, D) each, of the pass that this thread has under way."""
+
+    kept: list[Tensor] | None = None
+
+    def watch(self, blocks: nn.ModuleList) -> None:
+        """Have the blocks tell; they compute what they did."""
+        for block in blocks:
+            block.register_forward_pre_hook(self._keep, with_kwargs=True)
+
+    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.kept is not None:
+            self.kept.append(args[0] if args else kwargs["hidden_states"])
+
+
+Frames = Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""(model, inputs, lengths) -> the last layer (N, T, D), and each clip's own frames, (N, T) bool or None for all."""
+
+
+def vectors(
+    frames: Frames, model: Any, inputs: Tensor, lengths: Tensor, layer: int | str, pooling: str, seen: BlockInputs
+) -> Tensor:
+    """Layers pooled over time: (N, D) float32, or (N, 2 D) for `mean+std`; for layer `all` those of one after another.
+
+    Layer 0 is what goes into the first block, layer k what comes out of the k-th, `last` what the encoder gives, its
+    final norm included. `mean` is the mean over all of these; `all` are all in that order, then `mean`.
+    """
+    if layer == "last":
+        return pool(*frames(model, inputs, lengths), pooling)
+    seen.kept = []
+    try:
+        last, own = frames(model, inputs, lengths)
+        found = [*seen.kept, last]
+    finally:
+        seen.kept = None
+    if isinstance(layer, int):
+        return pool(found[layer], own, pooling)
+    average = torch.stack([each.float() for each in found]).mean(dim=0)
+    wanted = [average] if layer == "mean" else [*found, average]
+    return torch.cat([pool(each, own, pooling) for each in wanted], dim=1)
+
+
+def wav2vec2_frames(model: Any, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The last layer (N, T', D) and each clip's own frames (N, T') bool, of (N, T), (N,) samples.
 
     For the encoders of the Wav2Vec2 family, both kinds of norm. Samples beyond a clip's length are not looked at.
     """
@@ -51,21 +108,21 @@ def wav2vec2_means(model: Any, waveforms: Tensor, lengths: Tensor) -> Tensor:
         features = layer.activation(features)
     hidden = model.feature_projection(features.transpose(1, 2))
     hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # HuBERT's gives the tensor alone
-    return masked_mean(model.encoder(hidden, attention_mask=own).last_hidden_state, own)
+    return model.encoder(hidden, attention_mask=own).last_hidden_state, own
 
 
-def mean_alone(model: Any, waveforms: Tensor, lengths: Tensor) -> Tensor:
-    """The same of one clip, by the model's own forward pass: (1, T), (1,) -> (1, D) float32; the reference."""
+def frames_alone(model: Any, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, None]:
+    """The same of one clip, by the model's own forward pass: (1, T), (1,) -> (1, T', D); the reference."""
     assert len(waveforms) == 1, "the model's own forward pass is exact for one clip only"
-    return model(waveforms).last_hidden_state.float().mean(dim=1)
+    return model(waveforms).last_hidden_state, None
 
 
-def whisper_means(encoder: Any, features: Tensor, lengths: Tensor) -> Tensor:
-    """Mean over time of the last layer: (N, bands, T) log-mel windows, (N,) own bands' frames -> (N, D) float32.
+def whisper_frames(encoder: Any, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of (N, bands, T) log-mel windows with (N,) own bands' frames.
 
     Whisper's encoder always sees a whole window and has no mask: what follows a clip is silence to it, in a batch as
-    alone. The mean leaves it out.
+    alone. Those frames are not its own.
     """
     hidden = encoder(features).last_hidden_state
     lengths = (lengths - 1) // encoder.conv2.stride[0] + 1
-    return masked_mean(hidden, torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None])
+    return hidden, torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]

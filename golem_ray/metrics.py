@@ -126,6 +126,22 @@ def _measure(scores: _Scores, num_classes: int) -> dict[str, float]:
     }
 
 
+def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float, int]:
+    """Mean of (N,) values, NaN ones left out, its standard error, and over how many clips, or groups (N,) int, that is.
+
+    Of groups of unlike sizes by the linearised ratio of sums (W. G. Cochran, Sampling Techniques, 1977, chapter 6);
+    of a single one the error is infinite.
+    """
+    told = np.isfinite(values)
+    _, units = np.unique(np.flatnonzero(told) if groups is None else groups[told], return_inverse=True)
+    sums, sizes = np.bincount(units, values[told]), np.bincount(units)
+    mean = float(values[told].mean())
+    if len(sizes) < 2:
+        return mean, math.inf, len(sizes)
+    variance = len(sizes) / (len(sizes) - 1) * ((sums - mean * sizes) ** 2).sum() / sizes.sum() ** 2
+    return mean, math.sqrt(variance), len(sizes)
+
+
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:
     """The bin, 0 to 9, of each confidence (N,) in (0, 1]: the upper bound belongs to it."""
     return np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
@@ -243,6 +259,15 @@ def stratified_folds(
             train = np.sort(np.concatenate([scored[fold != number], single]))
             folds.append((train, scored[fold == number]))
     return folds
+
+
+def round_folds(
+    labels: np.ndarray, repeats: int, number: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The folds of round `number` of `stratified_folds`."""
+    folds = stratified_folds(labels, repeats, seed, groups)
+    size = len(folds) // repeats
+    return folds[number * size : (number + 1) * size]
 
 
 def _grouped_folds(

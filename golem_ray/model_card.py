@@ -5,6 +5,7 @@ Computes no figures, and leaves out what the sidecar does not have.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -25,7 +26,7 @@ def model_card(document: dict[str, Any], repo_id: str) -> str:
         f"## How good it is\n\n{_figures(document['metrics'])}",
         f"## How to use it\n\n{_usage(document, repo_id)}",
         "## What is in this repository\n\n"
-        f"`{WEIGHTS}` is the state of a linear layer and nothing else. `{SIDECAR}` is the record of the run that "
+        f"`{WEIGHTS}` is the state of {_head(document)} and nothing else. `{SIDECAR}` is the record of the run that "
         "trained it: labels, encoder, configuration, versions, figures. Of paths on the machine where that was, "
         "only the last component was kept.",
     ]
@@ -75,10 +76,24 @@ def _model_index(document: dict[str, Any]) -> list[Any] | None:
 def _what_it_is(document: dict[str, Any]) -> str:
     encoder = document["encoder"]
     return (
-        f"A classifier of audio clips into {len(document['labels'])} classes: a linear layer on the embeddings of a "
-        f"frozen encoder, {_encoder(document)}, averaged over time. It was made for audio at "
+        f"A classifier of audio clips into {len(document['labels'])} classes: {_head(document)} on the embeddings of "
+        f"a frozen encoder, {_encoder(document)}: {_layer(encoder)}. It was made for audio at "
         f"{_number(encoder.get('sampling_rate'))} Hz."
     )
+
+
+def _head(document: dict[str, Any]) -> str:
+    hidden = document["head"].get("hidden", [])
+    if not hidden:
+        return "a linear layer"
+    widths = " and ".join(f"{width}" for width in hidden)
+    return f"a network with {'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {widths}"
+
+
+def _layer(encoder: dict[str, Any]) -> str:
+    layer = encoder.get("layer", "last")
+    named = {"mean": "the mean of its layers", "last": "its last layer"}.get(layer, f"its layer {layer}")
+    return f"{named}, {'averaged' if encoder.get('pooling', 'mean') == 'mean' else 'mean and deviation'} over time"
 
 
 def _encoder(document: dict[str, Any]) -> str:
@@ -185,12 +200,27 @@ def _usage(document: dict[str, Any], repo_id: str) -> str:
         "from huggingface_hub import hf_hub_download",
         "",
         f'state = torch.load(hf_hub_download("{repo_id}", "{WEIGHTS}"), weights_only=True)',
-        'head = torch.nn.Linear(*reversed(state["weight"].shape))',
+        *_head_lines(document["head"]),
         "head.load_state_dict(state)",
         f'labels = json.load(open(hf_hub_download("{repo_id}", "{SIDECAR}")))["labels"]',
-        "print(labels[head(embedding).argmax()])  # embedding: the mean over time of the encoder's last hidden state",
+        f"print(labels[head(embedding).argmax()])  # embedding: of the encoder, {_layer(document['encoder'])}",
     ]
     return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{_python(plain)}"
+
+
+def _head_lines(head: dict[str, Any]) -> list[str]:
+    """The head in plain PyTorch, from its description, which `heads.load_head` has checked."""
+    if not head.get("hidden"):
+        return ['head = torch.nn.Linear(*reversed(state["weight"].shape))']
+    activation = {"relu": "ReLU", "gelu": "GELU", "tanh": "Tanh"}[head.get("activation", "relu")]
+    widths = [head["in_features"], *head["hidden"], head["out_features"]]
+    lines = ["head = torch.nn.Sequential()"]
+    for number, (before, after) in enumerate(itertools.pairwise(widths[:-1])):
+        lines.append(f'head.add_module("hidden{number}", torch.nn.Linear({before}, {after}))')
+        if head.get("layer_norm"):
+            lines.append(f'head.add_module("norm{number}", torch.nn.LayerNorm({after}))')
+        lines.append(f'head.add_module("activation{number}", torch.nn.{activation}())')
+    return [*lines, f'head.add_module("output", torch.nn.Linear({widths[-2]}, {widths[-1]}))']
 
 
 def _python(lines: list[str]) -> str:

@@ -7,17 +7,24 @@ classes are other people's text: they are escaped wherever they stand, and the p
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from golem_ray.drawings import Points, draw_confusion, draw_loss, draw_map, draw_per_class, draw_reliability
+from golem_ray.drawings import (
+    Points,
+    draw_confusion,
+    draw_layers,
+    draw_loss,
+    draw_map,
+    draw_per_class,
+    draw_reliability,
+)
 from golem_ray.metrics import FIGURES
+from golem_ray.web_page import assemble, cell, number, section, table
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 """Clips that the tables name at most."""
@@ -33,46 +40,12 @@ _SHOWN = {
     "log_loss": "Log-loss (nats)",
     "expected_calibration_error": "Calibration error",
 }
+_LAYERS = (
+    "Cross-validated accuracy with each of the encoder's layers, on the clips that were trained on. The filled dot is "
+    "the layer that was taken: the best one, or the last where the best is within a standard error of it. Differences "
+    "may be chance; the figures above do not profit from the choice."
+)
 _BESIDE = {"chance": "Even guess", "majority": "Largest class", "log_mel": "Head on log-mel"}
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 60rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h1, p, dd { overflow-wrap: anywhere; } td { overflow-wrap: break-word; min-width: 5rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: #555; } dd { margin: 0; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-th { font-weight: 600; } th:first-child, td:first-child { min-width: 8rem; }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.note { color: #555; font-size: .9rem; } audio { width: 14rem; max-width: 100%; }
-"""
-
-_DRAW = """
-const figures = JSON.parse(document.getElementById("figures").textContent);
-for (const [id, figure] of Object.entries(figures)) {
-  Plotly.newPlot(id, figure.data, figure.layout, {responsive: true, displayModeBar: false});
-}
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="generator" content="golem_ray">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-<script type="application/json" id="figures">{figures}</script>
-<script>{plotly}</script>
-<script>{draw}</script>
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +80,6 @@ def render(
     With `audio`, a tested clip's file by its index, the worst mistakes can be listened to; without, nothing raw is
     in the page.
     """
-    from plotly.offline import get_plotlyjs
-
     names = judged.names if judged else document["labels"]
     drawings: dict[str, dict[str, Any]] = {}
     parts = [_heading(document), *_figures(document, judged)]
@@ -118,61 +89,23 @@ def render(
         drawings["per-class"] = draw_per_class(judged.labels, said, names)
         drawings["reliability"] = draw_reliability(judged.labels, judged.probabilities)
         parts += [
-            _section("Confusions", "Rows are labels, columns what was said; shades are shares of a row.", "confusion"),
-            _section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
-            _section("Can its probabilities be believed?", _calibration(document), "reliability"),
+            section("Confusions", "Rows are labels, columns what was said; shades are shares of a row.", "confusion"),
+            section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
+            section("Can its probabilities be believed?", _calibration(document), "reliability"),
             _mistakes(judged, said, audio),
         ]
+    if document["metrics"].get("layers"):
+        drawings["layers"] = draw_layers(document["metrics"]["layers"], document["encoder"].get("layer"))
+        parts.append(section("Layers", _LAYERS, "layers"))
     if document["metrics"].get("loss_history"):
         drawings["loss"] = draw_loss(document["metrics"]["loss_history"])
-        parts.append(_section("Training loss", "Cross-entropy on the clips that were trained on, in nats.", "loss"))
+        parts.append(section("Training loss", "Cross-entropy on the clips that were trained on, in nats.", "loss"))
     if points is not None and min(points.vectors.shape) >= 2:
         drawings["map"], share = draw_map(points, names)
         words = f"Principal components: these two axes hold {share:.0%} of the embeddings' variance. "
-        parts.append(_section("A map of the clips", words + "Filled dots were trained on, open ones not.", "map"))
+        parts.append(section("A map of the clips", words + "Filled dots were trained on, open ones not.", "map"))
     parts.append(_left_out(document))
-    plotly = get_plotlyjs()
-    return _PAGE.format(
-        policy=_policy(plotly, _DRAW),
-        title=escape(f"Classifier of {len(document['labels'])} classes"),
-        style=_STYLE,
-        body="\n".join(parts),
-        figures=_json(drawings),
-        plotly=plotly,
-        draw=_DRAW,
-    )
-
-
-def _policy(*scripts: str) -> str:
-    """What the page allows itself: these scripts, its style, and what is in it."""
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; media-src data:"
-
-
-def _json(value: object) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _section(title: str, words: str, drawing: str) -> str:
-    return f'<h2>{title}</h2>\n<p class="note">{escape(words)}</p>\n<div id="{drawing}"></div>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, its rows of cells that are HTML already."""
-    top = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f'<div class="wide"><table>\n<tr>{top}</tr>\n{body}\n</table></div>'
-
-
-def _cell(text: str) -> str:
-    return f"<td>{escape(text)}</td>"
-
-
-def _number(text: str) -> str:
-    return f'<td class="number">{escape(text)}</td>'
+    return assemble(f"Classifier of {len(document['labels'])} classes", parts, drawings)
 
 
 def _heading(document: dict[str, Any]) -> str:
@@ -213,17 +146,17 @@ def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     for name in (name for name in FIGURES if name in judged.figures):
         figure = judged.figures[name]
         low, high = (_shown(name, bound) for bound in figure["interval_95"])
-        row = [_cell(_SHOWN[name]), _number(_shown(name, figure["value"])), _number(f"{low} to {high}")]
+        row = [cell(_SHOWN[name]), number(_shown(name, figure["value"])), number(f"{low} to {high}")]
         for key in beside:
             value = judged.baselines[key].get(name)
             value = value["value"] if isinstance(value, dict) else value
-            row.append(_number("" if value is None else _shown(name, value)))
+            row.append(number("" if value is None else _shown(name, value)))
         rows.append(row)
     rivals = "Beside it: who guesses evenly, who always says the class that most clips were trained on"
     rivals += ", and the same head on plain log-mel statistics." if "log_mel" in beside else "."
     return [
         f"<p>{escape(judged.how)}</p>",
-        _table(["", "Value", "95 % interval", *(_BESIDE[key] for key in beside)], rows),
+        table(["", "Value", "95 % interval", *(_BESIDE[key] for key in beside)], rows),
         f'<p class="note">{escape(rivals)} {escape(words)}</p>',
     ]
 
@@ -264,13 +197,13 @@ def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def _mistakes(judged: Judged, said: np.ndarray, audio: Callable[[int], bytes | None] | None) -> str:
     rows = []
     for index in worst_mistakes(judged.labels, judged.probabilities).tolist():
-        cells = [_cell(judged.clips[index]), _cell(judged.names[judged.labels[index]])]
-        cells += [_cell(judged.names[said[index]]), _number(f"{judged.probabilities[index, said[index]]:.1%}")]
+        cells = [cell(judged.clips[index]), cell(judged.names[judged.labels[index]])]
+        cells += [cell(judged.names[said[index]]), number(f"{judged.probabilities[index, said[index]]:.1%}")]
         rows.append([*cells, f"<td>{_player(audio(index))}</td>"] if audio is not None else cells)
     if not rows:
         return "<h2>Worst mistakes</h2>\n<p>None: every clip was recognised.</p>"
     head = ["Clip", "Label", "Said", "Probability", *(["Audio"] if audio is not None else [])]
-    return f"<h2>Worst mistakes</h2>\n{_table(head, rows)}"
+    return f"<h2>Worst mistakes</h2>\n{table(head, rows)}"
 
 
 def _player(content: bytes | None) -> str:
@@ -286,6 +219,6 @@ def _left_out(document: dict[str, Any]) -> str:
     bad = document["clips"].get("bad")
     if not isinstance(bad, list) or not all(isinstance(entry, dict) for entry in bad) or not bad:
         return ""
-    rows = [[_cell(str(entry.get("clip"))), _cell(str(entry.get("reason")))] for entry in bad[:MAX_LEFT_OUT]]
+    rows = [[cell(str(entry.get("clip"))), cell(str(entry.get("reason")))] for entry in bad[:MAX_LEFT_OUT]]
     more = f"<p>And {len(bad) - MAX_LEFT_OUT} more.</p>" if len(bad) > MAX_LEFT_OUT else ""
-    return f"<h2>Clips that could not be used</h2>\n{_table(['Clip', 'Reason'], rows)}{more}"
+    return f"<h2>Clips that could not be used</h2>\n{table(['Clip', 'Reason'], rows)}{more}"

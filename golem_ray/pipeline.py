@@ -11,11 +11,11 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,8 @@ from golem_ray.storage import in_submitted_job
 from golem_ray.training import Embeddings, TrainedHead, TrainingSet
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NO_PROGRESS_TIMEOUT_S = 600.0
 """Ray Data gives up when nothing has moved for so long. A first download of the encoder has to fit in."""
@@ -194,7 +196,7 @@ def embed(
     encoder cannot be loaded; stops early once more than max_bad clips, and as many as a report names, cannot be used.
     """
     ray.remote(num_cpus=0)(warm_up).remote()
-    embeddings = _nothing_yet(source.clips.num_rows, recipe.encoder.embedding_size, baseline)
+    embeddings = _nothing_yet(source.clips.num_rows, recipe.vector_size, baseline)
     missing = np.arange(source.clips.num_rows)
     if cache is not None and digests is not None:
         vectors, log_mel, known = cache.look_up(digests, log_mel=baseline)
@@ -336,6 +338,31 @@ def _quiet_context() -> Iterator[None]:
         yield
 
 
+def put(value: T) -> Any:
+    """A reference to a copy in Ray's object store, which jobs can share."""
+    return ray.put(value)
+
+
+def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str) -> list[T]:
+    """What work(*job) gives for each job, in the jobs' order: Ray tasks of one CPU each, as many at a time as fit.
+
+    What several jobs share is best `put` first.
+    """
+    task = ray.remote(num_cpus=1, max_retries=2)(work)
+    numbers = {task.remote(*job): number for number, job in enumerate(jobs)}
+    results: list[Any] = [None] * len(jobs)
+    waiting, bar = list(numbers), ProgressBar(title, len(jobs), unit)
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            for reference in done:
+                results[numbers[reference]] = ray.get(reference)
+            bar.update(len(jobs) - len(waiting))
+    finally:
+        bar.close()
+    return results
+
+
 def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
     """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on."""
     task = ray.remote(
@@ -377,7 +404,7 @@ def _train_task(
     """Runs on a worker: Progress now and then, last the head and what it was trained on."""
     import torch
 
-    from golem_ray.fitting import train_head
+    from golem_ray.head_training import train_head
 
     torch.set_num_threads(resources.threads)
     device = pick_device(resources)

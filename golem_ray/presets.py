@@ -18,8 +18,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typeguard
 import tyro
 
-from golem_ray.config import DatasetConfig, EvaluateConfig, PredictConfig, TrainConfig
-from golem_ray.errors import ConfigError
+from golem_ray import storage
+from golem_ray.config import DatasetConfig, EvaluateConfig, PredictConfig, TrainConfig, refuse_credentials
+from golem_ray.errors import ConfigError, UserError
+from golem_ray.grid import GridConfig
 
 SIDECAR_FORMAT = "golem_ray.artifact"
 """The value of `format` by which a preset is recognised as an artifact's sidecar."""
@@ -218,10 +220,19 @@ def _read_source(source: str) -> str:
             if not text.strip():
                 raise ConfigError("-: expected a preset on standard input, found nothing.")
             return text
+        if "://" in source:
+            fs, place = storage.filesystem(source)
+            return bytes(fs.cat_file(place)).decode("utf-8-sig")
         return Path(source).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except UserError:
+        raise
+    except Exception as error:  # a store's own, besides OSError
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else _reason(error)
         raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def parse(argv: Sequence[str]) -> TrainCommand:
@@ -246,6 +257,76 @@ def parse(argv: Sequence[str]) -> TrainCommand:
             "keys, an artifact's .json, or - for standard input. Flags win over it."
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand:
+    """What a command line asks to compare, and where the outcome goes."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    output: str = "comparison"
+    """Folder or URI for best.toml, report.html, comparison.json, and the embeddings (unless paths.embedding_cache)."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End stdout with one line that holds all figures."""
+    grid: Annotated[GridConfig, tyro.conf.Suppress] = dataclasses.field(default_factory=GridConfig)
+
+    def __post_init__(self) -> None:
+        refuse_credentials("output", self.output)
+
+
+def parse_compare(argv: Sequence[str]) -> CompareCommand:
+    """The command that `[GRID] [--group.key value ...] [--output FOLDER] [--json]` describes.
+
+    GRID is a preset with a group `grid` more. Raises ConfigError.
+    """
+    has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
+    values = read_preset(_read_source(argv[0]), argv[0]) if has_preset else {}
+    grid = _grid_from(values.pop("grid", {}))
+    return tyro.cli(
+        CompareCommand,
+        args=list(argv[has_preset:]),
+        default=CompareCommand(config=config_from_dict(values), grid=grid),
+        prog="compare.py [GRID]",
+        description=(
+            "Compare encoders, layers, poolings and heads on the same clips and folds. GRID, if given, comes first: a "
+            "preset like train.py's with a group [grid] of encoders, layers, poolings and heads."
+        ),
+    )
+
+
+def _grid_from(values: object) -> GridConfig:
+    """The grid that a preset's group describes. Raises ConfigError."""
+    hints = get_type_hints(GridConfig)
+    if not isinstance(values, dict):
+        raise ConfigError(f"grid: expected a group of keys, got {values!r}.")
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"grid.{key}: expected one of {', '.join(hints)}, found none of that name.")
+        if key != "heads":
+            arguments[key] = _coerce(f"grid.{key}", value, hints[key])
+        elif not isinstance(value, dict) or not all(isinstance(head, dict) for head in value.values()):
+            raise ConfigError(f"grid.heads: expected groups of keys, each under a name of its own, got {value!r}.")
+        else:
+            arguments[key] = {name: config_from_dict({"head": head}).head for name, head in value.items()}
+    return GridConfig(**arguments)
+
+
+def preset_text(config: TrainConfig, comments: Sequence[str]) -> str:
+    """The configuration as a preset: what differs from the defaults, but for paths and the cluster; comments above."""
+    import tomli_w
+
+    groups = {}
+    for group in dataclasses.fields(TrainConfig):
+        content = getattr(config, group.name)
+        changed = {key.name: getattr(content, key.name) for key in dataclasses.fields(content)}
+        changed = {key: value for key, value in changed.items() if value != getattr(type(content)(), key)}
+        if changed and group.name not in ("paths", "cluster"):
+            groups[group.name] = {
+                key: list(value) if isinstance(value, tuple) else "" if value is None else value
+                for key, value in changed.items()
+            }
+    return "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(groups)
 
 
 @dataclass(frozen=True, kw_only=True)

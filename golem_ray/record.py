@@ -24,6 +24,7 @@ from golem_ray.evaluation import (
     evaluate,
     evaluation_line,
     largest_class,
+    layer_line,
     shown_path,
 )
 from golem_ray.metrics import softmax
@@ -131,7 +132,7 @@ def sidecar(run: Run) -> dict[str, Any]:
         "summary": summary(run),
         **provenance(run.division, run.recipe, run.embedded.digests),
         "labels": list(source.labels),
-        "head": _described(run.config.head, run.recipe.encoder.embedding_size, len(source.labels)),
+        "head": _described(run.config.head, run.recipe.vector_size, len(source.labels)),
         "clips": {
             "total": int((~run.division.tested).sum()),
             "used": len(run.labels),
@@ -174,6 +175,8 @@ def summary(run: Run) -> str:
         f"{metrics['largest_class']:.1%}.",
         cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
     ]
+    if run.head.layer is not None:
+        lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
     if run.evaluation is not None:
         lines.append(evaluation_line(run.evaluation))
     return "\n".join([*lines, calibration_line(metrics["calibration"])])

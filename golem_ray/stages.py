@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from golem_ray.config import HeadConfig, TrainingConfig
 from golem_ray.data import read_audio
 from golem_ray.encoder_info import Recipe
 from golem_ray.errors import ClipError, ConfigError, UserError
+from golem_ray.training import Round, TrainingSet
 
 LOG_MEL_SIZE = 80
 """Width of the baseline's vectors."""
@@ -209,7 +211,7 @@ class EmbedBatch:
         """(N, D): the vectors, zeros for the clips without a waveform."""
         import torch
 
-        vectors = np.zeros((len(waveforms), self.recipe.encoder.embedding_size), dtype=np.float32)
+        vectors = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
         good = [row for row, waveform in enumerate(waveforms) if waveform.size]
         if good and not self.failure:
             try:
@@ -240,6 +242,30 @@ def _keep_memory() -> None:
     libc.mallopt(arena_max, 1)  # the arenas of other threads would give it back all the same
 
 
+def play_round(data: TrainingSet, config: HeadConfig, training: TrainingConfig, repeats: int, number: int) -> Round:
+    """A recipe in one round of cross-validation: see golem_ray.selection."""
+    import torch
+
+    from golem_ray import selection
+
+    torch.set_num_threads(1)
+    x, y = torch.tensor(data.embeddings), torch.tensor(data.labels)
+    return selection.play_round(x, y, data.num_classes, config, training, data.groups, repeats, number)
+
+
+def play_fewer(
+    data: TrainingSet, config: HeadConfig, training: TrainingConfig, repeats: int, number: int, sizes: Sequence[int]
+) -> np.ndarray:
+    """A recipe in one round with fewer clips to train on: see golem_ray.selection."""
+    import torch
+
+    from golem_ray import selection
+
+    torch.set_num_threads(1)
+    x, y = torch.tensor(data.embeddings), torch.tensor(data.labels)
+    return selection.play_fewer(x, y, data.num_classes, config, training, data.groups, repeats, number, sizes)
+
+
 def warm_up() -> None:
     """Import what the head's task needs: Ray then finds a process that is ready for it when the embeddings are.
 
@@ -247,7 +273,7 @@ def warm_up() -> None:
     """
     import torch._dynamo  # noqa: F401  what torch's optimizers import with their first step
 
-    import golem_ray.fitting  # noqa: F401
+    import golem_ray.head_training  # noqa: F401
 
 
 def pick_device(resources: Resources) -> str:

@@ -11,15 +11,16 @@ import numpy as np
 
 from golem_ray import artifact, pipeline, record, storage
 from golem_ray.config import TrainConfig
-from golem_ray.data import Source, open_source
+from golem_ray.data import open_source
 from golem_ray.embed import announce, open_cache
-from golem_ray.encoder_info import Recipe, check_sampling_rate, inspect_encoder
-from golem_ray.errors import ConfigError, DataError
-from golem_ray.evaluation import Division, allowed, check_bad_clips, divide, joined_groups
+from golem_ray.encoder_info import Recipe, check_sampling_rate, recipe_for
+from golem_ray.errors import ConfigError
+from golem_ray.evaluation import Division, allowed, check_bad_clips, divide
+from golem_ray.labelled import check_classes, check_labels, kept_together
 from golem_ray.presets import config_from_dict
 from golem_ray.record import Clips, Run
 from golem_ray.stages import Resources
-from golem_ray.training import Embeddings, TrainingSet
+from golem_ray.training import Embeddings, TrainingSet, by_layer
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,14 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         announce(config.dataset.name, len(division.tested), recipe.encoder, resources)
         embedded = _embed(config, division, recipe, resources, sidecar, allow_drift)
         clips = _clips(config, division, embedded)
-        head, worker = pipeline.train(_training_set(division, embedded, clips), config, resources)
+        head, worker = pipeline.train(_training_set(division, embedded, clips, recipe), config, resources)
     if not math.isfinite(head.metrics["final_loss"]):
         raise ConfigError(
             f"training.learning_rate: expected a rate at which training converges, found the loss to become "
             f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
         )
+    if head.layer is not None:
+        recipe, embedded = _of_layer(head.layer, recipe, embedded)
     done = Run(
         config=config,
         division=division,
@@ -81,24 +84,19 @@ def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
 
 def _recipe(config: TrainConfig) -> Recipe:
     """How embeddings are made. Raises ConfigError if the encoder cannot be had, or is of another rate."""
-    encoder = inspect_encoder(config.model)
-    check_sampling_rate(encoder, config.processing.target_sampling_rate)
-    return Recipe(
-        encoder=encoder,
-        precision=config.model.precision,
-        max_seconds=config.processing.max_seconds,
-        compiled=config.model.compile,
-    )
+    recipe = recipe_for(config.model, config.processing.max_seconds)
+    check_sampling_rate(recipe.encoder, config.processing.target_sampling_rate)
+    return recipe
 
 
 def _divided(config: TrainConfig) -> Division:
     """The configured clips, to train on and to test on. Raises UserError if they cannot be had or will not do."""
     limit = config.processing.max_samples
     source = open_source(config.dataset, None if limit == "all" else limit, group_column=config.evaluation.group_column)
-    _check_classes(config, source)
+    check_classes(config, source)
     division = divide(config, source)
     labels = division.labels[~division.tested]
-    _check_labels(source, labels[np.isfinite(labels)].astype(np.int64))
+    check_labels(source, labels[np.isfinite(labels)].astype(np.int64))
     return division
 
 
@@ -130,20 +128,6 @@ def _embed(
     )
 
 
-def _check_classes(config: TrainConfig, source: Source) -> None:
-    wanted, found = config.model.classifier_output_classes, len(source.labels)
-    if found < 2:
-        raise DataError(
-            f"dataset.label_column: expected at least two classes in {config.dataset.name}, found {found} "
-            f"({', '.join(source.labels)})."
-        )
-    if wanted not in ("auto", found):
-        raise ConfigError(
-            f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
-            "leave it at auto or choose another dataset."
-        )
-
-
 def _clips(config: TrainConfig, division: Division, embedded: Embeddings) -> Clips:
     """Which clips to train on and which to test on, of those that could be embedded.
 
@@ -153,45 +137,44 @@ def _clips(config: TrainConfig, division: Division, embedded: Embeddings) -> Cli
     good = np.array([row not in embedded.bad for row in range(len(division.tested))])
     used, tested = np.flatnonzero(good & ~division.tested), np.flatnonzero(good & division.tested)
     if bad:
-        _check_labels(division.source, division.labels[used].astype(np.int64))
+        check_labels(division.source, division.labels[used].astype(np.int64))
     unseen = tested[~np.isin(embedded.digests[tested], embedded.digests[used])]
     return Clips(used=used, unseen=unseen, num_also_trained_on=len(tested) - len(unseen), bad=bad)
 
 
-def _training_set(division: Division, embedded: Embeddings, clips: Clips) -> TrainingSet:
+def _training_set(division: Division, embedded: Embeddings, clips: Clips, recipe: Recipe) -> TrainingSet:
     """What the head's task gets."""
     used, unseen = clips.used, clips.unseen
+    vectors = by_layer(embedded.vectors, recipe) if recipe.layer == "all" else embedded.vectors
     data = TrainingSet(
-        embeddings=embedded.vectors[used],
+        embeddings=vectors[used],
+        layers=recipe.layers if recipe.layer == "all" else (),
         labels=division.labels[used].astype(np.int64),
         num_classes=len(division.source.labels),
-        groups=_kept_together(division, embedded.digests, used),
+        groups=kept_together(division.groups, embedded.digests, used),
     )
     if embedded.log_mel is None or not len(unseen):
         return data
     return dataclasses.replace(
         data,
         log_mel=embedded.log_mel[used],
-        held_out=embedded.vectors[unseen],
+        held_out=vectors[unseen],
         held_out_log_mel=embedded.log_mel[unseen],
     )
 
 
-def _kept_together(division: Division, digests: np.ndarray, used: np.ndarray) -> np.ndarray | None:
-    """(N,) int64: which clips are never on both sides of a fold: those of one group, and equal files; None for any."""
-    groups = None if division.groups is None else division.groups[used]
-    _, files = np.unique(digests[used], return_inverse=True)
-    num_copies = len(files) - len(np.unique(files))
-    if num_copies == 0:
-        return groups
-    log.warning("%d of %d clips are copies of others (equal files): folds keep them together", num_copies, len(used))
-    return files if groups is None else joined_groups(files, groups)
+def _of_layer(layer: int | str, recipe: Recipe, embedded: Embeddings) -> tuple[Recipe, Embeddings]:
+    """The recipe and the embeddings of that layer alone."""
+    vectors = by_layer(embedded.vectors, recipe)[:, recipe.layers.index(layer)]
+    return dataclasses.replace(recipe, layer=layer), dataclasses.replace(embedded, vectors=vectors)
 
 
 def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, allow_drift: bool) -> None:
     """Name what differs from the sidecar; ConfigError unless that is allowed."""
     if current["encoder"]["sha256"] is not None:
         del current["encoder"]["name"]  # a folder may lie elsewhere: its digest says what is in it
+    if current["encoder"].get("layer") == "all":
+        del current["encoder"]["layer"]  # it is still to be chosen
     differing = artifact.differences(sidecar, current)
     if gpu != sidecar.get("gpu"):
         differing.append(f"gpu: {sidecar.get('gpu')} then, {gpu} now")
@@ -220,17 +203,3 @@ def _bad_clips(config: TrainConfig, division: Division, bad: dict[int, str]) -> 
         num_clips = int((division.tested == tested).sum())
         check_bad_clips(records, num_clips, config.processing.max_bad_fraction)
     return parts[False] + parts[True]
-
-
-def _check_labels(source: Source, labels: np.ndarray) -> None:
-    """Say which classes have too few clips; DataError if there is nothing to tell apart."""
-    counts = np.bincount(labels, minlength=len(source.labels)).tolist()
-    present = [name for name, count in zip(source.labels, counts, strict=True) if count]
-    if len(present) < 2:
-        raise DataError(
-            f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
-            f"{source.clips.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
-        )
-    if len(present) < len(counts):
-        absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
-        log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))

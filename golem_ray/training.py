@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from golem_ray.encoder_info import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +27,62 @@ class Embeddings:
     """What each actor that worked ran on: {"device": ..., "gpus": [...]}."""
 
 
+def by_layer(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Embeddings (N, vector_size) as (N, C, D), of the recipe's C layers; a view."""
+    return vectors.reshape(len(vectors), len(recipe.layers), -1)
+
+
+def part_of(vectors: np.ndarray, recipe: Recipe, layer: int | str, pooling: str) -> np.ndarray:
+    """What embeddings (N, vector_size) would be of one of the recipe's layers, and of that pooling: (N, D) float32."""
+    every = vectors.reshape(len(vectors), *recipe.parts)
+    chosen = every[:, recipe.layers.index(layer), : len(pooling.split("+"))]
+    return np.ascontiguousarray(chosen.reshape(len(vectors), -1))
+
+
+class Score(NamedTuple):
+    """How a recipe does on clips that it was not fitted on."""
+
+    accuracy: float
+    log_loss: float
+    """In nats."""
+    right: np.ndarray = np.zeros(0)
+    """(N,): in which share of the rounds each clip was recognised, NaN for one that was not tested."""
+
+
+def best_candidate(scores: Sequence[Score | None]) -> int | None:
+    """The most accurate one, of equal ones that with the least log-loss; None where none has a score."""
+    told = [(score.accuracy, -score.log_loss, -number) for number, score in enumerate(scores) if score is not None]
+    return -max(told)[2] if told else None
+
+
+class Round(NamedTuple):
+    """How a recipe does in one round of cross-validation."""
+
+    right: np.ndarray
+    """(N,) float32: 1 for a clip that was recognised, 0 for one that was not, NaN for one that was not tested."""
+    losses: np.ndarray
+    """(N,) float32: its log-loss in nats, NaN where it was not tested."""
+    inner: tuple[Score | None, ...]
+    """For each fold, what cross-validation on that fold's training clips alone says of the recipe."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
     """What a head is trained on, and what it is tested on."""
 
     embeddings: np.ndarray
-    """(N, D) float32."""
+    """(N, D) float32, or (N, C, D) of C layers to choose from."""
     labels: np.ndarray
     """(N,) int64."""
     num_classes: int
+    layers: tuple[int | str, ...] = ()
+    """(C,) names of the layers to choose from."""
     groups: np.ndarray | None = None
     """(N,) int64: clips of one group are never on both sides of a fold."""
     log_mel: np.ndarray | None = None
     """(N, F) float32, where there are clips held out."""
     held_out: np.ndarray | None = None
-    """(M, D) float32."""
+    """(M, D) or (M, C, D) float32."""
     held_out_log_mel: np.ndarray | None = None
     """(M, F) float32."""
 
@@ -51,6 +95,8 @@ class TrainedHead:
     """The .pth file."""
     metrics: dict[str, Any]
     """Plain JSON values."""
+    layer: int | str | None = None
+    """The chosen one of TrainingSet.layers."""
     unseen_logits: np.ndarray
     """(N, K) float32: each clip's, by a head of the first cross-validation that did not see it; NaN without."""
     held_out_logits: np.ndarray | None = None

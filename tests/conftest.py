@@ -157,6 +157,44 @@ def simulated_gpus(request: pytest.FixtureRequest) -> Iterator[int]:
     ray.shutdown()
 
 
+@pytest.fixture
+def counted_forwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """A Ray whose workers write down every clip that their encoder's forward pass is given; yields their number."""
+    log = tmp_path / "forwards"
+    log.touch()
+
+    def count_forwards():
+        from golem_ray.stages import EmbedBatch
+
+        start = EmbedBatch.__init__
+
+        def counting(self, *arguments):
+            start(self, *arguments)
+            forward = self.encoder._forward
+
+            def counted(model, inputs, lengths):
+                with log.open("a") as file:
+                    file.write("x" * len(inputs))
+                return forward(model, inputs, lengths)
+
+            self.encoder._forward = counted
+
+        EmbedBatch.__init__ = counting
+
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"worker_process_setup_hook": count_forwards},
+    )
+    yield lambda: log.stat().st_size
+    ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def run_job() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run jobs/train.py as a user would: a process of its own, from a checkout; returns what it said."""

@@ -3,14 +3,12 @@
 import dataclasses
 import logging
 import multiprocessing
-import os
 import shutil
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
-import ray
 
 import golem_ray
 from golem_ray import cache as cache_module
@@ -18,7 +16,7 @@ from golem_ray.cache import EmbeddingCache, describe
 from golem_ray.config import ModelConfig
 from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.errors import ConfigError
-from tests.conftest import ROOT, audio_bytes, tone, write_clips, write_encoder
+from tests.conftest import audio_bytes, tone, write_clips, write_encoder
 
 
 def digests(*numbers):
@@ -228,42 +226,6 @@ def test_the_key_follows_everything_that_changes_a_vector(tmp_path, monkeypatch)
     others.append(describe(Recipe(encoder=on_hub), gpu=False, threads=2))
     others.append(describe(Recipe(encoder=dataclasses.replace(on_hub, revision="2")), gpu=False, threads=2))
     assert len({str(other) for other in [first, *others]}) == len(others) + 1
-
-
-@pytest.fixture
-def counted_forwards(tmp_path, monkeypatch):
-    """A Ray whose workers write down every clip that their encoder's forward pass is given; yields their number."""
-    log = tmp_path / "forwards"
-    log.touch()
-
-    def count_forwards():
-        from golem_ray.stages import EmbedBatch
-
-        start = EmbedBatch.__init__
-
-        def counting(self, *arguments):
-            start(self, *arguments)
-            means = self.encoder._means
-
-            def counted(model, inputs, lengths):
-                with log.open("a") as file:
-                    file.write("x" * len(inputs))
-                return means(model, inputs, lengths)
-
-            self.encoder._means = counted
-
-        EmbedBatch.__init__ = counting
-
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"worker_process_setup_hook": count_forwards},
-    )
-    yield lambda: log.stat().st_size
-    ray.shutdown()
 
 
 def test_a_second_run_embeds_nothing_and_one_on_a_new_clip_one(counted_forwards, tmp_path, encoder_folder, caplog):

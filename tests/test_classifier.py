@@ -202,6 +202,10 @@ def change(path, **values):
     sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | values))
 
 
+def encoder_of(path):
+    return json.loads(path.with_suffix(".json").read_text())["encoder"]
+
+
 def other_weights(path):
     torch.save({"weight": torch.zeros(3, 32), "bias": torch.zeros(3)}, path)
 
@@ -247,7 +251,12 @@ def replaced(state):
         (lambda path: change(path, labels=["a", "b", "a"]), "expected labels as"),
         (lambda path: change(path, head=None), "expected head as"),
         (lambda path: change(path, encoder={"precision": "float8"}), "expected encoder as"),
-        (lambda path: change(path, encoder={"layer": 3}), "expected encoder as"),
+        (lambda path: change(path, encoder={"layer": "all"}), "expected encoder as"),
+        (lambda path: change(path, encoder={"layer": -1}), "expected encoder as"),
+        (lambda path: change(path, encoder={"pooling": "max"}), "expected encoder as"),
+        (lambda path: change(path, encoder=encoder_of(path) | {"layer": 3}), r"model\.layer: expected 0 to 2"),
+        (lambda path: change(path, encoder=encoder_of(path) | {"pooling": "mean+std"}), "embedding_size 32"),
+        (lambda path: change(path, metrics={"layers": [{"layer": 0}]}), r"expected metrics\.layers"),
         (lambda path: change(path, clips={"per_class": {}, "digests": "not base64!"}), r"expected clips\.digests"),
         (lambda path: change(path, clips=None), r"expected clips\.per_class"),
         (replaced([1, 2]), "expected a head's weights by name, found a list"),

@@ -166,13 +166,16 @@ def test_only_the_pipeline_names_ray() -> None:
     assert [module_name(file) for file in PACKAGE if "ray" in imports(file)] == ["golem_ray.pipeline"]
 
 
-def test_nothing_but_the_pipeline_and_the_training_job_loads_ray() -> None:
+ON_RAY = ("golem_ray.train_job", "golem_ray.compare_job")
+
+
+def test_nothing_but_the_pipeline_and_the_jobs_on_it_loads_ray() -> None:
     names = [module_name(file) for file in PACKAGE]
     assert len(names) > 10
-    others = [name for name in names if name not in ("golem_ray.pipeline", "golem_ray.train_job")]
+    others = [name for name in names if name not in ("golem_ray.pipeline", *ON_RAY)]
     assert "ray" not in loaded_after(*others)
     assert "ray" in loaded_after("golem_ray.pipeline")
 
 
 def test_driver_never_loads_torch() -> None:
-    assert not {"torch", "torchaudio", "transformers"} & loaded_after("golem_ray", "golem_ray.train_job")
+    assert not {"torch", "torchaudio", "transformers"} & loaded_after("golem_ray", *ON_RAY)

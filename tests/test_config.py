@@ -104,6 +104,9 @@ def test_help_shows_every_key_with_its_default(capsys):
         ({"dataset": {"name": "https://host/x.csv?signature=secret"}}, ["dataset.name", "query"]),
         ({"training": {"learning_rate": 10**400}}, ["training.learning_rate", "above 0"]),
         ({"cluster": {"workers": 0}}, ["cluster.workers"]),
+        ({"model": {"layer": -1}}, ["model.layer", "'last'"]),
+        ({"model": {"layer": "first"}}, ["model.layer", "'last' or 'mean' or 'auto'", "'first'"]),
+        ({"model": {"pooling": "max"}}, ["model.pooling", "'mean' or 'mean+std'"]),
         ({"cluster": {"threads_per_worker": 2**40}}, ["cluster.threads_per_worker", "1024"]),
     ],
 )

@@ -61,8 +61,10 @@ def test_batches_are_packed_by_padded_seconds_longest_first():
 
 def count_forwards(encoder):
     """The shapes of what the encoder's forward pass is given from now on."""
-    shapes, means = [], encoder._means
-    encoder._means = lambda model, inputs, lengths: shapes.append(tuple(inputs.shape)) or means(model, inputs, lengths)
+    shapes, forward = [], encoder._forward
+    encoder._forward = lambda model, inputs, lengths: (
+        shapes.append(tuple(inputs.shape)) or forward(model, inputs, lengths)
+    )
     return shapes
 
 
@@ -76,6 +78,25 @@ def test_only_like_lengths_share_a_batch(encoder_folder):
     shapes = count_forwards(encoder)
     encoder.embed(clips)
     assert [shape[0] for shape in shapes] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("batch_seconds", [None, 6.0])
+def test_a_long_clips_mean_and_deviation_are_over_the_frames_of_its_windows(encoder_folder, batch_seconds):
+    plain = Recipe(encoder=inspect(encoder_folder), layer="all", pooling="mean+std")
+    waveform = tone(0, 4.5, 16000)
+    scaled = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    encoder = SpeechEncoder(plain, "cpu")
+    frames = []
+    for window in (scaled[:32000], scaled[32000:64000], scaled[64000:]):
+        with torch.inference_mode():
+            found = encoder.model(torch.from_numpy(window)[None], output_hidden_states=True)
+        states = [state[0].numpy() for state in (*found.hidden_states[:2], found.last_hidden_state)]
+        frames.append(np.stack([*states, np.mean(states, axis=0)]))
+    whole = np.concatenate(frames, axis=1).astype(np.float64)
+    expected = np.stack([whole.mean(axis=1), whole.std(axis=1)], axis=1).reshape(1, -1)
+    windowed = Recipe(encoder=plain.encoder, layer="all", pooling="mean+std", max_seconds=2.0)
+    vectors = SpeechEncoder(windowed, "cpu", batch_seconds=batch_seconds).embed([waveform])
+    assert np.linalg.norm(vectors - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("batch_seconds", [None, 6.0])

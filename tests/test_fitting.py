@@ -6,11 +6,14 @@ import torch
 from torch import nn
 
 from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.fitting import STRENGTHS, fit_epochs, fitted, logits_of, train_head
+from golem_ray.fitting import fit_epochs, fitted, logits_of
+from golem_ray.head_training import train_head
 from golem_ray.heads import new_head
+from golem_ray.logistic import STRENGTHS
 from golem_ray.metrics import softmax
 from golem_ray.progress import Progress
-from golem_ray.training import TrainingSet
+from golem_ray.selection import best_layer
+from golem_ray.training import Score, TrainingSet
 
 
 def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,6 +33,70 @@ def trained(embeddings, labels, num_classes, training=None, *, repeats=0, device
             seen.append(next(steps))
         except StopIteration as end:
             return seen, end.value
+
+
+LAYERS = (0, 1, "last", "mean")
+
+
+def layered(informative, num_clips=60, seed=0):
+    """(N, 4, 8) embeddings that are noise but for one layer, if any; labels of four classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_clips) % 4
+    embeddings = rng.standard_normal((num_clips, len(LAYERS), 8)).astype(np.float32)
+    if informative is not None:
+        embeddings[:, informative] += 3 * rng.standard_normal((4, 8))[labels]
+    return embeddings, labels
+
+
+@pytest.mark.parametrize("informative", range(4))
+def test_the_layer_that_tells_classes_apart_is_chosen_and_trained_on(informative):
+    embeddings, labels = layered(informative)
+    config = TrainingConfig(epochs=20)
+    held_out, truth = layered(informative)
+    seen, result = trained(
+        embeddings, labels, 4, config, repeats=1, layers=LAYERS, held_out=held_out,
+        log_mel=embeddings[:, 0], held_out_log_mel=held_out[:, 0],
+    )  # fmt: skip
+    assert result.layer == LAYERS[informative]
+    _, alone = trained(embeddings[:, informative], labels, 4, config, repeats=1)
+    assert result.weights == alone.weights
+    curve = {each["layer"]: each["accuracy"] for each in result.metrics["layers"]}
+    assert list(curve) == list(LAYERS)
+    assert curve.pop(result.layer) > 0.8 > 0.5 > max(curve.values())
+    assert result.metrics["cross_validation"]["nested"]
+    assert result.metrics["cross_validation"]["accuracy"] > 0.8
+    assert (result.held_out_logits.argmax(axis=1) == truth).all()
+    assert [step.done for step in seen if step.stage == "choosing a layer"] == [1, 2, 3, 4]
+
+
+def test_on_noise_the_accuracy_with_a_chosen_layer_is_chance():
+    inside, optimistic = 0, []
+    for seed in range(8):
+        embeddings, labels = layered(None, seed=seed)
+        _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=10, seed=seed), repeats=1, layers=LAYERS)
+        low, high = result.metrics["cross_validation"]["interval_95"]
+        inside += low <= 0.25 <= high
+        optimistic.append(max(each["accuracy"] for each in result.metrics["layers"]))
+    assert inside >= 7
+    assert np.mean(optimistic) > 0.29  # what is reported is not that of the choice itself
+
+
+def test_another_layer_than_the_last_has_to_be_better_by_a_standard_error():
+    right = np.array([1.0] * 10 + [0.0] * 10)
+    some_better, much_better = right.copy(), right.copy()
+    some_better[[9, 10, 11]] = 0, 1, 1
+    much_better[10:16] = 1
+    last, mean = Score(0.5, 1.0, right), Score(0.1, 1.0, right * 0.2)
+    assert best_layer([Score(0.55, 1.0, some_better), last, mean], None) == 1
+    assert best_layer([Score(0.8, 1.0, much_better), last, mean], None) == 0
+    assert best_layer([Score(0.8, 1.0, much_better), last, mean], np.repeat([0, 1], 10)) == 1  # all by one person
+    assert best_layer([Score(0.4, 1.0, right), last, mean], None) == 1
+    assert best_layer([None, None, None], None) == 1
+
+
+def test_without_folds_the_last_layer_is_taken():
+    _, result = trained(layered(None, num_clips=4)[0], np.arange(4), 4, TrainingConfig(epochs=2), layers=LAYERS)
+    assert (result.layer, result.metrics["layers"]) == ("last", [])
 
 
 def test_weights_equal_the_literal_scripts():

@@ -1,6 +1,7 @@
 """Batches of clips of unlike lengths give each clip the vector that it has alone."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from golem_ray.config import ModelConfig
 from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.encoders import SpeechEncoder
-from golem_ray.forward import masked_group_norm, masked_mean, wav2vec2_means
+from golem_ray.forward import masked_group_norm, masked_mean, pool, wav2vec2_frames
 from tests.conftest import tone, write_encoder
 
 FAMILIES = [
@@ -67,6 +68,52 @@ def test_a_batch_equals_one_by_one(recipe, family, norm, seed):
     assert len({vector.tobytes() for vector in alone}) > 10  # they are not all alike
 
 
+def moments(frames):
+    """Mean and standard deviation over time, of (T, D)."""
+    return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+
+
+@pytest.mark.parametrize(("family", "norm"), FAMILIES)
+def test_layers_are_those_of_the_models_own_forward_pass_and_the_same_in_a_batch(recipe, family, norm):
+    plain = recipe(family, norm)
+    waveforms = [tone(row, seconds, 16_000) for row, seconds in enumerate((0.025, 1.3, 0.7, 1.3))]
+    every = dataclasses.replace(plain, layer="all", pooling="mean+std")
+    assert every.layers == (0, 1, "last", "mean")
+    encoder = SpeechEncoder(every, "cpu")
+    alone = encoder.embed(waveforms)
+    assert alone.shape == (4, 4 * 64)
+    assert_same(SpeechEncoder(every, "cpu", batch_seconds=1000).embed(waveforms), alone)
+
+    for waveform, vector in zip(waveforms, alone, strict=True):
+        if family == "whisper":
+            inputs = encoder.preprocessor([waveform], sampling_rate=16_000, return_tensors="pt").input_features
+            own = (-(-len(waveform) // 160) - 1) // 2 + 1
+        else:
+            inputs = encoder.preprocessor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
+            own = None
+        with torch.inference_mode():
+            found = encoder.model(inputs, output_hidden_states=True)
+        states = [state[0, :own].numpy() for state in (*found.hidden_states[:2], found.last_hidden_state)]
+        expected = np.concatenate([moments(state) for state in (*states, np.mean(states, axis=0))])
+        assert_same(vector[None], expected[None])
+
+    for number, layer in enumerate((0, 1, "last", "mean")):
+        one = dataclasses.replace(plain, layer=layer, pooling="mean+std")
+        vectors = SpeechEncoder(one, "cpu").embed(waveforms)
+        assert_same(vectors, alone.reshape(4, 4, 64)[:, number])
+        averages = SpeechEncoder(dataclasses.replace(one, pooling="mean"), "cpu").embed(waveforms)
+        assert_same(averages, vectors[:, :32])
+
+
+def test_threads_that_share_an_encoder_do_not_see_each_others_layers(recipe):
+    encoder = SpeechEncoder(dataclasses.replace(recipe("wavlm", "layer"), layer="all"), "cpu")
+    waveforms = [tone(row, 0.1 + 0.05 * (row % 7), 16_000) for row in range(40)]
+    expected = [encoder.embed([waveform]) for waveform in waveforms]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda waveform: encoder.embed([waveform]), waveforms))
+    assert np.array_equal(np.stack(found), np.stack(expected))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("family", "norm"), FAMILIES)
@@ -78,8 +125,8 @@ def test_a_compiled_batch_equals_one_by_one(recipe, family, norm):
     waveforms += [np.zeros(400, dtype=np.float32), np.full(40_001, 0.3, dtype=np.float32)]
     alone = SpeechEncoder(plain, "cpu").embed(waveforms)
     encoder = SpeechEncoder(dataclasses.replace(plain, compiled=True), "cpu", batch_seconds=20)
-    shapes, compiled = [], encoder._means
-    encoder._means = lambda model, inputs, lengths: shapes.append(inputs.shape) or compiled(model, inputs, lengths)
+    shapes, compiled = [], encoder._forward
+    encoder._forward = lambda model, inputs, lengths: shapes.append(inputs.shape) or compiled(model, inputs, lengths)
     assert_same(encoder.embed(waveforms), alone)
     assert len(set(shapes)) >= 2 or family == "whisper"  # several shapes, one graph or a few
     assert_same(encoder.embed(waveforms[1:4]), alone[1:4])
@@ -94,7 +141,8 @@ def test_what_the_padding_holds_changes_nothing(recipe, family, norm, poison):
     for row, length in enumerate(lengths):
         zeros[row, :length] = poisoned[row, :length] = torch.from_numpy(tone(row, 1.0, 16_000))[:length]
     with torch.inference_mode():
-        assert torch.equal(wav2vec2_means(model, poisoned, lengths), wav2vec2_means(model, zeros, lengths))
+        found, expected = (pool(*wav2vec2_frames(model, each, lengths), "mean+std") for each in (poisoned, zeros))
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])

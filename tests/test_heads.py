@@ -7,6 +7,7 @@ from torch import nn
 from golem_ray.config import HeadConfig
 from golem_ray.errors import ConfigError
 from golem_ray.heads import load_head, new_head, weights_file
+from golem_ray.model_card import _head_lines
 
 
 def test_a_new_head_is_the_seeds_and_leaves_the_global_generator_alone():
@@ -22,6 +23,16 @@ def test_the_same_weights_give_the_same_bytes():
     first, second = (weights_file(new_head(6, 2, seed=3)) for _ in range(2))
     assert first == second
     assert first != weights_file(new_head(6, 2, seed=4))
+
+
+@pytest.mark.parametrize(("hidden", "layer_norm"), [([], False), ([4], False), ([4, 6], True)])
+def test_a_model_cards_lines_of_pytorch_are_the_head(hidden, layer_norm):
+    head = new_head(5, 3, 7, HeadConfig(hidden=tuple(hidden), activation="tanh", layer_norm=layer_norm)).eval()
+    scope = {"torch": torch, "state": torch.load(io.BytesIO(weights_file(head)), weights_only=True)}
+    exec("\n".join(_head_lines(description(hidden=hidden, layer_norm=layer_norm))), scope)
+    scope["head"].load_state_dict(scope["state"])
+    x = torch.randn(10, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(scope["head"](x), head(x))
 
 
 def description(**changes):

@@ -10,10 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from golem_ray.comparison_page import render_comparison
 from golem_ray.drawings import Points, draw_confusion, draw_per_class, project, reliability
 from golem_ray.metrics import baselines, figures, softmax, wilson_interval
 from golem_ray.page import MAX_LEFT_OUT, Judged, render, worst_mistakes
 from tests.conftest import audio_bytes, tone
+from tests.test_compare import comparison_result
 
 INTENTS = [f"intent_number_{number:02d}" for number in range(14)]
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
@@ -190,7 +192,7 @@ def browse():
 
     drivers = []
 
-    def open_page(path, width, height):
+    def open_page(path, width, height, drawings=5):
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
         flags = ["headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"]
@@ -205,7 +207,7 @@ def browse():
         drivers.append(driver)
         driver.get(path.as_uri())
         for _ in range(100):
-            if driver.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 5:
+            if driver.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == drawings:
                 break
             time.sleep(0.1)
         return driver
@@ -230,6 +232,15 @@ def test_a_browser_shows_the_page_without_an_error(browse, tmp_path, width, heig
     assert all(box[1] >= 1 and all(box[2:]) for box in boxes)
     narrowest = "return Math.min(...[...document.querySelectorAll('td')].map(cell => cell.clientWidth))"
     assert driver.execute_script(narrowest) > 60  # no column of single letters
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_a_browser_shows_a_comparison_without_an_error(browse, tmp_path, width, height):
+    (tmp_path / "report.html").write_text(render_comparison(comparison_result()))
+    driver = browse(tmp_path / "report.html", width, height, drawings=2)
+    assert driver.get_log("browser") == []
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert driver.execute_script("return document.querySelectorAll('.js-plotly-plot .main-svg').length") >= 2
 
 
 def test_a_pointer_on_the_map_shows_the_clips_name(browse, tmp_path):

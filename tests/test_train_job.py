@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import golem_ray
-from golem_ray import train_job
+from golem_ray import labelled, train_job
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source
 from golem_ray.errors import ConfigError, DataError
@@ -283,14 +283,14 @@ def test_another_kind_of_processor_is_named():
 def test_classes_without_a_clip_are_named_and_the_job_goes_on(caplog):
     source = Source(clips=pa.table({"label": [0, 2]}), labels=("north", "east", "south"))
     with caplog.at_level(logging.WARNING, logger="golem_ray"):
-        train_job._check_labels(source, np.array([0, 2]))
+        labelled.check_labels(source, np.array([0, 2]))
     assert "1 of 3 classes have no clip: east" in caplog.text
 
 
 def test_one_class_is_nothing_to_learn():
     source = Source(clips=pa.table({"label": [0, 0]}), labels=("only",))
     with pytest.raises(DataError, match=r"expected at least two classes in .*, found 1 \(only\)"):
-        train_job._check_classes(TrainConfig(), source)
+        labelled.check_classes(TrainConfig(), source)
 
 
 def test_more_bad_clips_than_a_report_names_are_counted():
@@ -470,6 +470,52 @@ def test_other_heads_are_saved_described_made_again_and_used(
     assert np.mean(right) == pytest.approx(sidecar["metrics"]["training_accuracy"])
     if "hidden" not in head:
         assert sorted(torch.load(tmp_path / "v.pth", weights_only=True)) == ["bias", "weight"]
+
+
+def test_a_chosen_layer_is_recorded_made_again_and_used(simulated_gpus, clips_folder, tmp_path, encoder_folder, caplog):
+    changes = {
+        "model": {"layer": "auto", "pooling": "mean+std"},
+        "evaluation": {"holdout": 4},
+        "training": {"epochs": 20},
+    }
+    result = golem_ray.train(configuration(clips_folder, encoder_folder, tmp_path / "v.pth", **changes))
+    sidecar = json.loads((tmp_path / "v.json").read_text())
+    chosen = sidecar["encoder"]["layer"]
+    scores = {each["layer"]: each["accuracy"] for each in sidecar["metrics"]["layers"]}
+    assert list(scores) == [0, 1, "last", "mean"]
+    assert scores[chosen] == max(scores.values()) or chosen == "last"
+    assert f"Of 4 layers, {chosen} was taken: cross-validated accuracy {scores[chosen]:.1%}" in result["summary"]
+    assert "the layer chosen anew in each" in result["summary"]
+    assert sidecar["head"]["in_features"] == 64
+    assert '"layers": {"data"' in (tmp_path / "report.html").read_text()
+    first = (tmp_path / "v.pth").read_bytes()
+    golem_ray.train(sidecar)
+    assert (tmp_path / "v.pth").read_bytes() == first
+
+    fixed = {**changes, "model": {"layer": chosen, "pooling": "mean+std"}}
+    golem_ray.train(configuration(clips_folder, encoder_folder, tmp_path / "fixed.pth", **fixed))
+    state, other = (torch.load(tmp_path / name, weights_only=True) for name in ("v.pth", "fixed.pth"))
+    assert torch.allclose(state["weight"], other["weight"], atol=1e-4)
+    classifier = golem_ray.load(tmp_path / "v.pth")
+    files = [clips_folder / "clips" / f"{row}.wav" for row in range(24)]
+    names = [each.label for each in classifier.predict(files)]
+    right = np.array([name == ("north", "east", "south", "west")[row % 4] for row, name in enumerate(names)])
+    accuracies = (
+        sidecar["metrics"]["training_accuracy"],
+        sidecar["metrics"]["evaluation"]["figures"]["accuracy"]["value"],
+    )
+    assert right.sum() == round(20 * accuracies[0] + 4 * accuracies[1])
+
+
+def test_a_layer_that_the_encoder_lacks_ends_the_job_before_it_embeds(clips_folder, tmp_path, encoder_folder):
+    config = configuration(clips_folder, encoder_folder, tmp_path / "v.pth", model={"layer": 3})
+    with pytest.raises(ConfigError, match=r"model\.layer: expected 0 to 2, the blocks of .*, got 3"):
+        golem_ray.train(config)
+    width = configuration(
+        clips_folder, encoder_folder, "v.pth", model={"pooling": "mean+std", "classifier_input_features": 32}
+    )
+    with pytest.raises(ConfigError, match=r"model\.classifier_input_features: expected 64"):
+        golem_ray.train(width)
 
 
 def test_bad_clips_of_the_other_split_are_named_as_its_own(simulated_gpus, tmp_path, encoder_folder):

@@ -1,0 +1,177 @@
+"""The head's task: train it on embeddings, cross-validate and calibrate it, ask it of the clips held out.
+
+Knows nothing of audio, encoders or Ray: embeddings and labels come in, weights, logits and metrics go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from golem_ray.config import HeadConfig, TrainingConfig
+from golem_ray.fitting import accuracy, fit, fitted, log_loss, logits_of
+from golem_ray.heads import weights_file
+from golem_ray.metrics import fit_temperature, stratified_folds, wilson_interval
+from golem_ray.progress import Progress
+from golem_ray.selection import best_layer, score
+from golem_ray.training import Score, TrainedHead, TrainingSet
+
+MIN_CALIBRATION_CLIPS = 20
+"""Fewest cross-validated clips that a temperature is fitted on."""
+
+
+def train_head(
+    data: TrainingSet,
+    training: TrainingConfig,
+    *,
+    config: HeadConfig | None = None,
+    repeats: int,
+    device: str = "cpu",
+) -> Generator[Progress, None, TrainedHead]:
+    """Train, cross-validate the same recipe, calibrate, and ask the head of the clips held out. Yields Progress."""
+    config = config or HeadConfig()
+    every = torch.tensor(data.embeddings, device=device)
+    y = torch.tensor(data.labels, device=device)
+    chosen, curve = None, []
+    if data.layers:
+        curve = yield from _layer_scores(every, y, data, config, training, max(repeats, 1))
+        chosen = best_layer(curve, data.groups)
+    x = every if chosen is None else every[:, chosen].contiguous()
+    head, history = yield from _trained(x, y, data, config, training)
+    labels = data.labels
+    metrics: dict[str, Any] = {
+        "final_loss": history[-1]["loss"] if history else log_loss(head, x, y),
+        "training_accuracy": accuracy(head, x, y),
+        "num_classes_with_clips": len(np.unique(labels)),
+        "chance": 1 / len(np.unique(labels)),  # of who knows at least which classes there are
+        "largest_class": float(np.bincount(labels).max() / len(labels)),
+        "loss_history": history,
+    }
+    unseen, tested, num_folds = yield from _unseen_logits(every, y, data, config, training, repeats)
+    metrics["cross_validation"] = _cross_validation(labels, unseen, tested, num_folds)
+    if chosen is not None:
+        if metrics["cross_validation"]:
+            metrics["cross_validation"]["nested"] = True
+        metrics["layers"] = [
+            {"layer": layer, "accuracy": score.accuracy, "log_loss": score.log_loss}
+            for layer, score in zip(data.layers, curve, strict=True)
+            if score is not None
+        ]
+    metrics["calibration"] = _calibrate(labels, unseen, tested)
+
+    held_out_logits = baseline = None
+    if data.held_out is not None:
+        held_out = data.held_out if chosen is None else data.held_out[:, chosen]
+        held_out_logits = logits_of(head, torch.tensor(held_out, device=device))
+        baseline = _baseline_logits(data, config, training, device)
+    return TrainedHead(
+        weights=weights_file(head),
+        metrics=metrics,
+        layer=None if chosen is None else data.layers[chosen],
+        unseen_logits=unseen[0],
+        held_out_logits=held_out_logits,
+        baseline_logits=baseline,
+    )
+
+
+def _trained(
+    x: Tensor, y: Tensor, data: TrainingSet, config: HeadConfig, training: TrainingConfig
+) -> Generator[Progress, None, tuple[nn.Module, list[dict[str, Any]]]]:
+    """The head, and its loss by epoch. Yields Progress."""
+    history: list[dict[str, Any]] = []
+    steps = fit(x, y, data.num_classes, config, training, data.groups)
+    while True:
+        try:
+            epoch, loss = next(steps)
+        except StopIteration as end:
+            return end.value, history
+        history.append({"epoch": epoch, "loss": loss})
+        yield Progress(stage="training", done=epoch, total=training.epochs, unit="epochs", note=f"loss {loss:.4f}")
+
+
+def _unseen_logits(
+    x: Tensor, y: Tensor, data: TrainingSet, config: HeadConfig, training: TrainingConfig, repeats: int
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, int]]:
+    """What heads that did not see them say of clips: (R, N, K) float32, which were tested, (R, N) bool, and the number
+    of folds. Yields Progress.
+
+    Of embeddings (N, C, D) a layer is chosen anew in each fold, by that fold's training clips alone: else the figures
+    would profit from the choice.
+    """
+    labels = data.labels
+    folds = stratified_folds(labels, repeats, training.seed, data.groups)
+    unseen = np.full((max(repeats, 1), len(labels), data.num_classes), np.nan, dtype=np.float32)
+    tested = np.zeros(unseen.shape[:2], dtype=bool)
+    for number, (train, test) in enumerate(folds):
+        groups = None if data.groups is None else data.groups[train]
+        features = x
+        if data.layers:
+            parts = x[train].unbind(dim=1)
+            scores = [score(part, y[train], data.num_classes, config, training, groups, 1) for part in parts]
+            features = x[:, best_layer(scores, groups)]
+        head = fitted(features[train], y[train], data.num_classes, config, training, groups)
+        repeat = number * repeats // len(folds)
+        unseen[repeat, test], tested[repeat, test] = logits_of(head, features[test]), True
+        yield Progress(stage="cross-validating", done=number + 1, total=len(folds), unit="folds")
+    return unseen, tested, len(folds)
+
+
+def _layer_scores(
+    every: Tensor, y: Tensor, data: TrainingSet, config: HeadConfig, training: TrainingConfig, repeats: int
+) -> Generator[Progress, None, list[Score | None]]:
+    """How the recipe does on each layer of (N, C, D). Yields Progress."""
+    scores: list[Score | None] = []
+    for part in every.unbind(dim=1):
+        scores.append(score(part, y, data.num_classes, config, training, data.groups, repeats))
+        yield Progress(stage="choosing a layer", done=len(scores), total=len(data.layers), unit="layers")
+    return scores
+
+
+def _baseline_logits(data: TrainingSet, config: HeadConfig, training: TrainingConfig, device: str) -> np.ndarray:
+    """What the same head says on log-mel statistics, (M, K).
+
+    They are standardised by the clips to train on, since Adam's plain learning rate suits unit scale.
+    """
+    assert data.log_mel is not None
+    assert data.held_out_log_mel is not None
+    mean, scale = data.log_mel.mean(axis=0), data.log_mel.std(axis=0) + 1e-6
+    features, tested = (
+        torch.tensor((each - mean) / scale, device=device) for each in (data.log_mel, data.held_out_log_mel)
+    )
+    labels = torch.tensor(data.labels, device=device)
+    return logits_of(fitted(features, labels, data.num_classes, config, training, data.groups), tested)
+
+
+def _cross_validation(
+    labels: np.ndarray, unseen: np.ndarray, tested: np.ndarray, num_folds: int
+) -> dict[str, Any] | None:
+    """The record of a cross-validation: logits (R, N, K) of the clips that were tested (R, N); None without any.
+
+    The interval is that of a single repeat: more repeats are the same clips again.
+    """
+    if not num_folds:
+        return None
+    right = (unseen.argmax(axis=2) == labels) & tested
+    num_scored = int(tested[0].sum())
+    score = right.sum().item() / tested.sum().item()
+    return {
+        "accuracy": score,
+        "interval_95": list(wilson_interval(score, num_scored)),
+        "folds": num_folds // len(unseen),
+        "repeats": len(unseen),
+        "num_clips": num_scored,
+        "num_single_clip_classes": int((np.bincount(labels) == 1).sum()),
+    }
+
+
+def _calibrate(labels: np.ndarray, unseen: np.ndarray, tested: np.ndarray) -> dict[str, Any] | None:
+    """The temperature of the head's logits, fitted on those of cross-validation; None where it tested too few clips."""
+    num_clips = int(tested[0].sum())
+    if num_clips < MIN_CALIBRATION_CLIPS or not np.isfinite(unseen[tested]).all():
+        return None
+    told = np.broadcast_to(labels, tested.shape)[tested]
+    return {"temperature": fit_temperature(unseen[tested], told, num_clips), "num_clips": num_clips}

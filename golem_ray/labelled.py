@@ -1,0 +1,57 @@
+"""What must hold of labelled clips before a head is trained on them, and which of them belong together."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from golem_ray.config import TrainConfig
+from golem_ray.data import Source
+from golem_ray.errors import ConfigError, DataError
+from golem_ray.evaluation import joined_groups
+
+log = logging.getLogger(__name__)
+
+
+def check_classes(config: TrainConfig, source: Source) -> None:
+    """Raise UserError unless there are classes to tell apart, and as many as configured."""
+    wanted, found = config.model.classifier_output_classes, len(source.labels)
+    if found < 2:
+        raise DataError(
+            f"dataset.label_column: expected at least two classes in {config.dataset.name}, found {found} "
+            f"({', '.join(source.labels)})."
+        )
+    if wanted not in ("auto", found):
+        raise ConfigError(
+            f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
+            "leave it at auto or choose another dataset."
+        )
+
+
+def check_labels(source: Source, labels: np.ndarray) -> None:
+    """Say which classes have too few clips; DataError if there is nothing to tell apart."""
+    counts = np.bincount(labels, minlength=len(source.labels)).tolist()
+    present = [name for name, count in zip(source.labels, counts, strict=True) if count]
+    if len(present) < 2:
+        raise DataError(
+            f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
+            f"{source.clips.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
+        )
+    if len(present) < len(counts):
+        absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
+        log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))
+
+
+def kept_together(groups: np.ndarray | None, digests: np.ndarray, used: np.ndarray) -> np.ndarray | None:
+    """(N,) int64: which of the used clips are never on both sides of a fold: those of one group, and equal files.
+
+    None where any may be. groups: (M,) int64 or None, digests: (M,) S32, used: (N,) rows of both.
+    """
+    groups = None if groups is None else groups[used]
+    _, files = np.unique(digests[used], return_inverse=True)
+    num_copies = len(files) - len(np.unique(files))
+    if num_copies == 0:
+        return groups
+    log.warning("%d of %d clips are copies of others (equal files): folds keep them together", num_copies, len(used))
+    return files if groups is None else joined_groups(files, groups)
