@@ -16,7 +16,7 @@ from golem_ray.audio import load_clip
 from golem_ray.config import SAMPLE, ModelConfig, TrainingConfig
 from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.encoders import SpeechEncoder
-from golem_ray.fitting import train_head
+from golem_ray.head_training import train_head
 from golem_ray.metrics import figures, softmax
 from golem_ray.training import TrainedHead, TrainingSet
 
