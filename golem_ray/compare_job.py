@@ -114,7 +114,7 @@ def _embed(
         announce(config.dataset.name, source.clips.num_rows, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources)
         if digests is None and cache.files():
-            digests = pipeline.hash_clips(source, resources.workers)
+            digests = pipeline.hash_clips(source, resources)
         most = allowed(config.processing.max_bad_fraction, source.clips.num_rows)
         embedded[name] = pipeline.embed(source, recipe, resources, most, cache=cache, digests=digests)
         _usable(config, source, embedded)

@@ -241,12 +241,16 @@ class ClusterConfig:
     """CPU threads of an actor, each at a clip of its own, and of the head's task, whose rounding they change."""
     batch_seconds: float = 120.0
     """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
+    stall_timeout: float = 300.0
+    """Seconds without any progress after which the job gives up; a first download of the encoder has to fit in."""
 
     def __post_init__(self) -> None:
         _positive("cluster.workers", self.workers, "auto")
         _positive("cluster.threads_per_worker", self.threads_per_worker)
         if self.threads_per_worker > 1024:
             raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
+        if not 1 <= self.stall_timeout <= 1e9:
+            raise ConfigError(f"cluster.stall_timeout: expected 1 or more, got {self.stall_timeout!r}.")
         if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements
             raise ConfigError(f"cluster.batch_seconds: expected 1 to 1000, got {self.batch_seconds!r}.")
 

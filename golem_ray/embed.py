@@ -44,7 +44,7 @@ def embed(
     with pipeline.cluster(cluster, device, num_clips) as resources:
         announce("", num_clips, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources) if root else None
-        digests = pipeline.hash_clips(source, resources.workers) if cache is not None and cache.files() else None
+        digests = pipeline.hash_clips(source, resources) if cache is not None and cache.files() else None
         return pipeline.embed(source, recipe, resources, max_bad, cache=cache, digests=digests)
 
 

@@ -49,9 +49,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NO_PROGRESS_TIMEOUT_S = 600.0
-"""Ray Data gives up when nothing has moved for so long. A first download of the encoder has to fit in."""
-
 _MEMORY_PER_WORKER = 3 << 30
 """Bytes of memory that a CPU actor with a base-size encoder may take, with some to spare."""
 
@@ -174,6 +171,7 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resourc
         gpu=gpu,
         backend=device.backend,
         batch_seconds=config.batch_seconds,
+        stall_timeout=config.stall_timeout,
     )
 
 
@@ -208,7 +206,7 @@ def embed(
         log.info("%d of %d clips are in the embedding cache", known.sum(), len(known))
     if not len(missing):
         return embeddings
-    with _quiet_context():
+    with _quiet_context(resources.stall_timeout):
         workers = min(resources.workers, len(missing))
         clips = _dataset(source.clips, missing, workers, _GPU_ROWS if resources.gpu else _CPU_ROWS)
         if resources.gpu:
@@ -227,7 +225,7 @@ def embed(
             num_gpus=int(resources.gpu),
             num_cpus=resources.cpus,
         )
-        return _gather(embedded, embeddings, missing, max_bad, cache, resources.gpu)
+        return _gather(embedded, embeddings, missing, max_bad, cache, resources)
 
 
 def _nothing_yet(num_clips: int, width: int, baseline: bool) -> Embeddings:
@@ -246,7 +244,7 @@ def _gather(
     missing: np.ndarray,
     max_bad: int,
     cache: EmbeddingCache | None,
-    gpu: bool,
+    resources: Resources,
 ) -> Embeddings:
     """The rows as they come, put by id into the source's order, and into the cache."""
     left = np.zeros(len(into.vectors), dtype=bool)
@@ -264,7 +262,7 @@ def _gather(
             if into.log_mel is not None:
                 into.log_mel[ids] = log_mel
             into.bad.update({int(row): str(reason) for row, reason in zip(ids, batch["reason"], strict=True) if reason})
-            in_vain = gpu and str(batch["worker"][0]).startswith("cpu|")  # a GPU that PyTorch cannot use
+            in_vain = resources.gpu and str(batch["worker"][0]).startswith("cpu|")  # a GPU that PyTorch cannot use
             if cache is not None and not in_vain:
                 kept = None if log_mel is None else log_mel[good]
                 cache.add(into.digests[ids[good]], batch["vector"][good], kept)
@@ -279,7 +277,7 @@ def _gather(
         else:
             assert not left.any(), f"{left.sum()} of {len(missing)} clips did not come back"
     except ExecutionTimeoutError:
-        raise _stalled(len(missing) - int(left.sum()), len(missing)) from None
+        raise _stalled(len(missing) - int(left.sum()), len(missing), resources) from None
     finally:
         bar.close()
         if cache is not None:
@@ -292,27 +290,27 @@ def _worker_record(worker: str) -> dict[str, Any]:
     return {"device": device, "gpus": gpus.split(",") if gpus else []}
 
 
-def _stalled(done: int, total: int) -> ConfigError:
+def _stalled(done: int, total: int, resources: Resources) -> ConfigError:
     return ConfigError(
-        f"cluster.workers: expected the cluster to go on, found no progress for {NO_PROGRESS_TIMEOUT_S:.0f} s with "
-        f"{done} of {total} clips done; see `ray status` for what it waits for (on CPUs, clips of many minutes may "
-        "take as long)."
+        f"cluster.stall_timeout: expected the cluster to go on, found no progress for {resources.stall_timeout:.0f} s "
+        f"with {done} of {total} clips done; see `ray status` for what it waits for, or allow more (on CPUs, clips of "
+        "many minutes may take as long)."
     )
 
 
-def hash_clips(source: Source, workers: int) -> np.ndarray:
+def hash_clips(source: Source, resources: Resources) -> np.ndarray:
     """(N,) S32: sha256 of each clip's audio file, zeros where it cannot be read; nothing is decoded."""
     num_clips = source.clips.num_rows
     digests, seen = np.zeros(num_clips, dtype="S32"), 0
-    with _quiet_context():
-        clips = _dataset(source.clips, np.arange(num_clips), workers, _GPU_ROWS)
+    with _quiet_context(resources.stall_timeout):
+        clips = _dataset(source.clips, np.arange(num_clips), resources.workers, _GPU_ROWS)
         try:
             hashed = clips.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
             for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
                 digests[batch["id"]] = batch["digest"]
                 seen += len(batch["id"])
         except ExecutionTimeoutError:
-            raise _stalled(seen, num_clips) from None
+            raise _stalled(seen, num_clips, resources) from None
     return digests
 
 
@@ -326,14 +324,14 @@ def _dataset(clips: pa.Table, wanted: np.ndarray, workers: int, most_rows: int) 
 
 
 @contextmanager
-def _quiet_context() -> Iterator[None]:
+def _quiet_context(stall_timeout: float) -> Iterator[None]:
     """Ray Data's settings for our plans: our own progress bar, and no waiting for ever."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    context.execution_no_progress_timeout_s = stall_timeout
     with DataContext.current(context):
         yield
 

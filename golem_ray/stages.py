@@ -43,6 +43,12 @@ class Resources:
     """device.backend as configured: `cuda` makes a GPU that PyTorch cannot use an error."""
     batch_seconds: float = 120.0
     """Audio that a GPU is given at once, padding included."""
+    stall_timeout: float = 300.0
+    """Seconds without progress after which the work is given up."""
+
+
+SMALLEST_BATCH_S = 4.0
+"""Padded seconds below which clips that do not fit into the GPU's memory go one by one."""
 
 
 class Clip(NamedTuple):
@@ -147,8 +153,9 @@ class EmbedBatch:
 
     On CPUs, from a table of clips, each read, decoded and embedded by one thread, as many at a time as the actor has
     threads: padding only costs there, and threads that share a clip wait for each other. On a GPU, from groups of
-    clips, in batches of like lengths. An encoder that cannot be loaded, or that runs out of memory, is told in the
-    `failure` of every row: an exception would reach the user in pages of Ray's own words.
+    clips, in batches of like lengths, smaller ones from then on when the GPU's memory is full; a clip that does not fit
+    alone cannot be used. An encoder that cannot be loaded is told in the `failure` of every row: an exception would
+    reach the user in pages of Ray's own words.
     """
 
     def __init__(self, recipe: Recipe, resources: Resources, baseline: bool = False) -> None:
@@ -195,34 +202,56 @@ class EmbedBatch:
 
     def _embed_group(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
         clips = ungroup(batch)
-        return clips, self._embed([clip.waveform for clip in clips])
+        vectors, reasons = self._embed([clip.waveform for clip in clips])
+        return [clip._replace(reason=clip.reason or why) for clip, why in zip(clips, reasons, strict=True)], vectors
 
     def _embed_rows(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
         """Row by row, so that no more waveforms are held than clips are worked on."""
 
         def embed(row: pa.Table) -> tuple[Clip, np.ndarray]:
             clip = read_clip(row, self.recipe.encoder.sampling_rate, self.baseline)
-            return clip._replace(waveform=_NO_SAMPLES), self._embed([clip.waveform])
+            vectors, (why,) = self._embed([clip.waveform])
+            return clip._replace(waveform=_NO_SAMPLES, reason=clip.reason or why), vectors
 
         done = list(self.threads.map(embed, _rows(batch)))
         return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
 
-    def _embed(self, waveforms: list[np.ndarray]) -> np.ndarray:
-        """(N, D): the vectors, zeros for the clips without a waveform."""
+    def _embed(self, waveforms: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        """(N, D): the vectors, zeros without a waveform or for one that does not fit into memory, and then why not."""
+        vectors = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
+        reasons = [""] * len(waveforms)
+        good = [row for row, waveform in enumerate(waveforms) if waveform.size]
+        if not good or self.failure:
+            return vectors, reasons
+        found = self._fitting([waveforms[row] for row in good])
+        for row, vector in zip(good, found, strict=True):
+            if vector is None:
+                seconds = len(waveforms[row]) / self.recipe.encoder.sampling_rate
+                reasons[row] = f"its {seconds:.0f} s do not fit into the GPU's memory: see processing.max_seconds"
+            else:
+                vectors[row] = vector
+        return vectors, reasons
+
+    def _fitting(self, waveforms: list[np.ndarray]) -> list[np.ndarray | None]:
+        """Each waveform's vector (D,), or None if it does not fit into memory alone.
+
+        A batch that does not fit is tried again in halves, and so are all that come after it.
+        """
         import torch
 
-        vectors = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
-        good = [row for row, waveform in enumerate(waveforms) if waveform.size]
-        if good and not self.failure:
-            try:
-                vectors[good] = self.encoder.embed([waveforms[row] for row in good])
-            except torch.OutOfMemoryError:
-                longest = max(len(waveform) for waveform in waveforms) / self.recipe.encoder.sampling_rate
-                self.failure = (
-                    f"cluster.batch_seconds: expected batches that fit into the GPU's memory, found it full with clips "
-                    f"of up to {longest:.0f} s; use fewer seconds, and processing.max_seconds for long clips."
-                )
-        return vectors
+        try:
+            return list(self.encoder.embed(waveforms))
+        except torch.OutOfMemoryError:
+            pass  # what follows is done outside, where nothing holds on to the failed pass's tensors
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        seconds = self.encoder.batch_seconds
+        if len(waveforms) == 1:
+            return [None]
+        if seconds is None or seconds <= SMALLEST_BATCH_S:
+            return [self._fitting([waveform])[0] for waveform in waveforms]
+        self.encoder.batch_seconds = seconds / 2
+        return self._fitting(waveforms)
 
 
 def _keep_memory() -> None:

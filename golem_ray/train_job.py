@@ -114,7 +114,7 @@ def _embed(
         cache = open_cache(_place("embedding_cache", config), recipe, resources)
     digests = None
     if sidecar is not None or (cache is not None and cache.files()):
-        digests = pipeline.hash_clips(division.source, resources.workers)
+        digests = pipeline.hash_clips(division.source, resources)
     if sidecar is not None and digests is not None:
         _check_drift(sidecar, record.provenance(division, recipe, digests), resources.gpu, allow_drift)
     return pipeline.embed(

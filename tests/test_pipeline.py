@@ -164,7 +164,7 @@ def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
     workers = ClusterConfig(workers=2, threads_per_worker=1)
     with pipeline.cluster(workers, CPU, 40) as resources:
         embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
-        hashed = pipeline.hash_clips(source, resources.workers)
+        hashed = pipeline.hash_clips(source, resources)
     assert sorted(embedded.bad) == [7, 9, 39]
     assert "not audio" in embedded.bad[7]
     assert "no label" in embedded.bad[9]
@@ -200,13 +200,13 @@ def test_a_failure_in_the_midst_of_a_block_is_told():
             yield {"id": np.arange(2), "vector": np.zeros((2, 4)), "digest": digests, "failure": failure, **texts}
 
     nothing = pipeline._nothing_yet(2, 4, baseline=False)
+    gpu = Resources(workers=1, threads=1, cpus=0, gpu=True, backend="auto")
     with pytest.raises(ConfigError, match="the GPU is full"):
-        pipeline._gather(Embedded(), nothing, np.arange(2), max_bad=0, cache=None, gpu=True)
+        pipeline._gather(Embedded(), nothing, np.arange(2), max_bad=0, cache=None, resources=gpu)
 
 
-def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
-    monkeypatch.setattr(pipeline, "NO_PROGRESS_TIMEOUT_S", 3.0)
-    impossible = Resources(workers=1, threads=1, cpus=1000, gpu=False, backend="cpu")
+def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder):
+    impossible = Resources(workers=1, threads=1, cpus=1000, gpu=False, backend="cpu", stall_timeout=3.0)
     with pytest.raises(ConfigError, match="found no progress for 3 s with 0 of 24 clips done"):
         pipeline.embed(folder_source(clips_folder), Recipe(encoder=info(encoder_folder)), impossible, 0)
 

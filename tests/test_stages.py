@@ -118,15 +118,39 @@ def test_any_number_of_threads_gives_the_same_bits(encoder_folder, threads):
     assert np.array_equal(one["vector"], more["vector"])
 
 
-def test_a_gpu_that_is_full_is_said_with_what_to_do(encoder_folder):
+@pytest.mark.parametrize("batch_seconds", [None, 64.0])
+def test_a_full_gpu_gets_smaller_batches_and_a_clip_too_long_for_it_is_bad(encoder_folder, batch_seconds):
     embed = EmbedBatch(recipe(encoder_folder), CPU)
+    embed.encoder.batch_seconds = batch_seconds
+    fits, seen = embed.encoder.embed, []
 
-    def full(waveforms):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def limited(waveforms):  # five seconds of memory, in batches that the encoder packs
+        seen.append(len(waveforms))
+        budget = embed.encoder.batch_seconds or 0
+        longest = max(len(waveform) for waveform in waveforms) / 16_000
+        if max(longest, min(budget, longest * len(waveforms))) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return np.concatenate([fits([waveform]) for waveform in waveforms])
 
-    embed.encoder.embed = full
-    (failure,) = set(embed(clips((GOOD, None, 0), (GOOD, None, 0)))["failure"])
-    assert failure.startswith("cluster.batch_seconds: expected batches that fit into the GPU's memory")
+    embed.encoder.embed = limited
+    waveforms = [tone(row, seconds, 16_000) for row, seconds in enumerate((1.0, 3.0, 2.0, 4.0, 1.0))]
+    vectors, reasons = embed._embed(waveforms)
+    assert reasons == [""] * 5
+    if batch_seconds is not None:
+        assert 2.5 < embed.encoder.batch_seconds <= 5  # and stays so: the next batch fits at once
+        seen.clear()
+        assert np.array_equal(embed._embed(waveforms)[0], vectors)
+        assert seen == [5]
+    embed.encoder.embed = fits
+    expected = np.concatenate([fits([waveform]) for waveform in waveforms])
+    assert np.array_equal(vectors, expected)
+
+    embed.encoder.embed = limited
+    giant = [*waveforms[:2], tone(9, 6.0, 16_000), np.zeros(0, dtype=np.float32)]
+    vectors, reasons = embed._embed(giant)
+    assert reasons == ["", "", "its 6 s do not fit into the GPU's memory: see processing.max_seconds", ""]
+    assert np.array_equal(vectors[:2], expected[:2])
+    assert not vectors[2:].any()
 
 
 def test_on_a_cpu_one_waveform_is_held_at_a_time(encoder_folder, monkeypatch):
