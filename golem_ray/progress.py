@@ -32,20 +32,41 @@ class ProgressBar:
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
-        self.last_line = time.monotonic()
+        self.began = self.last_line = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when the first were done, and how many: starting takes its time
         self.done = 0
 
     def update(self, done: int, note: str = "") -> None:
         """Show that `done` units are done, with a few words beside them."""
+        if self.first is None and done:
+            self.first = time.monotonic(), done
         if self.bar is not None:
             self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(done - self.done)
         elif done == self.total or time.monotonic() - self.last_line >= LINE_EVERY_S:
-            log.info("%s: %d of %d %s%s", self.title, done, self.total, self.unit, f", {note}" if note else "")
+            beside = "".join(f", {words}" for words in (note, self._pace(done)) if words)
+            log.info("%s: %d of %d %s%s", self.title, done, self.total, self.unit, beside)
             self.last_line = time.monotonic()
         self.done = done
+
+    def _pace(self, done: int) -> str:
+        """How fast it has gone since the first were done, and the time to go; at the end, how long it took."""
+        now = time.monotonic()
+        if done == self.total:
+            return f"in {_duration(now - self.began)}"
+        if self.first is None or done == self.first[1] or now == self.first[0]:
+            return ""
+        each = (now - self.first[0]) / (done - self.first[1])
+        return f"{1 / each:.3g} a second, {_duration(each * (self.total - done))} to go"
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _duration(seconds: float) -> str:
+    """`35 s`, `12 min` or `3.4 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,6 +1,8 @@
 import io
 import logging
 
+import pytest
+
 from golem_ray import progress
 from golem_ray.progress import ProgressBar
 
@@ -34,6 +36,14 @@ def test_without_a_terminal_there_are_few_plain_lines(monkeypatch, caplog):
         bar.update(done, "1 bad")
     bar.close()
     lines = [record.message for record in caplog.records]
-    assert lines[-1] == "embedding: 100 of 100 clips, 1 bad"
+    assert lines[0] == "embedding: 25 of 100 clips, 1 bad, 5 a second, 15 s to go"
+    assert lines[-1] == "embedding: 100 of 100 clips, 1 bad, in 20 s"
     assert 4 <= len(lines) <= 5
     assert all("embedding: " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (125, "2 min"), (5940, "99 min"), (12240, "3.4 h")]
+)
+def test_durations_are_in_a_unit_that_fits(seconds, words):
+    assert progress._duration(seconds) == words
