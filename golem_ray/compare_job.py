@@ -46,8 +46,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     source = _source(config)
     division = divide(config, source)
     with pipeline.cluster(config.cluster, config.device, source.clips.num_rows) as resources:
-        embedded = _embed(config, division, grid, resources, output)
-        used = _usable(config, source, embedded)
+        embedded, used = _embed(config, division, grid, resources, output)
         any_encoder = next(iter(embedded.values()))
         labels = division.labels[used].astype(np.int64)
         groups = kept_together(division.groups, any_encoder.digests, used)
@@ -104,12 +103,12 @@ def _source(config: TrainConfig) -> Source:
 
 def _embed(
     config: TrainConfig, division: Division, grid: Grid, resources: Resources, output: str
-) -> dict[str, Embeddings]:
-    """Every clip's vectors by each encoder, in one pass each; kept in the embedding cache."""
+) -> tuple[dict[str, Embeddings], np.ndarray]:
+    """Every clip's vectors by each encoder, one pass each, through the embedding cache; and the rows to use, (N,)."""
     source, root = division.source, config.paths.embedding_cache
     root = f"{output}/embeddings" if root is None else _placed("paths.embedding_cache", root, config)
-    digests = None
-    embedded = {}
+    digests, used = None, np.zeros(0, dtype=np.int64)
+    embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
         announce(config.dataset.name, source.clips.num_rows, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources)
@@ -117,8 +116,8 @@ def _embed(
             digests = pipeline.hash_clips(source, resources)
         most = allowed(config.processing.max_bad_fraction, source.clips.num_rows)
         embedded[name] = pipeline.embed(source, recipe, resources, most, cache=cache, digests=digests)
-        _usable(config, source, embedded)
-    return embedded
+        used = _usable(config, source, embedded)
+    return embedded, used
 
 
 def _usable(config: TrainConfig, source: Source, embedded: dict[str, Embeddings]) -> np.ndarray:

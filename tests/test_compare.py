@@ -335,6 +335,7 @@ def test_the_command_compares_and_trains_with_the_best(tmp_path, encoder_folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["num_clips"] == 17
+    assert done.stderr.count("clips that cannot be used, 1 of 18") == 1
     assert "5 recipes on 17 clips of" in done.stdout
     assert "2 rounds of cross-validation with no who on both sides of a fold" in done.stdout
     assert f"To train with the best: python jobs/train.py {tmp_path / 'comparison' / 'best.toml'}" in done.stdout

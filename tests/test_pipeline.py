@@ -59,8 +59,9 @@ def fewest_free_gpus():
 def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
     source = folder_source(clips_folder)
     monkeypatch.setattr(DataContext.get_current(), "wait_for_min_actors_s", 120)  # all actors, then the work
-    with pipeline.cluster(ClusterConfig(), DeviceConfig(), 24) as resources:
+    with pipeline.cluster(ClusterConfig(stall_timeout=123.0), DeviceConfig(), 24) as resources:
         assert (resources.gpu, resources.workers, resources.cpus) == (True, simulated_gpus, 0)
+        assert resources.stall_timeout == 123.0
         with fewest_free_gpus() as free:
             embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         labels = source.clips["label"].to_numpy()
