@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from golem_ray import pipeline
+from golem_ray import cluster
 from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig
 from golem_ray.data import Source, open_source
 from golem_ray.encoder_info import Recipe, inspect_encoder
@@ -108,7 +108,7 @@ def main() -> None:
         info = inspect_encoder(ModelConfig(feature_extractor_model=str(folder / "encoder")))
         few, many = len(seconds) // 8, arguments.num_clips
         audio = seconds[np.arange(many) % len(seconds)].sum() - seconds[:few].sum()
-        with pipeline.cluster(
+        with cluster.joined(
             ClusterConfig(batch_seconds=arguments.batch_seconds), DeviceConfig(backend=device), many
         ) as resources:
             for precision in arguments.precisions:
@@ -116,7 +116,7 @@ def main() -> None:
                 times = []
                 for num_clips in (few, few, many):  # the first of all warms up what later ones share
                     start = time.perf_counter()
-                    pipeline.embed(repeated(source, num_clips), recipe, resources, 0)
+                    cluster.embed(repeated(source, num_clips), recipe, resources, 0)
                     times.append(time.perf_counter() - start)
                 speed = audio / (times[2] - times[1])
                 peak = matrix_peak(precision, device)

@@ -1,11 +1,13 @@
 """A cache of embeddings: clips' vectors by the sha256 of their audio files, in Parquet, at any path or URI.
 
     FOLDER/<key>/recipe.json     what the vectors were made by, for people; the key is its digest
-    FOLDER/<key>/<name>.parquet  digest (32 bytes), vector (D float32), log_mel (80 float32 or null)
+    FOLDER/<key>/<name>.parquet  id (the clip's row in the run that wrote it), digest (32 bytes), vector (D float32),
+                                 log_mel (80 float32 or null)
 
-Every file is written once, whole or not at all, under a name of its own, so that any number of runs may write at the
-same time, and what a stopped run had finished is there for the next. A file that is damaged is noticed by its
-checksums, removed, and its clips are embedded again. Knows nothing of Ray or of audio.
+Every file is written once, whole or not at all, under a name of its own, by the actor that made its vectors, so that
+any number of actors and runs may write at the same time, and what a stopped run had finished is there for the next. A
+file that is damaged is noticed by its checksums, removed, and its clips are embedded again. Knows nothing of Ray or of
+audio.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,10 +38,6 @@ log = logging.getLogger(__name__)
 RECIPE_VERSION = 1
 """To be raised when this package comes to compute other vectors from the same recipe."""
 
-WRITE_EVERY_S = 10.0
-"""Seconds of work that a run which is stopped may lose, besides what its actors work on."""
-
-_WRITE_EVERY_ROWS = 16384
 _FILES_AT_ONCE = 16
 _LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
 
@@ -60,23 +59,23 @@ def describe(recipe: Recipe, *, gpu: bool, threads: int) -> dict[str, Any]:
 
 
 class EmbeddingCache:
-    """The vectors of one recipe under a folder or URI, and those of this run that are still to be written.
+    """The vectors of one recipe under a folder or URI; may be sent to other processes.
 
     Raises ConfigError if it cannot be written there. What fails later is told in a warning: the run goes on.
     """
 
     def __init__(self, root: str, recipe: dict[str, Any], width: int, log_mel_size: int) -> None:
         self._recipe = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
-        self.folder = f"{root.rstrip('/')}/{hashlib.sha256(self._recipe.encode()).hexdigest()[:24]}"
+        self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
+        self.folder = f"{root.rstrip('/')}/{self.key}"
         self._schema = pa.schema(
             {
+                "id": pa.int64(),
                 "digest": pa.binary(32),
                 "vector": pa.list_(pa.float32(), width),
                 "log_mel": pa.list_(pa.float32(), log_mel_size),
             }
         )
-        self._pending: list[pa.Table] = []
-        self._written_at = time.monotonic()
         self._described = False
         try:
             storage.check_folder(root)
@@ -98,40 +97,64 @@ class EmbeddingCache:
         fs, place = storage.filesystem(self.folder)
         fs.invalidate_cache()
         try:
-            return [str(file) for file in sorted(fs.ls(place, detail=False)) if str(file).endswith(".parquet")]
+            entries = storage.retried(partial(fs.ls, place, detail=False))
         except FileNotFoundError:
             return []
+        return [str(file) for file in sorted(entries) if str(file).endswith(".parquet")]
 
-    def look_up(self, digests: np.ndarray, *, log_mel: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """What is known of (N,) S32 digests: vectors (N, D) float32, log-mel statistics (N, 80) float32 if asked for,
-        and for which rows, (N,) bool. A digest of zeros, a clip that could not be read, is never known.
+    def look_up(
+        self, digests: np.ndarray, *, vectors: np.ndarray | None, log_mel: np.ndarray | None, baseline: bool = False
+    ) -> np.ndarray:
+        """For which of (N,) S32 digests there are vectors (with baseline, log-mel statistics as well): (N,) bool.
+
+        Writes them into `vectors` (N, D) and `log_mel` (N, 80), float32, where these are given. A digest of zeros, a
+        clip that could not be read, is never known.
         """
-        unique, rows = np.unique(digests, return_inverse=True)
-        wanted = _binary(unique)
-        names = ["vector", "log_mel"] if log_mel else ["vector"]
-        values = {
-            name: np.zeros((len(unique), self._schema.field(name).type.list_size), dtype=np.float32) for name in names
-        }
-        known = np.zeros(len(unique), dtype=bool)
+        order = np.argsort(digests, kind="stable")
+        unique, starts, counts = np.unique(digests[order], return_index=True, return_counts=True)
+        into = {"vector": vectors, "log_mel": log_mel}
+        names = [name for name, values in into.items() if values is not None]
+        known = np.zeros(len(digests), dtype=bool)
+        for table in self._read_all(_binary(unique), names, needed=["log_mel"] if baseline else []):
+            at = table["at"].to_numpy()
+            rows = order[_ranges(starts[at], counts[at])]
+            for name in names:
+                into[name][rows] = np.repeat(_matrix(table[name]), counts[at], axis=0)  # type: ignore[index]
+            known[rows] = True
+        return known & (digests != b"")
+
+    def recorded(self, num_clips: int) -> np.ndarray:
+        """(N,) S32: the digest that each row of the run had when its vector was kept, zeros where none was.
+
+        Of use where one run alone has written here.
+        """
+        digests = np.zeros(num_clips, dtype="S32")
+        for table in self._read_all(None, ["id"], needed=[]):
+            ids = table["id"].to_numpy()
+            inside = ids < num_clips
+            content = b"".join(digest.as_py() for digest in table["digest"])
+            digests[ids[inside]] = np.frombuffer(content, dtype="S32")[inside]
+        return digests
+
+    def _read_all(self, wanted: pa.Array | None, names: list[str], needed: list[str]) -> Iterator[pa.Table]:
+        """What `_read` gives of each file, several at a time, as many as are waited for."""
+        files = self.files()
         with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
-            for table in threads.map(lambda file: self._read(file, wanted, names), self.files()):
-                if table is None:
-                    continue
-                at = table["at"].to_numpy()
-                for name in names:
-                    values[name][at] = _matrix(table[name])
-                known[at] = True
-        known &= unique != b""
-        return values["vector"][rows], values["log_mel"][rows] if log_mel else None, known[rows]
+            for start in range(0, len(files), _FILES_AT_ONCE):
+                batch = files[start : start + _FILES_AT_ONCE]
+                for table in threads.map(lambda file: self._read(file, wanted, names, needed), batch):
+                    if table is not None:
+                        yield table
 
-    def _read(self, file: str, wanted: pa.Array, names: list[str]) -> pa.Table | None:
-        """A file's columns, of the rows that are wanted and where in `wanted` those stand.
+    def _read(self, file: str, wanted: pa.Array | None, names: list[str], needed: list[str]) -> pa.Table | None:
+        """A file's columns and digests, of the rows that are wanted, and where in `wanted` those stand (`at`).
 
-        None if there are none, or if it cannot be had; a file that is damaged is removed.
+        Of rows where the needed columns are not null. None if there are none, or if it cannot be had; a file that is
+        damaged is removed.
         """
         fs, _ = storage.filesystem(self.folder)
         try:
-            content = fs.cat_file(file)
+            content = storage.retried(partial(fs.cat_file, file))
         except Exception as error:  # every filesystem has its own
             log.warning("%s cannot be read (%s): its clips are embedded again", file, type(error).__name__)
             return None
@@ -140,11 +163,13 @@ class EmbeddingCache:
             if parquet.schema_arrow != self._schema:
                 log.warning("%s has columns of another kind: left alone", file)
                 return None
-            at = pc.index_in(parquet.read(["digest"])["digest"], wanted)
-            if at.null_count == len(at):
-                return None
-            table = parquet.read(names).append_column("at", at)
-            return table.filter(pc.and_(pc.is_valid(at), pc.is_valid(table[names[-1]])))
+            table = parquet.read(list(dict.fromkeys(["digest", *names, *needed])))
+            if wanted is not None:
+                table = table.append_column("at", pc.index_in(table["digest"], wanted))
+                needed = [*needed, "at"]
+            for column in needed:
+                table = table.filter(pc.is_valid(table[column]))
+            return table if table.num_rows else None
         except (OSError, ValueError):  # Arrow's, of a file that was cut or whose checksums do not fit
             log.warning("%s is damaged: its clips are embedded again", file)
         try:
@@ -153,33 +178,33 @@ class EmbeddingCache:
             log.info("%s could not be removed (%s)", file, type(error).__name__)
         return None
 
-    def add(self, digests: np.ndarray, vectors: np.ndarray, log_mel: np.ndarray | None) -> None:
-        """Keep the vectors (N, D) float32 of (N,) S32 digests, and log-mel statistics; written before long."""
-        if len(digests):
-            columns = [_binary(digests), _lists(vectors, self._schema.field("vector").type)]
-            kind = self._schema.field("log_mel").type
-            columns.append(pa.nulls(len(digests), kind) if log_mel is None else _lists(log_mel, kind))
-            self._pending.append(pa.Table.from_arrays(columns, schema=self._schema))
-        waiting = sum(table.num_rows for table in self._pending)
-        if waiting >= _WRITE_EVERY_ROWS or time.monotonic() - self._written_at >= WRITE_EVERY_S:
-            self.write()
+    def add(self, ids: np.ndarray, digests: np.ndarray, vectors: np.ndarray, log_mel: np.ndarray | None) -> str:
+        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, and log-mel statistics.
 
-    def write(self) -> None:
-        """Write what is still to be written."""
-        tables, self._pending = self._pending, []
-        self._written_at = time.monotonic()
-        if not tables:
-            return
+        Returns why that could not be done, '' if it could.
+        """
+        if not len(ids):
+            return ""
+        kind = self._schema.field("log_mel").type
+        columns = [pa.array(ids), _binary(digests), _lists(vectors, self._schema.field("vector").type)]
+        columns.append(pa.nulls(len(ids), kind) if log_mel is None else _lists(log_mel, kind))
         try:
             sink = pa.BufferOutputStream()
             options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
-            pq.write_table(pa.concat_tables(tables), sink, **options)
+            pq.write_table(pa.Table.from_arrays(columns, schema=self._schema), sink, **options)
             if not self._described:
                 storage.write(f"{self.folder}/recipe.json", self._recipe.encode())
                 self._described = True
             storage.write(f"{self.folder}/{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
         except Exception as error:  # every filesystem has its own
-            log.warning("embeddings could not be kept in %s (%s): going on without", self.folder, one_line(error))
+            return f"embeddings could not be kept in {self.folder} ({one_line(error)})"
+        return ""
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The numbers from each start, so many of them: (N,), (N,) -> (sum of counts,)."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - np.concatenate([[0], ends[:-1]]), counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def _binary(digests: np.ndarray) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -30,16 +31,24 @@ def dataset_of(saved: Artifact) -> DatasetConfig:
     return config_from_dict({"dataset": saved.document["config"].get("dataset", {})}).dataset
 
 
+def _stop(number: int, frame: object) -> None:
+    """End like Ctrl-C does, so that Ray is left and nothing stays behind."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def exit_status(work: Callable[[], Iterable[str]]) -> int:
     """Do the work, print the lines that it gives; 0, or 2 for what the user can mend. A bug is a traceback and 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("golem_ray").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)  # what `ray job stop` sends, and Kubernetes
     try:
         lines = list(work())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume", file=sys.stderr)
         return 130
     try:
         print("\n".join(lines), flush=True)

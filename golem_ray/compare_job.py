@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from golem_ray import artifact, comparison, pipeline, storage
+from golem_ray import artifact, comparison, storage
+from golem_ray import cluster as ray_cluster
 from golem_ray.comparison_page import render_comparison
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source, open_source
@@ -45,7 +46,8 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     grid = spell_out(config, grid_config)
     source = _source(config)
     division = divide(config, source)
-    with pipeline.cluster(config.cluster, config.device, source.clips.num_rows) as resources:
+    outputs = (("paths.embedding_cache", _embeddings(config, output)),)
+    with ray_cluster.joined(config.cluster, config.device, source.clips.num_rows, outputs=outputs) as resources:
         embedded, used = _embed(config, division, grid, resources, output)
         any_encoder = next(iter(embedded.values()))
         labels = division.labels[used].astype(np.int64)
@@ -70,6 +72,11 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
 
 def _check(config: TrainConfig) -> None:
     """Raise ConfigError for what has no place in a comparison."""
+    if config.paths.run_dir is not None:
+        raise ConfigError(
+            "paths.run_dir: expected none for a comparison, which keeps its embeddings in --output, found one; leave "
+            "it out."
+        )
     for key in ("split", "holdout"):
         if getattr(config.evaluation, key) is not None:
             raise ConfigError(
@@ -101,21 +108,26 @@ def _source(config: TrainConfig) -> Source:
     return source
 
 
+def _embeddings(config: TrainConfig, output: str) -> str:
+    """Where vectors are kept."""
+    root = config.paths.embedding_cache
+    return f"{output}/embeddings" if root is None else _placed("paths.embedding_cache", root, config)
+
+
 def _embed(
     config: TrainConfig, division: Division, grid: Grid, resources: Resources, output: str
 ) -> tuple[dict[str, Embeddings], np.ndarray]:
     """Every clip's vectors by each encoder, one pass each, through the embedding cache; and the rows to use, (N,)."""
-    source, root = division.source, config.paths.embedding_cache
-    root = f"{output}/embeddings" if root is None else _placed("paths.embedding_cache", root, config)
+    source, root = division.source, _embeddings(config, output)
     digests, used = None, np.zeros(0, dtype=np.int64)
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
         announce(config.dataset.name, source.clips.num_rows, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources)
         if digests is None and cache.files():
-            digests = pipeline.hash_clips(source, resources)
+            digests = ray_cluster.hash_clips(source, resources)
         most = allowed(config.processing.max_bad_fraction, source.clips.num_rows)
-        embedded[name] = pipeline.embed(source, recipe, resources, most, cache=cache, digests=digests)
+        embedded[name] = ray_cluster.embed(source, recipe, resources, most, cache=cache, digests=digests)
         used = _usable(config, source, embedded)
     return embedded, used
 
@@ -147,13 +159,13 @@ class _Fields:
         """Every round of each candidate."""
         repeats = self.config.evaluation.repeats
         parts = {self._part(each): each for each in candidates}
-        shared = {part: pipeline.put(self._data(each)) for part, each in parts.items()}
+        shared = {part: ray_cluster.put(self._data(each)) for part, each in parts.items()}
         jobs = [
             (shared[self._part(each)], self.grid.heads[each.head], self.config.training, repeats, number)
             for each in candidates
             for number in range(repeats)
         ]
-        rounds = pipeline.side_by_side(play_round, jobs, "comparing", "rounds")
+        rounds = ray_cluster.side_by_side(play_round, jobs, "comparing", "rounds")
         return [rounds[start : start + repeats] for start in range(0, len(rounds), repeats)]
 
     def learning_curves(self, played: dict[int, list[Round]]) -> dict[int, list[dict[str, Any]]]:
@@ -164,9 +176,9 @@ class _Fields:
         sizes = tuple(size for size in SIZES if size < most)
         jobs = []
         for candidate in (self.grid.candidates[number] for number in played):
-            data, head = pipeline.put(self._data(candidate)), self.grid.heads[candidate.head]
+            data, head = ray_cluster.put(self._data(candidate)), self.grid.heads[candidate.head]
             jobs += [(data, head, self.config.training, repeats, number, sizes) for number in range(repeats)]
-        fewer = pipeline.side_by_side(play_fewer, jobs, "learning curves", "rounds")
+        fewer = ray_cluster.side_by_side(play_fewer, jobs, "learning curves", "rounds")
         return {
             number: comparison.curve(
                 sizes,

@@ -215,8 +215,18 @@ class PathsConfig:
     """Folder or URI that relative paths here lie under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
     embedding_cache: str | None = None
     """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    run_dir: str | None = None
+    """Folder or URI of this run alone: what it has embedded is kept there, and the same run goes on from it."""
 
     def __post_init__(self) -> None:
+        if self.run_dir == "":
+            raise ConfigError("paths.run_dir: expected a folder or a URI, found ''; leave it out for none.")
+        if self.run_dir is not None and self.embedding_cache is not None:
+            raise ConfigError(
+                "paths.run_dir: expected it without paths.embedding_cache, found both; leave one out (the folder "
+                "`embeddings` of a run's folder can be the cache of others)."
+            )
+        refuse_credentials("paths.run_dir", self.run_dir or "")
         if not self.save_path.endswith(".pth"):
             raise ConfigError(f"paths.save_path: expected a name ending in .pth, got {self.save_path!r}.")
         if self.embedding_cache == "":
@@ -243,12 +253,19 @@ class ClusterConfig:
     """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
     stall_timeout: float = 300.0
     """Seconds without any progress after which the job gives up; a first download of the encoder has to fit in."""
+    wait_s: float | Literal["auto"] = "auto"
+    """Seconds to wait for machines that the cluster lacks; `auto` is 600 where there is an autoscaler, else 0."""
+    gather_limit: int = 1_000_000
+    """Most clips whose embeddings are gathered; those of more stay in storage (`paths.run_dir`), to be read there."""
 
     def __post_init__(self) -> None:
         _positive("cluster.workers", self.workers, "auto")
         _positive("cluster.threads_per_worker", self.threads_per_worker)
         if self.threads_per_worker > 1024:
             raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
+        if self.wait_s != "auto" and not 0 <= self.wait_s <= 1e9:
+            raise ConfigError(f"cluster.wait_s: expected 0 or more, or 'auto', got {self.wait_s!r}.")
+        _positive("cluster.gather_limit", self.gather_limit)
         if not 1 <= self.stall_timeout <= 1e9:
             raise ConfigError(f"cluster.stall_timeout: expected 1 or more, got {self.stall_timeout!r}.")
         if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements

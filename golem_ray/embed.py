@@ -14,7 +14,8 @@ from golem_ray.config import ClusterConfig, DeviceConfig, PathsConfig
 from golem_ray.data import Source
 from golem_ray.encoder_info import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError
-from golem_ray.stages import BATCHES_PER_GROUP, LOG_MEL_SIZE, EmbedBatch, Resources, group_clips
+from golem_ray.reading import LOG_MEL_SIZE, group_clips
+from golem_ray.stages import BATCHES_PER_GROUP, EmbedBatch, Resources
 from golem_ray.training import Embeddings
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,14 @@ def embed(
     root = None
     if cache_root is not None:
         root = placed("embedding_cache", cache_root)
-    from golem_ray import pipeline  # imports Ray, which a handful of clips need not wait for
+    from golem_ray import cluster as ray_cluster  # imports Ray, which a handful of clips need not wait for
 
-    with pipeline.cluster(cluster, device, num_clips) as resources:
+    outputs = (("embedding_cache", root),) if root else ()
+    with ray_cluster.joined(cluster, device, num_clips, outputs=outputs) as resources:
         announce("", num_clips, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources) if root else None
-        digests = pipeline.hash_clips(source, resources) if cache is not None and cache.files() else None
-        return pipeline.embed(source, recipe, resources, max_bad, cache=cache, digests=digests)
+        digests = ray_cluster.hash_clips(source, resources) if cache is not None and cache.files() else None
+        return ray_cluster.embed(source, recipe, resources, max_bad, cache=cache, digests=digests)
 
 
 def _embed_here(source: Source, recipe: Recipe, device: DeviceConfig, cluster: ClusterConfig) -> Embeddings:

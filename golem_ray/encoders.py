@@ -67,6 +67,7 @@ class SpeechEncoder:
         self.recipe = recipe
         self.device = device
         self.batch_seconds = batch_seconds
+        self.batch_fill: float | None = None  # of the last call's batches, the share of batch_seconds that was audio
         self._copies = torch.cuda.Stream() if device == "cuda" else None
         self._dtype = DTYPES[recipe.precision]
         self._rate = info.sampling_rate
@@ -105,6 +106,9 @@ class SpeechEncoder:
         if not windows:
             return embeddings
         order = self._batches(windows)
+        if self.batch_seconds is not None:
+            seconds = sum(window.stop - window.start for window in windows) / self._rate
+            self.batch_fill = seconds / (len(order) * self.batch_seconds)
         scales: dict[int, tuple[np.float32, np.float32]] = {}
 
         def prepare(batch: list[int]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from golem_ray import artifact
 from golem_ray.classifier import recipe_of
 from golem_ray.config import EvaluateConfig
-from golem_ray.data import Source, open_source, read_audio
+from golem_ray.data import Source, open_source, read_audio, with_contents
 from golem_ray.drawings import Points
 from golem_ray.embed import embed, placed
 from golem_ray.errors import ClipError, DataError
@@ -151,7 +151,7 @@ def _max_bad(config: EvaluateConfig, source: Source) -> int:
 
 
 def _audio(source: Source, row: int) -> bytes | None:
-    clip = source.clips.slice(int(row), 1).to_pylist()[0]
+    clip = with_contents(source.clips.slice(int(row), 1)).to_pylist()[0]
     try:
         return read_audio(clip["bytes"], clip["path"])
     except ClipError:

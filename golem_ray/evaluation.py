@@ -124,7 +124,7 @@ def _with_split(config: TrainConfig, source: Source) -> Division:
         problem = str(error).removeprefix("dataset.split: ")
         raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
     names, clips = renumbered(tested, source.labels)
-    joined = pa.concat_tables([source.clips, clips.select(source.clips.column_names)], promote_options="permissive")
+    joined = pa.concat_tables([source.clips, clips], promote_options="permissive").unify_dictionaries()
     joined = joined.set_column(0, "id", pa.array(range(joined.num_rows), pa.int64()))
     both = dataclasses.replace(source, clips=joined)
     is_tested = np.arange(joined.num_rows) >= source.clips.num_rows

@@ -19,7 +19,7 @@ import typeguard
 import tyro
 
 from golem_ray import storage
-from golem_ray.config import DatasetConfig, EvaluateConfig, PredictConfig, TrainConfig, refuse_credentials
+from golem_ray.config import DatasetConfig, EvaluateConfig, PathsConfig, PredictConfig, TrainConfig, refuse_credentials
 from golem_ray.errors import ConfigError, UserError
 from golem_ray.grid import GridConfig
 
@@ -39,6 +39,8 @@ class TrainCommand:
     """End stdout with one line: {"savedArtifactPath": ..., "summary": ...}."""
     allow_drift: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on where the libraries, revisions or inputs differ from those in the sidecar given as PRESET."""
+    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN_DIR")] = None
+    """Go on with the run that has this folder or URI as its paths.run_dir, by the configuration that is kept there."""
     sidecar: Annotated[dict[str, Any] | None, tyro.conf.Suppress] = None
     """The artifact that the configuration was taken from, if the preset was one."""
 
@@ -236,7 +238,7 @@ def _reason(error: Exception) -> str:
 
 
 def parse(argv: Sequence[str]) -> TrainCommand:
-    """The command that `[PRESET] [--group.key value ...] [--json] [--allow-drift]` describes.
+    """The command that `[PRESET | --resume RUN_DIR] [--group.key value ...] [--json] [--allow-drift]` describes.
 
     PRESET comes first: a TOML or JSON file, an artifact's sidecar, or `-` for standard input. Flags win over
     it. Raises ConfigError; tyro itself ends the process with status 2 on flags that it cannot read.
@@ -244,8 +246,15 @@ def parse(argv: Sequence[str]) -> TrainCommand:
     has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
     values: dict[str, Any] = {}
     sidecar = None
+    run_dir = _resumed(argv)
+    if has_preset and run_dir is not None:
+        raise ConfigError(
+            f"--resume: expected no preset beside it, found {argv[0]}; the run in {run_dir} has its own configuration."
+        )
     if has_preset:
         values, sidecar = split_sidecar(read_preset(_read_source(argv[0]), argv[0]))
+    elif run_dir is not None:
+        values = _begun(run_dir)
 
     return tyro.cli(
         TrainCommand,
@@ -257,6 +266,30 @@ def parse(argv: Sequence[str]) -> TrainCommand:
             "keys, an artifact's .json, or - for standard input. Flags win over it."
         ),
     )
+
+
+def _resumed(argv: Sequence[str]) -> str | None:
+    """What --resume names, which the other flags' defaults come from."""
+    for number, argument in enumerate(argv):
+        if argument.startswith("--resume="):
+            return argument.removeprefix("--resume=")
+        if argument == "--resume" and number + 1 < len(argv):
+            return argv[number + 1]
+    return None
+
+
+def _begun(run_dir: str) -> dict[str, Any]:
+    """The configuration of the run that was begun there. Raises ConfigError if there is none."""
+    from golem_ray import run_folder
+
+    refuse_credentials("--resume", run_dir)
+    place = storage.resolve("--resume", run_dir, PathsConfig(), storage.in_submitted_job())
+    document = run_folder.recorded(place, "--resume")
+    if document is None:
+        raise ConfigError(f"--resume: expected a folder that paths.run_dir of a run named, found no run in {place}.")
+    values: dict[str, Any] = document["config"]
+    values["paths"]["run_dir"] = place
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How long work is shown: a bar on a terminal, plain lines where there is none."""
+"""How far work is, a bar on a terminal and plain lines where there is none, and how long it took."""
 
 from __future__ import annotations
 
@@ -63,6 +63,20 @@ class ProgressBar:
         """Leave the bar as it stands."""
         if self.bar is not None:
             self.bar.close()
+
+
+class Stopwatch:
+    """How long each stage took, one after another."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap was this stage's."""
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -60,6 +60,8 @@ class Run:
     """What the head was trained on."""
     gpu: bool
     """Whether Ray gave it a GPU."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds that each stage took."""
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -144,6 +146,10 @@ def sidecar(run: Run) -> dict[str, Any]:
         "config": dataclasses.asdict(run.config),
         "device": run.device,
         "gpu": run.gpu,
+        "timings": {
+            "seconds": {stage: round(seconds, 3) for stage, seconds in run.timings.items()},
+            "audio_seconds_embedded": round(run.embedded.seconds, 3),
+        },
     }
 
 

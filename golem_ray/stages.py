@@ -1,4 +1,4 @@
-"""What runs on the workers: read, hash, decode and embed a batch of clips.
+"""What runs on the workers: embed a batch of clips, play a round of cross-validation.
 
 Each function and class here is a stage for `map_batches` and knows nothing of Ray. They import PyTorch and
 transformers where they use them, so that a process loads only what its stage needs: on small jobs those imports
@@ -7,24 +7,23 @@ are most of the time.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from golem_ray.cache import EmbeddingCache
 from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.data import read_audio
+from golem_ray.data import with_contents
 from golem_ray.encoder_info import Recipe
-from golem_ray.errors import ClipError, ConfigError, UserError
+from golem_ray.errors import ConfigError, UserError
+from golem_ray.journal import GUILTY, Journal
+from golem_ray.reading import NO_SAMPLES, Clip, guilty_clip, read_clip, rows_of, ungroup
 from golem_ray.training import Round, TrainingSet
-
-LOG_MEL_SIZE = 80
-"""Width of the baseline's vectors."""
 
 BATCHES_PER_GROUP = 8
 """What a GPU is given at a time, in batches: enough to sort by length, and bounded."""
@@ -45,120 +44,34 @@ class Resources:
     """Audio that a GPU is given at once, padding included."""
     stall_timeout: float = 300.0
     """Seconds without progress after which the work is given up."""
+    wait_s: float = 0.0
+    """Seconds to wait for machines that the cluster lacks."""
 
 
 SMALLEST_BATCH_S = 4.0
 """Padded seconds below which clips that do not fit into the GPU's memory go one by one."""
 
 
-class Clip(NamedTuple):
-    """A clip as it was read, or the reason why it cannot be used."""
-
-    id: int
-    digest: bytes
-    """sha256 of its file, zeros where it could not be read."""
-    waveform: np.ndarray
-    """(T,) float32 at the encoder's rate, empty where there is a reason."""
-    reason: str
-    log_mel: np.ndarray
-    """(80,) float32, zeros where there is a reason; (0,) where no baseline was asked for."""
-
-
-_NO_SAMPLES = np.zeros(0, dtype=np.float32)
-
-
-def _rows(batch: pa.Table) -> list[pa.Table]:
-    return [batch.slice(number, 1) for number in range(batch.num_rows)]
-
-
-def _read_file(row: pa.Table) -> tuple[dict[str, Any], bytes, bytes, str]:
-    """A row's fields, its audio file, that file's digest, and the reason why there is none ('' if there is one)."""
-    (fields,) = row.to_pylist()
-    try:
-        content = read_audio(fields["bytes"], fields["path"])
-    except ClipError as error:
-        return fields, b"", bytes(32), str(error)
-    return fields, content, hashlib.sha256(content).digest(), ""
-
-
-def hash_batch(batch: pa.Table) -> dict[str, Any]:
-    """The digests alone: a table of clips -> {id, digest}."""
-    return {"id": batch["id"].to_numpy(), "digest": [_read_file(row)[2] for row in _rows(batch)]}
-
-
-def read_clip(row: pa.Table, rate: int, baseline: bool) -> Clip:
-    """The clip in a table's only row, decoded and resampled to `rate` Hz; with baseline, log-mel statistics too."""
-    from golem_ray.audio import load_clip, log_mel_statistics
-
-    fields, content, digest, reason = _read_file(row)
-    waveform = _NO_SAMPLES
-    log_mel = np.zeros(LOG_MEL_SIZE if baseline else 0, dtype=np.float32)
-    if not reason and fields["label"] is None:
-        reason = "no label, or one that the source does not name"
-    if not reason:
-        try:
-            waveform = load_clip(content, rate)
-            log_mel = log_mel_statistics(waveform, rate) if baseline else log_mel
-        except ClipError as error:
-            reason = str(error)
-    return Clip(fields["id"], digest, waveform, reason, log_mel)
-
-
-def group_clips(batch: pa.Table, rate: int, baseline: bool, seconds: float) -> Iterator[pa.Table]:
-    """Clips for a GPU actor, in groups of at most so many seconds of audio (a longer clip alone), one group a row.
-
-    Bounds what is in memory at a time, whatever the clips' lengths. `ungroup` takes them apart again.
-    """
-    group: list[Clip] = []
-    for clip in (read_clip(row, rate, baseline) for row in _rows(batch)):
-        if group and sum(len(one.waveform) for one in group) + len(clip.waveform) > seconds * rate:
-            yield _group(group)
-            group = []
-        group.append(clip)
-    if group:
-        yield _group(group)
-
-
-def _group(clips: list[Clip]) -> pa.Table:
-    columns = {
-        "id": pa.array([clip.id for clip in clips], pa.int64()),
-        "digest": pa.array([clip.digest for clip in clips], pa.binary()),
-        "reason": pa.array([clip.reason for clip in clips], pa.string()),
-        "length": pa.array([len(clip.waveform) for clip in clips], pa.int64()),
-        "samples": pa.array(np.concatenate([clip.waveform for clip in clips])),
-        "log_mel": pa.array(np.concatenate([clip.log_mel for clip in clips])),
-    }
-    one_row = {
-        name: pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
-        for name, values in columns.items()
-    }
-    return pa.table(one_row)
-
-
-def ungroup(groups: pa.Table) -> list[Clip]:
-    """The clips in rows that `group_clips` made; waveforms are views."""
-    clips = []
-    for number in range(groups.num_rows):
-        parts = {name: groups[name].slice(number, 1).combine_chunks().flatten() for name in groups.column_names}
-        ends = np.cumsum(parts["length"].to_numpy())
-        waveforms = np.split(parts["samples"].to_numpy(), ends[:-1])
-        log_mel = np.split(parts["log_mel"].to_numpy(), len(ends))
-        rows = parts["id"].to_pylist(), parts["digest"].to_pylist(), waveforms, parts["reason"].to_pylist(), log_mel
-        clips += [Clip(*row) for row in zip(*rows, strict=True)]
-    return clips
-
-
 class EmbedBatch:
-    """An actor's work: clips -> {id, vector (D,) float32, reason, digest, worker, failure[, log_mel (80,)]}.
+    """An actor's work: clips -> {id, reason, digest, seconds, worker, failure, unsaved[, vector (D,), log_mel (80,)]}.
 
     On CPUs, from a table of clips, each read, decoded and embedded by one thread, as many at a time as the actor has
     threads: padding only costs there, and threads that share a clip wait for each other. On a GPU, from groups of
     clips, in batches of like lengths, smaller ones from then on when the GPU's memory is full; a clip that does not fit
-    alone cannot be used. An encoder that cannot be loaded is told in the `failure` of every row: an exception would
-    reach the user in pages of Ray's own words.
+    alone cannot be used. Vectors go into the cache, if there is one, and are given back unless that is not wanted
+    (`gathered`). An encoder that cannot be loaded is told in the `failure` of every row: an exception would reach the
+    user in pages of Ray's own words.
     """
 
-    def __init__(self, recipe: Recipe, resources: Resources, baseline: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        resources: Resources,
+        baseline: bool = False,
+        cache: EmbeddingCache | None = None,
+        journal: Journal | None = None,
+        gathered: bool = True,
+    ) -> None:
         import torch
 
         from golem_ray.encoders import SpeechEncoder, precision_note
@@ -166,7 +79,10 @@ class EmbedBatch:
         self.recipe = recipe
         self.grouped = resources.gpu
         self.baseline = baseline
-        self.worker = self.failure = ""
+        self.cache = cache
+        self.journal = journal or Journal()
+        self.gathered = gathered
+        self.worker = self.failure = self.unsaved = ""
         clips_at_once = 1 if resources.gpu or recipe.compiled else resources.threads
         threads_per_clip = resources.threads // clips_at_once
         torch.set_num_threads(threads_per_clip)  # of this thread; new ones have a number of their own
@@ -178,6 +94,8 @@ class EmbedBatch:
             batched = device == "cuda" and recipe.encoder.exact_in_batches
             if device == "cpu":
                 _keep_memory()
+            if resources.gpu and device == "cpu":
+                self.cache = None  # a GPU that PyTorch cannot use: not the vectors that the cache is for
             self.encoder = SpeechEncoder(recipe, device, batch_seconds=resources.batch_seconds if batched else None)
         except UserError as error:
             self.failure = str(error)
@@ -186,34 +104,60 @@ class EmbedBatch:
 
     def __call__(self, batch: pa.Table) -> dict[str, Any]:
         """One batch; clips with a reason get a vector of zeros."""
-        clips, vectors = self._embed_group(batch) if self.grouped else self._embed_rows(batch)
+        clips, vectors = self._embed_group(batch) if self.grouped else self._embedrows_of(batch)
         reasons = [clip.reason for clip in clips]
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             vectors[row], reasons[row] = 0, f"the encoder's vector is not finite in {self.recipe.precision}"
-        return {
+        done: dict[str, Any] = {
             "id": np.array([clip.id for clip in clips], dtype=np.int64),
-            "vector": vectors,
             "reason": reasons,
             "digest": [clip.digest for clip in clips],
-            "worker": [self.worker] * len(clips),
-            "failure": [self.failure] * len(clips),
-            **({"log_mel": np.stack([clip.log_mel for clip in clips])} if self.baseline else {}),
+            "seconds": np.array([clip.seconds for clip in clips], dtype=np.float32),
         }
+        log_mel = np.stack([clip.log_mel for clip in clips]) if self.baseline else None
+        if self.cache is not None and not self.failure:
+            good = np.array([not reason for reason in reasons])
+            digests = np.array(done["digest"], dtype="S32")[good]
+            kept = None if log_mel is None else log_mel[good]
+            self.unsaved = self.cache.add(done["id"][good], digests, vectors[good], kept) or self.unsaved
+        if self.gathered:
+            done["vector"] = vectors
+            if log_mel is not None:
+                done["log_mel"] = log_mel
+        told = {"worker": self.worker, "failure": self.failure, "unsaved": self.unsaved}
+        return {**done, **{name: [value] * len(clips) for name, value in told.items()}}
 
     def _embed_group(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
-        clips = ungroup(batch)
-        vectors, reasons = self._embed([clip.waveform for clip in clips])
+        clips = ungroup(batch, self.recipe.encoder.sampling_rate)
+        with self.journal.block([clip.id for clip in clips]) as suspicious:
+            if suspicious:
+                done = [self._embed_alone(clip) for clip in clips]
+                return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
+            vectors, reasons = self._embed([clip.waveform for clip in clips])
         return [clip._replace(reason=clip.reason or why) for clip, why in zip(clips, reasons, strict=True)], vectors
 
-    def _embed_rows(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
+    def _embed_alone(self, clip: Clip) -> tuple[Clip, np.ndarray]:
+        """One that may have ended a process."""
+        with self.journal.clip(clip.id) as guilty:
+            vectors, (why,) = self._embed([NO_SAMPLES if guilty else clip.waveform])
+        return clip._replace(reason=clip.reason or (GUILTY if guilty else why)), vectors
+
+    def _embedrows_of(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
         """Row by row, so that no more waveforms are held than clips are worked on."""
 
         def embed(row: pa.Table) -> tuple[Clip, np.ndarray]:
             clip = read_clip(row, self.recipe.encoder.sampling_rate, self.baseline)
             vectors, (why,) = self._embed([clip.waveform])
-            return clip._replace(waveform=_NO_SAMPLES, reason=clip.reason or why), vectors
+            return clip._replace(waveform=NO_SAMPLES, reason=clip.reason or why), vectors
 
-        done = list(self.threads.map(embed, _rows(batch)))
+        def embed_alone(row: pa.Table) -> tuple[Clip, np.ndarray]:
+            clip_id = row["id"][0].as_py()
+            with self.journal.clip(clip_id) as guilty:
+                return (guilty_clip(clip_id, self.baseline), self._embed([NO_SAMPLES])[0]) if guilty else embed(row)
+
+        with self.journal.block(batch["id"].to_pylist()) as suspicious:
+            rows = rows_of(with_contents(batch))
+            done = list(map(embed_alone, rows) if suspicious else self.threads.map(embed, rows))
         return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
 
     def _embed(self, waveforms: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
@@ -231,6 +175,10 @@ class EmbedBatch:
             else:
                 vectors[row] = vector
         return vectors, reasons
+
+    def batch_fill(self) -> float | None:
+        """The share of the last GPU batches' padded seconds that may be used which is audio; None without batches."""
+        return None if self.failure else self.encoder.batch_fill
 
     def _fitting(self, waveforms: list[np.ndarray]) -> list[np.ndarray | None]:
         """Each waveform's vector (D,), or None if it does not fit into memory alone.

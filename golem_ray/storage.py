@@ -6,18 +6,27 @@ Knows nothing of what is written.
 from __future__ import annotations
 
 import os
+import random
+import time
 import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
 from golem_ray.config import PathsConfig
 from golem_ray.errors import ConfigError
 
+T = TypeVar("T")
+
 STORAGE_ROOT_VARIABLE = "GOLEM_RAY_STORAGE_ROOT"
+
+RETRY_AFTER_S = (0.2, 1.0, 4.0)
+"""Pauses before what failed on some storage is tried again; each is drawn from half to one and a half of that."""
+
+_LASTING = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, MemoryError)
 
 
 def resolve(key: str, path: str, paths: PathsConfig, in_job: bool) -> str:
@@ -64,14 +73,49 @@ def filesystem(path: str) -> tuple[Any, str]:
     return fsspec.filesystem("file"), path  # not through fsspec's URL parser, to which `a::b` is a chain
 
 
+def retried(call: Callable[[], T]) -> T:
+    """What call() gives, tried again a few times where it fails in a way that may pass; then its exception."""
+    for pause in RETRY_AFTER_S:
+        try:
+            return call()
+        except Exception as error:  # every filesystem has its own
+            if _is_lasting(error):
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.5))
+    return call()
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether to try again is in vain: what is not there, not allowed, or not understood."""
+    if not isinstance(error, FileNotFoundError):
+        return isinstance(error, (*_LASTING, ValueError, TypeError))
+    if error.__cause__ is None:  # fsspec says `not found` of every failed HTTP request, and of what S3 refuses
+        return True
+    response = getattr(error.__cause__, "response", None)
+    status = getattr(error.__cause__, "status", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in (400, 401, 403, 404, 410)
+
+
+def read(path: str) -> bytes:
+    """The content of a file at a path or URI; whatever exception its filesystem has."""
+
+    def content() -> bytes:
+        with fsspec.open(path, "rb") if "://" in path else open(path, "rb") as file:
+            return file.read()
+
+    return retried(content)
+
+
 def check_folder(folder: str) -> None:
     """Write a file there and remove it; whatever exception that raises. Creates no local folder."""
     probe = f".{uuid.uuid4().hex}.golem_ray-write-check"
     try:
         if "://" in folder:
             fs, place = fsspec.core.url_to_fs(f"{folder}/{probe}")
-            fs.pipe_file(place, b"")
-            fs.rm_file(place)
+            retried(partial(fs.pipe_file, place, b""))
+            retried(partial(fs.rm_file, place))
             return
         existing = next(place for place in (Path(folder), *Path(folder).parents) if os.path.lexists(place))
         (existing / probe).touch(exist_ok=False)
@@ -110,7 +154,7 @@ def stage(path: str, data: bytes, staged: list[Path]) -> Callable[[], None]:
     """
     if "://" in path:
         fs, place = fsspec.core.url_to_fs(path)
-        return partial(fs.pipe_file, place, data)
+        return partial(retried, partial(fs.pipe_file, place, data))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}")

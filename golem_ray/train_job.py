@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from golem_ray import artifact, pipeline, record, storage
+from golem_ray import artifact, cluster, record, run_folder, storage
+from golem_ray.cache import EmbeddingCache, describe
 from golem_ray.config import TrainConfig
 from golem_ray.data import open_source
 from golem_ray.embed import announce, open_cache
@@ -18,6 +19,7 @@ from golem_ray.errors import ConfigError
 from golem_ray.evaluation import Division, allowed, check_bad_clips, divide
 from golem_ray.labelled import check_classes, check_labels, kept_together
 from golem_ray.presets import config_from_dict
+from golem_ray.progress import Stopwatch
 from golem_ray.record import Clips, Run
 from golem_ray.stages import Resources
 from golem_ray.training import Embeddings, TrainingSet, by_layer
@@ -31,19 +33,28 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     With a sidecar, whose configuration `config` then is, the run must have the same versions, revisions and
     inputs, unless allow_drift.
     """
-    if sidecar is not None:
-        config = _pinned(config, sidecar)
+    begun = None
+    if config.paths.run_dir is not None:
+        begun = run_folder.recorded(_place("run_dir", config), "paths.run_dir")
+    for document in (sidecar, begun):
+        if document is not None:
+            config = _pinned(config, document)
     save_path = _place("save_path", config)
     report_path = _place("report_path", config) if config.paths.report_path else artifact.report_path(save_path)
     artifact.check_writable(save_path)
     artifact.check_report("paths.report_path", report_path)
     recipe = _recipe(config)
+    clock = Stopwatch()
     division = _divided(config)
-    with pipeline.cluster(config.cluster, config.device, len(division.tested)) as resources:
+    clock.lap("listing")
+    outputs = _shared_outputs(config, save_path)
+    with cluster.joined(config.cluster, config.device, len(division.tested), outputs=outputs) as resources:
+        clock.lap("joining the cluster")
         announce(config.dataset.name, len(division.tested), recipe.encoder, resources)
-        embedded = _embed(config, division, recipe, resources, sidecar, allow_drift)
+        embedded = _embed(config, division, recipe, resources, sidecar, allow_drift, clock)
         clips = _clips(config, division, embedded)
-        head, worker = pipeline.train(_training_set(division, embedded, clips, recipe), config, resources)
+        head, worker = cluster.train(_training_set(division, embedded, clips, recipe), config, resources)
+        clock.lap("training")
     if not math.isfinite(head.metrics["final_loss"]):
         raise ConfigError(
             f"training.learning_rate: expected a rate at which training converges, found the loss to become "
@@ -60,6 +71,7 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         head=head,
         device=worker["device"],
         gpu=resources.gpu,
+        timings=clock.seconds,
     )
     document = record.sidecar(done)
     artifact.save(save_path, head.weights, document)
@@ -73,7 +85,7 @@ def _place(key: str, config: TrainConfig) -> str:
 
 
 def _pinned(config: TrainConfig, sidecar: dict[str, Any]) -> TrainConfig:
-    """The configuration with the Hub's commits that the sidecar records, where it names none of its own."""
+    """The configuration with the Hub's commits that a sidecar or a run.json records, where it names none of its own."""
     dataset, model, recorded = config.dataset, config.model, config_from_dict(sidecar["config"])
     if dataset.revision is None and dataset.name == recorded.dataset.name:
         dataset = dataclasses.replace(dataset, revision=sidecar["data"].get("revision"))
@@ -107,17 +119,19 @@ def _embed(
     resources: Resources,
     sidecar: dict[str, Any] | None,
     allow_drift: bool,
+    clock: Stopwatch,
 ) -> Embeddings:
     """Every clip's vector, once it is known that nothing differs from the sidecar, if there is one."""
-    cache = None
-    if config.paths.embedding_cache is not None:
-        cache = open_cache(_place("embedding_cache", config), recipe, resources)
+    cache = _cache(config, division, recipe, resources)
     digests = None
     if sidecar is not None or (cache is not None and cache.files()):
-        digests = pipeline.hash_clips(division.source, resources)
+        digests = cluster.hash_clips(division.source, resources)
+        clock.lap("reading what was begun")
     if sidecar is not None and digests is not None:
         _check_drift(sidecar, record.provenance(division, recipe, digests), resources.gpu, allow_drift)
-    return pipeline.embed(
+    if config.paths.run_dir is not None and cache is not None and digests is not None:
+        run_folder.check_digests(_place("run_dir", config), cache, division.source, digests)
+    embedded = cluster.embed(
         division.source,
         recipe,
         resources,
@@ -126,6 +140,29 @@ def _embed(
         cache=cache,
         digests=digests,
     )
+    clock.lap("embedding")
+    return embedded
+
+
+def _cache(config: TrainConfig, division: Division, recipe: Recipe, resources: Resources) -> EmbeddingCache | None:
+    """Where vectors are kept: in the run's own folder, in a cache of many runs, or not at all."""
+    if config.paths.embedding_cache is not None:
+        return open_cache(_place("embedding_cache", config), recipe, resources)
+    if config.paths.run_dir is None:
+        return None
+    place = _place("run_dir", config)
+    described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
+    if run_folder.enter(place, config, division, recipe, described):
+        log.info("going on with the run in %s", place)
+    return open_cache(run_folder.embeddings(place), recipe, resources)
+
+
+def _shared_outputs(config: TrainConfig, save_path: str) -> tuple[tuple[str, str], ...]:
+    """(key, folder or URI) of what workers write, or what has to be on storage that they share."""
+    found = [(key, _place(key, config)) for key in ("embedding_cache", "run_dir") if getattr(config.paths, key)]
+    if "://" in save_path or storage.in_submitted_job():
+        found.append(("save_path", save_path.rsplit("/", 1)[0] or "/"))
+    return tuple((f"paths.{key}", place) for key, place in found)
 
 
 def _clips(config: TrainConfig, division: Division, embedded: Embeddings) -> Clips:

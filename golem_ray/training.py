@@ -25,6 +25,14 @@ class Embeddings:
     """(N, 80) float32 where a baseline was asked for, zeros where there is no vector."""
     workers: tuple[dict[str, Any], ...]
     """What each actor that worked ran on: {"device": ..., "gpus": [...]}."""
+    seconds: float = 0.0
+    """Audio that was embedded; none for what a cache had."""
+
+
+def worker_record(worker: str) -> dict[str, Any]:
+    """What `stages.describe_worker` told, as Embeddings.workers has it."""
+    device, gpus, _, _ = worker.split("|")
+    return {"device": device, "gpus": gpus.split(",") if gpus else []}
 
 
 def by_layer(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:

@@ -34,20 +34,32 @@ def open_cache(folder, width=4, recipe=None):
     return EmbeddingCache(str(folder), recipe or {"encoder": "some"}, width, 3)
 
 
+def rows(keys):
+    return np.arange(len(keys))
+
+
 def stored(folder, *parts):
     """A cache with one file for each of the parts."""
     cache = open_cache(folder)
-    for part in parts:
-        cache.add(*part, None)
-        cache.write()
+    for keys, vectors in parts:
+        assert cache.add(rows(keys), keys, vectors, None) == ""
     return cache
+
+
+def look_up(cache, keys, log_mel=False, width=4):
+    """Vectors, log-mel statistics if asked for, and which are known."""
+    vectors = np.zeros((len(keys), width), dtype=np.float32)
+    mel = np.zeros((len(keys), 3), dtype=np.float32) if log_mel else None
+    known = cache.look_up(keys, vectors=vectors, log_mel=mel, baseline=log_mel)
+    assert np.array_equal(cache.look_up(keys, vectors=None, log_mel=None, baseline=log_mel), known)
+    return vectors, mel, known
 
 
 def test_what_was_added_comes_back_by_digest(tmp_path):
     keys, vectors = entries(10)
     cache = stored(tmp_path, (keys[:6], vectors[:6]), (keys[6:], vectors[6:]))
     asked = np.concatenate([keys[::-1], digests(0, 7), keys[:1]])
-    found, log_mel, known = open_cache(tmp_path).look_up(asked, log_mel=False)
+    found, log_mel, known = look_up(open_cache(tmp_path), asked)
     assert known.tolist() == [True] * 10 + [False, False, True]
     assert np.array_equal(found[:10], vectors[::-1])
     assert np.array_equal(found[12], vectors[0])
@@ -61,23 +73,20 @@ def test_what_was_added_comes_back_by_digest(tmp_path):
 def test_a_baseline_is_found_only_where_it_was_kept(tmp_path):
     keys, vectors = entries(4)
     cache = stored(tmp_path, (keys, vectors))
-    cache.add(keys[2:], vectors[2:], np.ones((2, 3), dtype=np.float32))
-    cache.write()
-    found, log_mel, known = cache.look_up(keys, log_mel=True)
+    cache.add(rows(keys[2:]), keys[2:], vectors[2:], np.ones((2, 3), dtype=np.float32))
+    found, log_mel, known = look_up(cache, keys, log_mel=True)
     assert known.tolist() == [False, False, True, True]
     assert np.array_equal(found[2:], vectors[2:])
     assert log_mel.tolist() == [[0] * 3] * 2 + [[1] * 3] * 2
-    assert cache.look_up(keys, log_mel=False)[2].all()
+    assert look_up(cache, keys)[2].all()
 
 
-def test_entries_are_written_before_long_not_at_the_end_only(tmp_path, monkeypatch):
-    keys, vectors = entries(4)
+def test_what_each_row_was_is_recorded(tmp_path):
+    keys, vectors = entries(6)
     cache = open_cache(tmp_path)
-    cache.add(keys[:2], vectors[:2], None)
-    assert not cache.files()
-    monkeypatch.setattr(cache_module, "WRITE_EVERY_S", 0.0)
-    cache.add(keys[2:], vectors[2:], None)
-    assert open_cache(tmp_path).look_up(keys, log_mel=False)[2].all()
+    cache.add(np.array([4, 1]), keys[:2], vectors[:2], None)
+    cache.add(np.array([9, 0]), keys[2:4], vectors[2:4], None)  # a row that the run has no more
+    assert cache.recorded(5).tolist() == [keys[3], keys[1], b"", b"", keys[0]]
 
 
 def flip(content: bytes) -> bytes:
@@ -96,14 +105,13 @@ def test_a_damaged_file_is_noticed_removed_and_costs_only_its_own_entries(tmp_pa
     cache = stored(tmp_path, (keys[:3], vectors[:3]), (keys[3:], vectors[3:]))
     (path,) = (path for path in map(Path, cache.files()) if keys[4] in path.read_bytes())
     path.write_bytes(damage(path.read_bytes()))
-    found, _, known = cache.look_up(keys, log_mel=False)
+    found, _, known = look_up(cache, keys)
     assert known.tolist() == [True] * 3 + [False] * 3
     assert np.array_equal(found[:3], vectors[:3])
     assert f"{path} is damaged: its clips are embedded again" in caplog.text
     assert not path.exists()
-    cache.add(keys[3:], vectors[3:], None)
-    cache.write()
-    assert np.array_equal(cache.look_up(keys, log_mel=False)[0], vectors)
+    cache.add(rows(keys[3:]), keys[3:], vectors[3:], None)
+    assert np.array_equal(look_up(cache, keys)[0], vectors)
 
 
 def test_vectors_of_another_width_are_not_taken(tmp_path):
@@ -111,8 +119,8 @@ def test_vectors_of_another_width_are_not_taken(tmp_path):
     cache = stored(tmp_path, (keys, vectors))
     wider = open_cache(tmp_path, width=5)
     assert wider.folder == cache.folder  # by mistake: the same recipe
-    assert not wider.look_up(keys, log_mel=False)[2].any()
-    assert cache.look_up(keys, log_mel=False)[2].all()  # and they are left alone
+    assert not look_up(wider, keys)[2].any()
+    assert look_up(cache, keys)[2].all()  # and they are left alone
 
 
 def test_what_could_not_be_read_is_left_alone(tmp_path, caplog, monkeypatch):
@@ -121,14 +129,14 @@ def test_what_could_not_be_read_is_left_alone(tmp_path, caplog, monkeypatch):
     for problem in (ConnectionError("down"), MemoryError()):
         with monkeypatch.context() as patch:
             patch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", raises(problem))
-            assert not cache.look_up(keys, log_mel=False)[2].any()
+            assert not look_up(cache, keys)[2].any()
         assert f"cannot be read ({type(problem).__name__})" in caplog.text
     with monkeypatch.context() as patch:
         patch.setattr("fsspec.implementations.local.LocalFileSystem.ls", raises(PermissionError("no listing")))
-        assert not cache.look_up(keys, log_mel=False)[2].any()
+        assert not look_up(cache, keys)[2].any()
         with pytest.raises(ConfigError, match="expected to be able to read and write .*no listing"):
             open_cache(tmp_path)
-    assert cache.look_up(keys, log_mel=False)[2].all()
+    assert look_up(cache, keys)[2].all()
 
 
 def raises(problem):
@@ -141,7 +149,7 @@ def raises(problem):
 def test_a_folder_may_have_any_name(tmp_path):
     keys, vectors = entries(3)
     stored(tmp_path / "run::1", (keys, vectors))
-    assert open_cache(tmp_path / "run::1").look_up(keys, log_mel=False)[2].all()
+    assert look_up(open_cache(tmp_path / "run::1"), keys)[2].all()
 
 
 def write_many(folder, seed):
@@ -149,9 +157,8 @@ def write_many(folder, seed):
     cache = open_cache(folder)
     keys, vectors = entries(40, seed)
     for start in range(0, 40, 4):
-        cache.add(keys[start : start + 4], vectors[start : start + 4], None)
-        cache.write()
-        cache.look_up(keys, log_mel=False)
+        cache.add(rows(keys[start : start + 4]), keys[start : start + 4], vectors[start : start + 4], None)
+        look_up(cache, keys)
 
 
 def test_several_writers_at_once_lose_nothing(tmp_path):
@@ -164,7 +171,7 @@ def test_several_writers_at_once_lose_nothing(tmp_path):
         assert writer.exitcode == 0
     for seed in range(4):
         keys, vectors = entries(40, seed)
-        assert np.array_equal(open_cache(tmp_path).look_up(keys, log_mel=False)[0], vectors)
+        assert np.array_equal(look_up(open_cache(tmp_path), keys)[0], vectors)
     left = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {".parquet", ".json"}  # nothing half written
 
@@ -172,7 +179,7 @@ def test_several_writers_at_once_lose_nothing(tmp_path):
 def test_a_cache_may_lie_at_a_uri():
     keys, vectors = entries(5)
     stored("memory://bucket/cache", (keys, vectors))
-    assert np.array_equal(open_cache("memory://bucket/cache/").look_up(keys, log_mel=False)[0], vectors)
+    assert np.array_equal(look_up(open_cache("memory://bucket/cache/"), keys)[0], vectors)
     assert fsspec.filesystem("memory").exists("/bucket/cache")
 
 
@@ -184,13 +191,11 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     assert not (tmp_path / "not").exists()
 
 
-def test_a_write_that_fails_later_is_a_warning(tmp_path, caplog):
+def test_a_write_that_fails_later_is_told(tmp_path):
     keys, vectors = entries(3)
     cache = open_cache(tmp_path)
     Path(cache.folder).write_text("in the way")
-    cache.add(keys, vectors, None)
-    cache.write()
-    assert "embeddings could not be kept" in caplog.text
+    assert "embeddings could not be kept" in cache.add(rows(keys), keys, vectors, None)
 
 
 def test_the_key_follows_everything_that_changes_a_vector(tmp_path, monkeypatch):

@@ -162,19 +162,21 @@ def loaded_after(*modules: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-def test_only_the_pipeline_names_ray() -> None:
-    assert [module_name(file) for file in PACKAGE if "ray" in imports(file)] == ["golem_ray.pipeline"]
+def test_only_the_cluster_package_names_ray() -> None:
+    named = [module_name(file) for file in PACKAGE if "ray" in imports(file)]
+    assert named
+    assert all(name.startswith("golem_ray.cluster.") for name in named)
 
 
 ON_RAY = ("golem_ray.train_job", "golem_ray.compare_job")
 
 
-def test_nothing_but_the_pipeline_and_the_jobs_on_it_loads_ray() -> None:
+def test_nothing_but_the_cluster_package_and_the_jobs_on_it_loads_ray() -> None:
     names = [module_name(file) for file in PACKAGE]
     assert len(names) > 10
-    others = [name for name in names if name not in ("golem_ray.pipeline", *ON_RAY)]
+    others = [name for name in names if not name.startswith("golem_ray.cluster") and name not in ON_RAY]
     assert "ray" not in loaded_after(*others)
-    assert "ray" in loaded_after("golem_ray.pipeline")
+    assert "ray" in loaded_after("golem_ray.cluster")
 
 
 def test_driver_never_loads_torch() -> None:

@@ -6,13 +6,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from golem_ray.config import DatasetConfig
-from golem_ray.data import clip_name, encode_labels, open_paths, open_source, read_audio
+from golem_ray.data import clip_name, encode_labels, open_paths, open_source, read_audio, with_contents
 from golem_ray.errors import ClipError, DataError
 from tests.conftest import audio_bytes, tone, write_clips
 
 
 def source(name, max_samples=None, **keys):
     return open_source(DatasetConfig(name=str(name), **{"label_column": "label", **keys}), max_samples)
+
+
+def contents(clips) -> list[bytes | None]:
+    assert clips["bytes"].null_count == len(clips)  # the driver has none of them
+    return with_contents(clips)["bytes"].to_pylist()
 
 
 def names(opened) -> list[str | None]:
@@ -134,12 +139,12 @@ def test_audio_bytes_may_lie_in_the_parquet_file(tmp_path):
     pq.write_table(hub.replace_schema_metadata(metadata), tmp_path / "hub.parquet")
 
     plain = source(tmp_path / "plain.parquet", 2)
-    assert plain.clips["bytes"].to_pylist() == clips[:2]
+    assert contents(plain.clips) == clips[:2]
     assert plain.labels == ("0", "2")
     opened = source(tmp_path / "hub.parquet")
     assert opened.labels == ("p", "q", "r", "s")  # unused classes keep their index
     assert opened.clips["label"].to_pylist() == [2, 0, 2]
-    assert opened.clips["bytes"].to_pylist() == clips
+    assert contents(opened.clips) == clips
     assert opened.clips["path"].to_pylist() == ["0.wav", "1.wav", "2.wav"]
 
 
@@ -275,7 +280,7 @@ def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
     pq.write_table(pa.table({"audio": [b"x", b"y"], "label": ["a", "b"]}), tmp_path / "two.parquet")
     opened = open_paths([str(tmp_path / "absent.wav"), str(folder), str(tmp_path / "two.parquet")], "audio")
     assert opened.clips["id"].to_pylist() == [0, 1, 2, 3, 4]
-    assert opened.clips["bytes"].to_pylist() == [None, None, None, b"x", b"y"]
+    assert contents(opened.clips) == [None, None, None, b"x", b"y"]
     paths = opened.clips["path"].to_pylist()
     assert paths[:3] == [str(tmp_path / "absent.wav"), str(folder / "clips/0.wav"), str(folder / "clips/1.wav")]
     (tmp_path / "empty").mkdir()
@@ -300,3 +305,81 @@ def test_groups_are_read_where_a_column_is_named(tmp_path):
         (by_label / name / "0.wav").write_bytes(b"")
     with pytest.raises(DataError, match=r"evaluation\.group_column: expected metadata"):
         open_source(DatasetConfig(name=str(by_label)), None, group_column="who")
+
+
+# --- Parquet shards -------------------------------------------------------------------------------------------
+
+
+def write_shards(folder, sizes, group_rows=4, first=0):
+    """Shards `train-0000n.parquet` of clips whose bytes are their number; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = first
+    for shard, size in enumerate(sizes):
+        rows = [{"bytes": b"%d" % row, "path": f"{row}.wav"} for row in range(number, number + size)]
+        labels = ["ab"[row % 2] for row in range(number, number + size)]
+        table = pa.table({"audio": pa.array(rows, both_type()), "label": pa.array(labels, pa.string())})
+        pq.write_table(table, folder / f"train-{shard:05}.parquet", row_group_size=group_rows)
+        number += size
+    return folder
+
+
+def test_any_rows_of_any_shards_are_read_where_they_are_asked_for(tmp_path):
+    opened = source(write_shards(tmp_path / "set", [10, 0, 7]))
+    assert opened.clips["path"].to_pylist() == [f"{row}.wav" for row in range(17)]
+    for wanted in ([0], [3, 4], [9, 10, 16], [2, 11], range(17)):
+        assert contents(opened.clips.take(list(wanted))) == [b"%d" % row for row in wanted]
+    assert contents(source(tmp_path / "set", 12).clips) == [b"%d" % row for row in range(12)]
+
+
+def test_a_worker_reads_a_row_group_no_further_than_it_needs(tmp_path, monkeypatch):
+    opened = source(write_shards(tmp_path / "set", [400], group_rows=200))
+    read = []
+    iter_batches = pq.ParquetFile.iter_batches
+
+    def counted(self, *arguments, **options):
+        for batch in iter_batches(self, *arguments, **options):
+            read.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    assert contents(opened.clips.slice(210, 3)) == [b"210", b"211", b"212"]
+    assert sum(read) <= 64
+
+
+def test_a_shard_that_is_gone_costs_only_its_own_clips(tmp_path):
+    opened = source(write_shards(tmp_path / "set", [2, 2]))
+    (tmp_path / "set" / "train-00000.parquet").unlink()
+    read = with_contents(opened.clips)
+    assert read["bytes"].to_pylist() == [None, None, b"2", b"3"]
+    assert ["cannot be read (FileNotFoundError" in (problem or "") for problem in read["problem"].to_pylist()] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_shard_may_hold_paths_or_both(tmp_path):
+    both = [{"bytes": b"x", "path": "x.wav"}, {"bytes": None, "path": "clips/1.wav"}]
+    pq.write_table(pa.table({"audio": both, "label": ["a", "b"]}), tmp_path / "both.parquet")
+    read = with_contents(source(tmp_path / "both.parquet").clips)
+    assert read["bytes"].to_pylist() == [b"x", None]
+    assert read["path"].to_pylist() == ["x.wav", f"{tmp_path}/clips/1.wav"]
+    paths = pa.array([{"bytes": None, "path": "clips/1.wav"}] * 2, both_type())
+    pq.write_table(pa.table({"audio": paths, "label": ["a", "b"]}), tmp_path / "paths.parquet")
+    clips = source(tmp_path / "paths.parquet").clips
+    assert "shard" not in clips.column_names
+    assert clips["path"].to_pylist() == [f"{tmp_path}/clips/1.wav"] * 2
+
+
+def both_type():
+    return pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+def test_what_the_hub_converts_a_dataset_into_is_read(tmp_path):
+    for split, first in (("train", 0), ("test", 10)):
+        folder = write_shards(tmp_path / "en-US" / split, [3, 2], first=first)
+        for number, shard in enumerate(sorted(folder.iterdir())):
+            shard.rename(folder / f"{number:04}.parquet")
+    assert contents(source(tmp_path / "en-US").clips) == [b"0", b"1", b"2", b"3", b"4"]
+    assert contents(source(tmp_path / "en-US", split="test").clips) == [b"10", b"11", b"12", b"13", b"14"]

@@ -9,7 +9,8 @@ from golem_ray.config import ModelConfig
 from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import ConfigError
-from golem_ray.stages import EmbedBatch, Resources, group_clips, hash_batch, pick_device, read_clip, ungroup
+from golem_ray.reading import group_clips, hash_batch, read_clip, ungroup
+from golem_ray.stages import EmbedBatch, Resources, pick_device
 from tests.conftest import audio_bytes, tone
 
 CPU = Resources(workers=1, threads=1, cpus=1, gpu=False, backend="cpu")
@@ -60,10 +61,12 @@ def test_groups_are_bounded_and_hold_what_was_read(baseline):
     )
     groups = list(group_clips(table, 16000, baseline, seconds=1.0))
     assert [group.num_rows for group in groups] == [1, 1, 1, 1]
-    members = [ungroup(group) for group in groups]
+    members = [ungroup(group, 16000) for group in groups]
     assert [[clip.id for clip in group] for group in members] == [[10, 11], [12], [13], [14, 15, 16]]
-    assert [clip.id for clip in ungroup(pa.concat_tables(groups))] == list(range(10, 17))
-    for found, expected in zip(ungroup(pa.concat_tables(groups)), read_clips(table, 16000, baseline), strict=True):
+    assert [clip.id for clip in ungroup(pa.concat_tables(groups), 16000)] == list(range(10, 17))
+    for found, expected in zip(
+        ungroup(pa.concat_tables(groups), 16000), read_clips(table, 16000, baseline), strict=True
+    ):
         assert np.array_equal(found.waveform, expected.waveform)
         assert np.array_equal(found.log_mel, expected.log_mel)
         assert (found.id, found.digest, found.reason) == (expected.id, expected.digest, expected.reason)

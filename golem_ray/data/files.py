@@ -13,8 +13,8 @@ import fsspec
 import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
-from golem_ray.data.manifests import MANIFEST_SUFFIXES, absolute, open_manifests
-from golem_ray.data.table import Columns, Source, clips_table, flat, no_labels, one_line
+from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
+from golem_ray.data.table import Columns, Source, absolute, clips_table, no_labels, one_line
 from golem_ray.errors import DataError
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -46,16 +46,14 @@ def open_files(dataset: DatasetConfig, max_samples: int | None, columns: Columns
 def open_paths(paths: Sequence[str], audio_column: str) -> Source:
     """The clips, without labels, of files, folders (every audio file below) and manifests, here or at a URI."""
     columns = Columns(audio=audio_column, label=None)
-    contents, places = [pa.array([], pa.large_binary())], [pa.array([], pa.string())]
+    parts = [paths_table([])]
     for path in paths:
         if not path.strip():
             raise DataError(f"files: expected paths or URIs, found {path!r} among them.")
         try:
             fs, root = _place(path)
             if root.lower().endswith(MANIFEST_SUFFIXES):
-                clips = open_manifests(fs, [root], None, columns).clips
-                contents.append(flat(clips["bytes"]))
-                places.append(flat(clips["path"]))
+                parts.append(open_manifests(fs, [root], None, columns).clips.drop_columns(["id", "label"]))
                 continue
             files = _audio_below(fs, root) if fs.isdir(root) else [root]
         except DataError:
@@ -66,10 +64,14 @@ def open_paths(paths: Sequence[str], audio_column: str) -> Source:
             ) from None
         if not files:
             raise DataError(f"{path}: expected audio files ({', '.join(AUDIO_SUFFIXES)}) in the folder, found none.")
-        contents.append(pa.nulls(len(files), pa.large_binary()))
-        places.append(pa.array([absolute(fs, file) for file in files], pa.string()))
-    located = pa.concat_arrays(places)
-    return Source(clips=clips_table(pa.concat_arrays(contents), located, no_labels(len(located))), labels=())
+        parts.append(paths_table([absolute(fs, file) for file in files]))
+    audio = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    return Source(clips=clips_table(audio, no_labels(audio.num_rows)), labels=())
+
+
+def paths_table(paths: Sequence[str]) -> pa.Table:
+    """The audio columns of clips that are files of their own."""
+    return pa.table({"path": pa.array(paths, pa.string())})
 
 
 def _place(name: str) -> tuple[Any, str]:
@@ -102,6 +104,8 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
         shards = found[:1] or sorted(fs.glob(f"{glob.escape(f'{place}/{split}')}-*.parquet"))
         if shards:
             return open_manifests(fs, shards, max_samples, columns)
+    if has_subfolder and (shards := _numbered_shards(fs, root)):
+        return open_manifests(fs, shards, max_samples, columns)
     if split != "train" and not has_subfolder:
         raise DataError(
             f"dataset.split: expected a subfolder or a manifest called {split!r} in {dataset.name}, found none; a "
@@ -115,8 +119,8 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
             f"evaluation.group_column: expected metadata with a column {columns.group!r} in {dataset.name}, found none."
         )
     if columns.label is None:
-        paths = pa.array([absolute(fs, path) for path in _audio_below(fs, root)][:max_samples], pa.string())
-        return Source(clips=clips_table(None, paths, no_labels(len(paths))), labels=())
+        paths = [absolute(fs, path) for path in _audio_below(fs, root)][:max_samples]
+        return Source(clips=clips_table(paths_table(paths), no_labels(len(paths))), labels=())
     return _open_label_folders(fs, root, max_samples)
 
 
@@ -125,11 +129,16 @@ def _holds_split(fs: Any, root: str, split: str) -> bool:
     if not fs.isdir(f"{root}/{split}"):
         return False
     inside = fs.ls(f"{root}/{split}", detail=True)
-    if any(_name(entry) in METADATA_FILES for entry in inside):
+    if any(_name(entry) in METADATA_FILES for entry in inside) or _numbered_shards(fs, f"{root}/{split}"):
         return True
     folders = {_name(entry) for entry in fs.ls(root, detail=True) if fs.isdir(entry["name"])}
     labels_beside = {name for name in folders if not name.startswith(".")} - SPLIT_NAMES - {split}
     return not labels_beside and any(fs.isdir(entry["name"]) for entry in inside)
+
+
+def _numbered_shards(fs: Any, folder: str) -> list[str]:
+    """`0000.parquet` and so on: what the Hub converts a split into."""
+    return sorted(fs.glob(f"{glob.escape(folder)}/[0-9]*.parquet"))
 
 
 def _name(entry: dict[str, Any]) -> str:
@@ -157,9 +166,8 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
         for group in zip_longest(*([(path, label) for path in paths] for label, paths in sorted(by_label.items())))
         for path, label in filter(None, group)
     ][:max_samples]
-    paths = pa.array([absolute(fs, path) for path, _ in rows], pa.string())
-    labels = pa.array([label for _, label in rows], pa.int64())
-    return Source(clips=clips_table(None, paths, labels), labels=tuple(names))
+    audio = paths_table([absolute(fs, path) for path, _ in rows])
+    return Source(clips=clips_table(audio, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names))
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

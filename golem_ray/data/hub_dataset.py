@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
+
 from golem_ray import hub
 from golem_ray.config import DatasetConfig
 from golem_ray.data.table import (
@@ -57,7 +59,9 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
         audio = audio.cast_column(columns.audio, datasets.Audio(decode=False))
     contents, paths = split_audio(_column(audio, columns.audio), lambda path: path)
     groups = None if columns.group is None else encode_groups(_column(first, columns.group))
-    clips = clips_table(contents, paths, indices[:num_clips], groups)
+    found = {"bytes": contents, "path": paths}
+    audio_columns = pa.table({name: values for name, values in found.items() if values is not None})
+    clips = clips_table(audio_columns, indices[:num_clips], groups)
     return Source(clips=clips, labels=labels, revision=revision)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from golem_ray.data.shards import first_rows, listed
 from golem_ray.data.table import (
     Columns,
     Source,
     clips_table,
     encode_groups,
     encode_labels,
-    flat,
+    locate,
     no_column,
     no_labels,
     split_audio,
@@ -30,8 +31,7 @@ MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl")
 def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: Columns) -> Source:
     """One table over several files: labels read whole, audio and groups only for the first max_samples rows."""
     label_parts: list[pa.Array] = []
-    contents = [pa.array([], pa.large_binary())]
-    paths, groups = [pa.array([], pa.string())], [pa.array([], pa.string())]
+    parts, groups = [_NO_AUDIO], [pa.array([], pa.string())]
     names, left = None, max_samples
     for file in files:
         manifest = _open_manifest(fs, file)
@@ -40,22 +40,31 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
             names = manifest.class_names(found.label)
             label_parts.extend(manifest.read(found.label, None).chunks)
         if left is None or left > 0:
-            folder = file.rsplit("/", 1)[0]
-            audio = manifest.read(found.audio, left)
-            held, located = split_audio(audio, partial(_locate, fs, folder))
-            contents.append(pa.nulls(len(audio), pa.large_binary()) if held is None else flat(held))
-            paths.append(pa.nulls(len(audio), pa.string()) if located is None else located)
+            parts.append(_audio(fs, file, manifest, found.audio, left))
             if found.group is not None:
                 groups.append(encode_groups(manifest.read(found.group, left)))
-            left = None if left is None else left - len(audio)
-    path_column = pa.concat_arrays(paths)
+            left = None if left is None else left - parts[-1].num_rows
+    audio = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries().combine_chunks()
     labels: tuple[str, ...] = ()
-    indices = no_labels(len(path_column))
+    indices = no_labels(audio.num_rows)
     if columns.label is not None:
         labels, indices = encode_labels(_joined(label_parts), names)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
-    clips = clips_table(pa.concat_arrays(contents), path_column, indices[: len(path_column)], group_column)
-    return Source(clips=clips, labels=labels)
+    return Source(clips=clips_table(audio, indices[: audio.num_rows], group_column), labels=labels)
+
+
+_NO_AUDIO = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})
+
+
+def _audio(fs: Any, file: str, manifest: _Manifest, column: str, limit: int | None) -> pa.Table:
+    """The audio column of the first rows (None: all), as columns of the table of clips; not read from Parquet."""
+    if file.lower().endswith(".parquet"):
+        table = listed(fs, file, column, limit)
+        if table is not None:
+            return table
+    contents, paths = split_audio(manifest.read(column, limit), partial(locate, fs, file.rsplit("/", 1)[0]))
+    found = {"bytes": contents, "path": paths}
+    return pa.table({name: values for name, values in found.items() if values is not None})
 
 
 def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:
@@ -112,15 +121,7 @@ def _open_parquet(fs: Any, file: str) -> _Manifest:
     def read(column: str, limit: int | None) -> pa.ChunkedArray:
         with fs.open(file, "rb") as stream:
             parquet = pq.ParquetFile(stream)
-            if limit is None:
-                return parquet.read(columns=[column])[column]
-            batches, left = [], limit
-            for batch in parquet.iter_batches(batch_size=min(1024, limit), columns=[column]):
-                batches.append(batch.column(0).slice(0, left))
-                left -= len(batches[-1])
-                if left == 0:
-                    break
-            return pa.chunked_array(batches, parquet.schema_arrow.field(column).type)
+            return first_rows(parquet, column, limit)
 
     with fs.open(file, "rb") as stream:
         schema = pq.read_schema(stream)
@@ -147,15 +148,3 @@ def _read_text_table(fs: Any, file: str) -> pa.Table:
                 column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
             ),
         )
-
-
-def absolute(fs: Any, path: str) -> str:
-    """The path as a worker can open it: plain for local files, with its protocol elsewhere."""
-    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
-
-
-def _locate(fs: Any, folder: str, path: str) -> str:
-    """A manifest's path, relative ones taken from the manifest's folder."""
-    if "://" in path or path.startswith("/"):
-        return path
-    return absolute(fs, f"{folder}/{path}")

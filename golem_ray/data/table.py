@@ -1,10 +1,13 @@
 """The table of clips that every source gives, and what its columns may be made from.
 
     id     int64          the row's index in the source
-    bytes  large_binary   the audio file, null where `path` says where it lies
+    bytes  large_binary   the audio file, null where `path` says where it lies, or `shard`
     path   string         path, URI, or the name by which the clip is reported
     label  int64          index into the source's labels, null where it has none for the clip; 0 if none were asked for
     group  string         only where a group column was asked for: who speaks, say; null where that is not known
+    shard  string         only where there are Parquet shards with audio inside: the shard's place, null for other clips
+    column string         its column with the audio
+    at     int64          and the row there
 
 Lists clips and reads their bytes; knows nothing of what is in them.
 """
@@ -17,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from golem_ray import storage
 from golem_ray.errors import ClipError, DataError
 
 
@@ -62,8 +65,7 @@ def read_audio(content: bytes | None, path: str | None) -> bytes:
     if not path:
         raise ClipError("no audio")
     try:
-        with fsspec.open(path, "rb") if "://" in path else open(path, "rb") as file:
-            return file.read()
+        return storage.read(path)
     except FileNotFoundError as error:
         if error.__cause__ is not None:  # fsspec says so of every failed request
             raise ClipError(f"cannot be fetched ({type(error.__cause__).__name__})") from None
@@ -81,15 +83,12 @@ def clip_name(clip_id: int, path: str | None) -> str:
     return f"clip {clip_id} ({shown})"
 
 
-def clips_table(contents: Any, paths: Any, labels: pa.Array, groups: Any = None) -> pa.Table:
-    """The table of clips from its columns, in the source's order; contents or paths may be None."""
-    num_clips = len(labels)
-    columns = {
-        "id": pa.array(range(num_clips), pa.int64()),
-        "bytes": contents if contents is not None else pa.nulls(num_clips, pa.large_binary()),
-        "path": paths if paths is not None else pa.nulls(num_clips, pa.string()),
-        "label": labels,
-    }
+def clips_table(audio: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
+    """The table of clips, in the source's order; `audio` has the columns that say where it lies, some or all."""
+    nothing = {"bytes": pa.large_binary(), "path": pa.string()}
+    columns = {name: pa.nulls(len(labels), kind) for name, kind in nothing.items()}
+    columns |= {name: audio[name] for name in audio.column_names}
+    columns = {"id": pa.array(range(len(labels)), pa.int64()), **columns, "label": labels}
     return pa.table(columns if groups is None else {**columns, "group": groups})
 
 
@@ -174,3 +173,15 @@ def split_audio(
 def one_line(error: Exception) -> str:
     """An exception's message, fit for the end of a one-line error."""
     return " ".join(str(error).split())[:300]
+
+
+def absolute(fs: Any, path: str) -> str:
+    """The path as a worker can open it: plain for local files, with its protocol elsewhere."""
+    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
+
+
+def locate(fs: Any, folder: str, path: str) -> str:
+    """A manifest's path, relative ones taken from the manifest's folder."""
+    if "://" in path or path.startswith("/"):
+        return path
+    return absolute(fs, f"{folder}/{path}")

@@ -15,7 +15,8 @@ import transformers
 from ray.data import DataContext
 
 import golem_ray
-from golem_ray import pipeline
+from golem_ray import cluster
+from golem_ray.cluster import connection, embedding
 from golem_ray.config import SAMPLE, ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
 from golem_ray.data import open_source
 from golem_ray.encoder_info import Recipe, inspect_encoder
@@ -59,14 +60,14 @@ def fewest_free_gpus():
 def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
     source = folder_source(clips_folder)
     monkeypatch.setattr(DataContext.get_current(), "wait_for_min_actors_s", 120)  # all actors, then the work
-    with pipeline.cluster(ClusterConfig(stall_timeout=123.0), DeviceConfig(), 24) as resources:
+    with cluster.joined(ClusterConfig(stall_timeout=123.0), DeviceConfig(), 24) as resources:
         assert (resources.gpu, resources.workers, resources.cpus) == (True, simulated_gpus, 0)
         assert resources.stall_timeout == 123.0
         with fewest_free_gpus() as free:
-            embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
+            embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         labels = source.clips["label"].to_numpy()
         data = TrainingSet(embeddings=embedded.vectors, labels=labels, num_classes=4)
-        _, worker = pipeline.train(data, TrainConfig(), resources)
+        _, worker = cluster.train(data, TrainConfig(), resources)
     assert min(free) == 0  # every GPU had its actor, and each actor that worked had one
     assert all(len(worker["gpus"]) == 1 for worker in embedded.workers)
     assert len(worker["gpus"]) == 1
@@ -129,10 +130,10 @@ def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp
     y = torch.tensor([["left", "right", "up"].index(row["label"]) for row in rows])
 
     source = folder_source(tmp_path)
-    with pipeline.cluster(ONE_THREAD, CPU, len(rows)) as resources:
-        embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
+    with cluster.joined(ONE_THREAD, CPU, len(rows)) as resources:
+        embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         data = TrainingSet(embeddings=embedded.vectors, labels=y.numpy(), num_classes=3)
-        head, _ = pipeline.train(data, TrainConfig(), resources)
+        head, _ = cluster.train(data, TrainConfig(), resources)
     error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
     assert error.max() <= 1e-5
 
@@ -163,9 +164,9 @@ def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     source = folder_source(tmp_path)
     workers = ClusterConfig(workers=2, threads_per_worker=1)
-    with pipeline.cluster(workers, CPU, 40) as resources:
-        embedded = pipeline.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
-        hashed = pipeline.hash_clips(source, resources)
+    with cluster.joined(workers, CPU, 40) as resources:
+        embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
+        hashed = cluster.hash_clips(source, resources)
     assert sorted(embedded.bad) == [7, 9, 39]
     assert "not audio" in embedded.bad[7]
     assert "no label" in embedded.bad[9]
@@ -185,40 +186,33 @@ def test_an_encoder_that_a_worker_cannot_load_is_one_line(simulated_gpus, clips_
     folder = shutil.copytree(encoder_folder, tmp_path / "enc")
     (folder / "model.safetensors").write_bytes(b"x" * 1000)
     with (
-        pipeline.cluster(ONE_THREAD, CPU, 24) as resources,
+        cluster.joined(ONE_THREAD, CPU, 24) as resources,
         pytest.raises(ConfigError, match="expected weights that load from") as error,
     ):
-        pipeline.embed(folder_source(clips_folder), Recipe(encoder=info(folder)), resources, 0)
+        cluster.embed(folder_source(clips_folder), Recipe(encoder=info(folder)), resources, 0)
     assert "\n" not in str(error.value)
 
 
-def test_a_failure_in_the_midst_of_a_block_is_told():
-    class Embedded:
-        def iter_batches(self, **options):
-            failure = np.array(["", "the GPU is full"], dtype=object)
-            texts = {"reason": np.array(["", ""], dtype=object), "worker": np.array(["gpu|0|1|"] * 2, dtype=object)}
-            digests = np.array([b"a", b"b"], dtype=object)
-            yield {"id": np.arange(2), "vector": np.zeros((2, 4)), "digest": digests, "failure": failure, **texts}
-
-    nothing = pipeline._nothing_yet(2, 4, baseline=False)
-    gpu = Resources(workers=1, threads=1, cpus=0, gpu=True, backend="auto")
+def test_a_failure_in_the_midst_of_a_block_is_told(clips_folder, encoder_folder):
+    work = embedding._Work(folder_source(clips_folder), Recipe(encoder=info(encoder_folder)), False, None, True)
     with pytest.raises(ConfigError, match="the GPU is full"):
-        pipeline._gather(Embedded(), nothing, np.arange(2), max_bad=0, cache=None, resources=gpu)
+        work._take({"id": np.arange(2), "failure": np.array(["", "the GPU is full"], dtype=object)})
 
 
 def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder):
     impossible = Resources(workers=1, threads=1, cpus=1000, gpu=False, backend="cpu", stall_timeout=3.0)
     with pytest.raises(ConfigError, match="found no progress for 3 s with 0 of 24 clips done"):
-        pipeline.embed(folder_source(clips_folder), Recipe(encoder=info(encoder_folder)), impossible, 0)
+        cluster.embed(folder_source(clips_folder), Recipe(encoder=info(encoder_folder)), impossible, 0)
 
 
 def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch):
     calls = []
-    monkeypatch.setattr(pipeline, "_connect", lambda address: calls.append("connect"))
-    monkeypatch.setattr(pipeline, "plan", lambda *arguments: None)
-    monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: "connect" in calls)
-    monkeypatch.setattr(pipeline.ray, "shutdown", lambda: calls.append("shutdown"))
-    first, second = (pipeline.cluster(ClusterConfig(), CPU, 1) for _ in range(2))
+    monkeypatch.setattr(connection, "_connect", lambda address: calls.append("connect"))
+    monkeypatch.setattr(connection, "_awaited", lambda *arguments: None)
+    monkeypatch.setattr(connection, "check_nodes", lambda outputs: None)
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: "connect" in calls)
+    monkeypatch.setattr(connection.ray, "shutdown", lambda: calls.append("shutdown"))
+    first, second = (cluster.joined(ClusterConfig(), CPU, 1) for _ in range(2))
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -236,13 +230,13 @@ def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch
 )
 def test_more_workers_than_the_cluster_carries_are_refused(simulated_gpus, cluster, backend, words):
     with pytest.raises(ConfigError, match=words):
-        pipeline.plan(cluster, DeviceConfig(backend=backend), 100)
+        connection.plan(cluster, DeviceConfig(backend=backend), 100)
 
 
 def test_cpu_workers_follow_cores_and_clips(simulated_gpus):
-    assert pipeline.plan(ONE_THREAD, CPU, 1000).workers == 2
-    assert pipeline.plan(ONE_THREAD, CPU, 25).workers == 1
-    assert pipeline.plan(ClusterConfig(threads_per_worker=8), CPU, 1000).cpus == 2  # never more than a node has
+    assert connection.plan(ONE_THREAD, CPU, 1000).workers == 2
+    assert connection.plan(ONE_THREAD, CPU, 25).workers == 1
+    assert connection.plan(ClusterConfig(threads_per_worker=8), CPU, 1000).cpus == 2  # never more than a node has
 
 
 def test_an_encoder_that_is_not_exact_in_batches_is_named_once(simulated_gpus, clips_folder, tmp_path, caplog):

@@ -1,0 +1,243 @@
+"""Joining or starting Ray, and how work is spread over what it has."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import golem_ray
+from golem_ray.cluster.preflight import check_nodes
+from golem_ray.config import ClusterConfig, DeviceConfig
+from golem_ray.errors import ConfigError
+from golem_ray.stages import Resources
+from golem_ray.storage import in_submitted_job
+
+log = logging.getLogger(__name__)
+
+_MEMORY_PER_WORKER = 3 << 30
+"""Bytes of memory that a CPU actor with a base-size encoder may take, with some to spare."""
+
+_LEAST_MEMORY_PER_WORKER = 3 << 28
+"""Bytes that any actor takes: PyTorch alone is most of it."""
+
+_CLIPS_PER_WORKER = 25
+"""Fewest clips that are worth another CPU actor: starting one costs as much as embedding some dozens."""
+
+AUTOSCALER_WAIT_S = 600.0
+"""cluster.wait_s = auto, where machines come when they are asked for."""
+
+_LOOK_EVERY_S, _SAY_EVERY_S = 1.0, 15.0
+
+_lock = threading.Lock()
+_users = 0  # runs in this process that use Ray: a service may have several at once
+_ours = False  # whether the first of them connected to it, so that the last one leaves it
+
+
+@contextmanager
+def joined(
+    config: ClusterConfig, device: DeviceConfig, num_clips: int, *, outputs: tuple[tuple[str, str], ...] = ()
+) -> Iterator[Resources]:
+    """Join or start the configured Ray, and leave or end it again; yields how the work will be spread there.
+
+    A Ray that this process is already connected to is used as it is, and kept. `outputs` are (key, folder or URI) that
+    workers will write to. Raises ConfigError if the cluster cannot be reached, lacks what is asked for (after waiting
+    for it, where it may come), or has nodes that cannot do the work.
+    """
+    global _users, _ours
+    with _lock:
+        if not ray.is_initialized():
+            _connect(config.address)
+            _ours = True
+        _users += 1
+    try:
+        resources = _awaited(config, device, num_clips)
+        check_nodes(outputs)
+        yield resources
+    finally:
+        with _lock:
+            _users -= 1
+            if _ours and _users == 0:
+                ray.shutdown()
+                _ours = False
+
+
+def _connect(address: str) -> None:
+    """Start a Ray of our own, or join one; either way its workers can import this package, installed or not."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "local"
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    package = Path(golem_ray.__file__).resolve().parent
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Keep the process that warm_up made ready; Ray ends idle ones after a second on small machines.
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+        path = [str(package.parent), os.environ.get("PYTHONPATH")]  # an empty entry would be the working folder
+        with _environment("PYTHONPATH", os.pathsep.join(filter(None, path))):
+            ray.init(address="local", include_dashboard=False, **options)
+        return
+    if not in_submitted_job():  # a submitted job brings its working directory along
+        options["runtime_env"] = {"py_modules": [str(package)]}
+    try:
+        _knock(address)
+        ray.init(address=address, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at host:port; Ray itself keeps trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the processes that start meanwhile."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+# --- what there is, and what may come --------------------------------------------------------------------------
+
+
+def _awaited(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resources:
+    """The plan, as soon as the cluster carries it. Raises ConfigError after cluster.wait_s."""
+    limits = _limits()
+    wait_s = (AUTOSCALER_WAIT_S if limits else 0.0) if config.wait_s == "auto" else config.wait_s
+    gpus_to_come = int((limits or {}).get("GPU", 0)) if device.backend != "cpu" else 0
+    deadline = time.monotonic() + wait_s
+    said = -math.inf
+    asked = False
+    try:
+        while True:
+            problem: ConfigError | None = None
+            try:
+                resources = plan(config, device, num_clips, wait_s)
+                short = 0 if config.workers != "auto" else _wanted(num_clips, gpus_to_come) - resources.workers
+                if short <= 0 or (not resources.gpu and not gpus_to_come):
+                    return resources
+            except ConfigError as error:
+                problem = error
+            if time.monotonic() >= deadline:
+                if problem is not None:
+                    raise problem
+                log.warning("going on with %d of the GPUs that were asked for", resources.workers)
+                return resources
+            if limits and not asked:
+                _request(config, num_clips, gpus_to_come)
+                asked = True
+            if time.monotonic() - said >= _SAY_EVERY_S:
+                left = deadline - time.monotonic()
+                log.info("waiting for the cluster, %.0f s more at most: %s", left, problem or "more GPUs may come")
+                said = time.monotonic()
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        if asked:
+            _request(config, 0, 0)
+
+
+def _wanted(num_clips: int, gpus_to_come: int) -> int:
+    """GPUs that `auto` waits for: as many as have some clips to embed."""
+    return min(gpus_to_come, math.ceil(num_clips / _CLIPS_PER_WORKER))
+
+
+def _request(config: ClusterConfig, num_clips: int, gpus_to_come: int) -> None:
+    """Have the autoscaler bring what the work needs; nothing for no clips."""
+    from ray.autoscaler.sdk import request_resources
+
+    wanted = _wanted(num_clips, gpus_to_come) if config.workers == "auto" else config.workers
+    each = {"GPU": 1} if gpus_to_come else {"CPU": config.threads_per_worker}
+    request_resources(bundles=[each] * (wanted if num_clips else 0))
+
+
+def _limits() -> dict[str, int] | None:
+    """What an autoscaler may bring the cluster to; None where there is none that says so."""
+    from ray._private.state import state
+
+    return state.get_max_resources_from_cluster_config()
+
+
+def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int, wait_s: float = 0.0) -> Resources:
+    """How to spread the work over the cluster as it stands, so that nothing waits for what it lacks.
+
+    Raises ConfigError if it lacks what is asked for.
+    """
+    nodes = alive_nodes()
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    node_cpus = [int(node.get("CPU", 0)) for node in nodes]
+    gpu = device.backend == "cuda" or (device.backend == "auto" and gpus > 0)
+    if gpu and gpus == 0:
+        raise ConfigError(
+            f"device.backend: expected a cluster with GPUs for 'cuda', found none ({sum(node_cpus)} CPUs); use 'auto' "
+            "or 'cpu', or a cluster that has them."
+        )
+    cpus = min(config.threads_per_worker, max(1, *node_cpus))
+    most = gpus if gpu else sum(count // cpus for count in node_cpus)
+    if most == 0:
+        raise ConfigError(
+            f"cluster.address: expected a cluster with CPUs for work, found none among {len(nodes)} nodes; start "
+            "workers, or set cluster.wait_s to wait for them."
+        )
+    if config.workers != "auto" and config.workers > most:
+        what = f"{gpus} GPUs" if gpu else f"{sum(node_cpus)} CPUs, {cpus} a worker"
+        raise ConfigError(
+            f"cluster.workers: expected at most {most} on a cluster with {what}, got {config.workers}; use fewer, or "
+            "'auto'."
+        )
+    memory = int(sum(node.get("memory", 0) for node in nodes))
+    if config.workers != "auto":
+        workers = config.workers
+        if workers * _LEAST_MEMORY_PER_WORKER > memory:
+            raise ConfigError(
+                f"cluster.workers: expected {_LEAST_MEMORY_PER_WORKER / 2**30:.2g} GiB of memory for each of "
+                f"{workers}, found {memory / 2**30:.2g} GiB in the cluster; use fewer, or more memory."
+            )
+    elif gpu:
+        workers = most
+    else:
+        workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_clips / _CLIPS_PER_WORKER)))
+    return Resources(
+        workers=workers,
+        threads=config.threads_per_worker,
+        cpus=0 if gpu else cpus,  # beside a GPU none: else actors and decoding wait for each other's CPUs
+        gpu=gpu,
+        backend=device.backend,
+        batch_seconds=config.batch_seconds,
+        stall_timeout=config.stall_timeout,
+        wait_s=wait_s,
+    )
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """What each node has to give."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def carried(resources: Resources) -> int:
+    """How many of such actors the nodes that are alive can hold."""
+    nodes = alive_nodes()
+    if resources.gpu:
+        return sum(int(node.get("GPU", 0)) for node in nodes)
+    return sum(int(node.get("CPU", 0)) // max(1, resources.cpus) for node in nodes)

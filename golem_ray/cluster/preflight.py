@@ -1,0 +1,111 @@
+"""What every node must be able to do, tried there before the first clip is embedded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import uuid
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import golem_ray
+from golem_ray import storage
+from golem_ray.errors import ConfigError
+
+PROBE_TIMEOUT_S = 25.0
+"""How long a node may take to answer."""
+
+_LIBRARIES = ("torch", "torchaudio", "transformers", "numpy", "pyarrow")
+
+
+def package_version() -> dict[str, str]:
+    """This package's version, the digest of its sources, and the versions of what computes with it."""
+    sources = hashlib.sha256()
+    folder = Path(golem_ray.__file__).resolve().parent
+    for file in sorted(folder.rglob("*.py")):
+        sources.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"golem_ray": f"{golem_ray.__version__} ({sources.hexdigest()[:12]})", **versions}
+
+
+def probe(outputs: tuple[tuple[str, str], ...], beacons: tuple[str, ...]) -> dict[str, str]:
+    """Runs on a node: the versions there. Raises OSError if an output cannot be written, or a beacon not be seen."""
+    for (key, place), beacon in zip(outputs, beacons, strict=True):
+        try:
+            storage.check_folder(place)
+            if beacon:
+                storage.read(beacon)
+        except Exception as error:  # every filesystem has its own
+            raise OSError(f"{key}: expected {place} to be storage that every node shares, but {error}") from None
+    return package_version()
+
+
+def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
+    """Try each node but the driver's own. `outputs`: (key, folder or URI) that workers write to.
+
+    Raises ConfigError if one does not answer, has other versions than the driver, or cannot write where it must.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    others = [node for node in nodes if node != here]
+    if not others:
+        return
+    beacons = tuple(_lit(place) for _, place in outputs)
+    try:
+        task = ray.remote(num_cpus=0, max_retries=0)(probe)
+        pinned = {node: NodeAffinitySchedulingStrategy(node_id=node, soft=False) for node in others}
+        answers = {
+            task.options(scheduling_strategy=where).remote(outputs, beacons): node for node, where in pinned.items()
+        }
+        done, silent = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_TIMEOUT_S)
+        if silent:
+            named = ", ".join(nodes[answers[reference]] for reference in silent[:5])
+            raise ConfigError(
+                f"cluster.address: expected every node to answer within {PROBE_TIMEOUT_S:.0f} s, {len(silent)} did not "
+                f"({named}); see `ray status`."
+            )
+        expected = package_version()
+        for reference in done:
+            _check_answer(reference, nodes[answers[reference]], expected)
+    finally:
+        for beacon in filter(None, beacons):
+            os.unlink(beacon)
+
+
+def _lit(place: str) -> str:
+    """A file that says that this is the driver's folder, where it is no URI; its path."""
+    if "://" in place:
+        return ""
+    Path(place).mkdir(parents=True, exist_ok=True)
+    beacon = f"{place}/.{uuid.uuid4().hex}.golem_ray-shared-check"
+    Path(beacon).touch()
+    return beacon
+
+
+def _check_answer(reference: ray.ObjectRef, node: str, expected: dict[str, str]) -> None:
+    try:
+        found = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause or error
+        if isinstance(cause, OSError) and ": expected " in str(cause):
+            raise ConfigError(f"{cause} (on node {node}).") from None
+        raise ConfigError(
+            f"cluster.address: expected node {node} to have this package, but {type(cause).__name__}: "
+            f"{' '.join(str(cause).split())[-300:]}"
+        ) from None
+    except ray.exceptions.RayError as error:  # it went meanwhile: the work does without it
+        if isinstance(error, (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError)):
+            return
+        raise ConfigError(
+            f"cluster.address: expected node {node} to run a task, but {' '.join(str(error).split())[:300]}"
+        ) from None
+    differing = [f"{name} {found.get(name)}" for name, version in expected.items() if found.get(name) != version]
+    if differing:
+        wanted = ", ".join(f"{name} {expected[name]}" for name in (each.split()[0] for each in differing))
+        raise ConfigError(
+            f"cluster.address: expected node {node} to have the driver's {wanted}, found {', '.join(differing)}; "
+            "install the same versions everywhere, or submit with --working-dir."
+        )

@@ -1,0 +1,90 @@
+"""Work in Ray tasks: the head's training, and many small jobs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import ray
+
+from golem_ray.config import EvaluationConfig, HeadConfig, TrainConfig, TrainingConfig
+from golem_ray.errors import UserError
+from golem_ray.progress import Progress, ProgressBar
+from golem_ray.stages import Resources, describe_worker, pick_device
+from golem_ray.training import TrainedHead, TrainingSet, worker_record
+
+T = TypeVar("T")
+
+
+def put(value: T) -> Any:
+    """A reference to a copy in Ray's object store, which jobs can share."""
+    return ray.put(value)
+
+
+def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str) -> list[T]:
+    """What work(*job) gives for each job, in the jobs' order: Ray tasks of one CPU each, as many at a time as fit.
+
+    What several jobs share is best `put` first.
+    """
+    task = ray.remote(num_cpus=1, max_retries=2)(work)
+    numbers = {task.remote(*job): number for number, job in enumerate(jobs)}
+    results: list[Any] = [None] * len(jobs)
+    waiting, bar = list(numbers), ProgressBar(title, len(jobs), unit)
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            for reference in done:
+                results[numbers[reference]] = ray.get(reference)
+            bar.update(len(jobs) - len(waiting))
+    finally:
+        bar.close()
+    return results
+
+
+def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
+    """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on."""
+    task = ray.remote(
+        num_gpus=int(resources.gpu),
+        num_cpus=resources.cpus,
+        num_returns="streaming",
+        max_retries=2,
+    )(_train_task)
+    bar: ProgressBar | None = None
+    try:
+        steps: Any = task.remote(ray.put(data), config.head, config.training, config.evaluation, resources)
+        for reference in steps:
+            step = ray.get(reference)
+            if not isinstance(step, Progress):
+                head, worker = step
+                return head, worker_record(worker)
+            if bar is None or bar.title != step.stage:
+                if bar is not None:
+                    bar.close()
+                bar = ProgressBar(step.stage, step.total, step.unit)
+            bar.update(step.done, step.note)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    finally:
+        if bar is not None:
+            bar.close()
+    raise AssertionError("the training task ended without a head")
+
+
+def _train_task(
+    data: TrainingSet,
+    head: HeadConfig,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    resources: Resources,
+) -> Iterator[Progress | tuple[TrainedHead, str]]:
+    """Runs on a worker: Progress now and then, last the head and what it was trained on."""
+    import torch
+
+    from golem_ray.head_training import train_head
+
+    torch.set_num_threads(resources.threads)
+    device = pick_device(resources)
+    trained = yield from train_head(data, training, config=head, repeats=evaluation.repeats, device=device)
+    yield trained, describe_worker(resources, device)
