@@ -43,7 +43,7 @@ class Journal:
 
     def __init__(self, stage: str = "", store: Store | None = None) -> None:
         self._stage = stage
-        self._store = store or Nowhere()
+        self._store: Store = Nowhere() if store is None else store
 
     @contextmanager
     def block(self, ids: Sequence[int]) -> Iterator[bool]:
