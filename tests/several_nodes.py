@@ -27,6 +27,8 @@ def slow_down(log: str, pause_s: float) -> Callable[[], None]:
 
         def slower(self: Any, *arguments: Any) -> None:
             start(self, *arguments)
+            if self.failure:
+                return
             embed = self.encoder.embed
 
             def noted(waveforms: list[Any]) -> Any:

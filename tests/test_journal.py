@@ -1,5 +1,7 @@
 """Which clip ended its process: the journal by itself, and in the stages that keep one."""
 
+from functools import partial
+
 import pyarrow as pa
 import pytest
 
@@ -28,13 +30,17 @@ class Killed(BaseException):
     """What ends a process: no `finally` of ours may see it, so the notes are put back as they were."""
 
 
+def _freeze(frozen, notes):
+    frozen.update(notes)
+
+
 def attempts(work, notes):
     """What work() gives, begun anew after each death with the notes of that moment; and how often it died."""
     deaths = 0
     while True:
         frozen = {}
         try:
-            return work(lambda: frozen.update(notes)), deaths
+            return work(partial(_freeze, frozen, notes)), deaths
         except Killed:
             deaths += 1
             notes.clear()

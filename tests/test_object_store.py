@@ -1,8 +1,13 @@
-"""Clips read from, and the artifact written to, an S3 server on loopback."""
+"""Clips read from, and everything written to, an S3 server on loopback, reliable or not."""
 
+import http.client
 import json
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -45,19 +50,105 @@ def upload(client, folder: Path, prefix: str) -> None:
             client.put_object(Bucket="bucket", Key=f"{prefix}/{path.relative_to(folder)}", Body=path.read_bytes())
 
 
-def test_a_run_from_and_to_a_bucket_gives_the_local_bytes(bucket, s3, run_job, encoder_folder, tmp_path):
-    clips = write_clips(tmp_path / "set", ["up", "down"] * 6)
+class Faults:
+    """What an unreliable store does: of every eleven requests one is refused, one is slow, one breaks off halfway."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.requests = 0
+        self.seen: dict[str, int] = {"refused": 0, "slow": 0, "broken off": 0}
+
+    def next(self) -> str:
+        """What befalls the next request; '' for nothing."""
+        with self.lock:
+            self.requests += 1
+            fault = {3: "refused", 6: "slow", 9: "broken off"}.get(self.requests % 11, "")
+            if fault:
+                self.seen[fault] += 1
+            return fault
+
+
+@pytest.fixture
+def unreliable(s3: dict[str, str]) -> Iterator[tuple[dict[str, str], Faults]]:
+    """The environment of a process that reaches the server through a proxy with faults, and the faults."""
+    faults = Faults()
+    target = urlsplit(s3["AWS_ENDPOINT_URL"]).netloc
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            content = self.body()
+            fault = faults.next()
+            if fault == "refused":
+                self.answer(503, {}, b"<Error><Code>SlowDown</Code><Message>Please reduce your rate.</Message></Error>")
+                return
+            if fault == "slow":
+                time.sleep(1.0)
+            connection = http.client.HTTPConnection(target, timeout=30)
+            headers = {name: value for name, value in self.headers.items() if name != "Transfer-Encoding"}
+            connection.request(self.command, self.path, content, headers)
+            response = connection.getresponse()
+            found = response.read()
+            connection.close()
+            if fault == "broken off":
+                self.send_response(response.status)
+                self.send_header("Content-Length", str(len(found) + 10))
+                self.end_headers()
+                self.wfile.write(found[: len(found) // 2])
+                self.close_connection = True
+                return
+            self.answer(response.status, dict(response.getheaders()), found)
+
+        def body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+
+        def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            self.send_response(status)
+            kept = {
+                name: value for name, value in headers.items() if name.lower() not in ("connection", "date", "server")
+            }
+            if self.command != "HEAD":
+                kept["Content-Length"] = str(len(content))
+            for name, value in kept.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {**s3, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}, faults
+    server.shutdown()
+
+
+def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(
+    bucket, unreliable, run_job, encoder_folder, tmp_path
+):
+    environment, faults = unreliable
+    clips = write_clips(tmp_path / "set", ["up", "down"] * 12)
     upload(bucket, clips, "clips")
     common = ["--dataset.label-column=label", f"--model.feature-extractor-model={encoder_folder}"]
-    common += ["--evaluation.repeats=1", "--cluster.threads-per-worker=1"]
+    common += ["--evaluation.repeats=0", "--cluster.threads-per-worker=1"]
     local = run_job(f"--dataset.name={clips}", f"--paths.save-path={tmp_path}/v.pth", *common)
     assert local.returncode == 0, local.stderr
-    common += ["--dataset.name=s3://bucket/clips", "--paths.save-path=runs/v.pth", "--paths.embedding-cache=cache"]
+    common += ["--dataset.name=s3://bucket/clips", "--paths.save-path=runs/v.pth", "--paths.run-dir=run"]
     common += ["--paths.storage-root=s3://bucket/shared", "--json"]
-    stored = run_job(*common, **s3)
+    stored = run_job(*common, **environment)
     assert stored.returncode == 0, stored.stderr
-    again = run_job(*common, **s3)
-    assert "12 of 12 clips are in the embedding cache" in again.stderr
+    assert min(faults.seen.values()) >= 3, faults.seen
     assert json.loads(stored.stdout.splitlines()[-1])["savedArtifactPath"] == "s3://bucket/shared/runs/v.pth"
     keys = [entry["Key"] for entry in bucket.list_objects_v2(Bucket="bucket", Prefix="shared/runs/")["Contents"]]
     assert keys == ["shared/runs/report.html", "shared/runs/v.json", "shared/runs/v.pth"]
@@ -66,6 +157,12 @@ def test_a_run_from_and_to_a_bucket_gives_the_local_bytes(bucket, s3, run_job, e
     assert set(torch.load(tmp_path / "v.pth", weights_only=True)) == {"weight", "bias"}
     sidecar = bucket.get_object(Bucket="bucket", Key="shared/runs/v.json")["Body"].read().decode()
     assert "secret-of-the-test" not in sidecar + stored.stdout + stored.stderr
+
+    bucket.delete_object(Bucket="bucket", Key="shared/runs/v.pth")
+    again = run_job("--resume=s3://bucket/shared/run", **environment)
+    assert again.returncode == 0, again.stderr
+    assert "24 of 24 clips are in the embedding cache" in again.stderr
+    assert bucket.get_object(Bucket="bucket", Key="shared/runs/v.pth")["Body"].read() == weights
 
 
 @pytest.mark.parametrize(

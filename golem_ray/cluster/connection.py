@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
 import threading
 import time
@@ -56,7 +57,8 @@ def joined(
     global _users, _ours
     with _lock:
         if not ray.is_initialized():
-            _connect(config.address)
+            with _kept_stop_signal():
+                _connect(config.address)
             _ours = True
         _users += 1
     try:
@@ -96,6 +98,15 @@ def _connect(address: str) -> None:
         raise ConfigError(
             f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
         ) from None
+
+
+@contextmanager
+def _kept_stop_signal() -> Iterator[None]:
+    """Have SIGTERM go to the handler that this process chose: Ray puts one of its own in its place."""
+    chosen = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(chosen) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, chosen)
 
 
 def _knock(address: str) -> None:

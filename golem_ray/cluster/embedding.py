@@ -199,6 +199,8 @@ def _after(error: Exception, resources: Resources) -> Resources:
     """How to go on after a plan that ended with this error. Raises it if it is a bug of ours."""
     if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error.cause, ray.exceptions.RayError):
         raise error
+    if isinstance(error, ray.exceptions.ActorDiedError) and "in its creation task" in str(error):
+        raise error
     deadline = time.monotonic() + max(resources.wait_s, REPLACED_WITHIN_S)
     while (held := carried(resources)) == 0:
         if time.monotonic() > deadline:
@@ -263,6 +265,7 @@ def _quiet_context(resources: Resources, workers: int = 0) -> Iterator[None]:
     """Ray Data's settings for our plans: our own progress bar, no waiting for ever, nor for actors that cannot be."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # pages, of what is mended or told in a line
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

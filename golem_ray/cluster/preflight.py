@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import uuid
 from pathlib import Path
 
@@ -72,7 +71,7 @@ def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
             _check_answer(reference, nodes[answers[reference]], expected)
     finally:
         for beacon in filter(None, beacons):
-            os.unlink(beacon)
+            Path(beacon).unlink(missing_ok=True)
 
 
 def _lit(place: str) -> str:

@@ -1,15 +1,23 @@
-"""Actors, nodes and drivers that are killed in the middle of the work: the artifact is the one of a quiet run."""
+"""Several Ray nodes: what is tried on each before the work, and actors, nodes and drivers that are killed during it.
+
+Whatever was killed, the artifact is the one of a quiet run.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import logging
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
+import time
+import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +25,10 @@ import pytest
 import soundfile
 
 import golem_ray
-from golem_ray.cluster import embedding
+from golem_ray.cluster import connection, embedding, preflight
+from golem_ray.cluster.preflight import check_nodes
+from golem_ray.config import ClusterConfig, DeviceConfig
+from golem_ray.errors import ConfigError
 from tests.conftest import ROOT, tone, write_clips
 from tests.several_nodes import POISON_SAMPLES, begun, joined, nodes, wait_until
 
@@ -68,6 +79,102 @@ def quiet(clips: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFa
 def cluster(quiet: bytes) -> Iterator[Any]:
     with nodes(2, num_cpus=1) as cluster:
         yield cluster
+
+
+# --- before the work ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def driver_on(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with joined(cluster, tmp_path_factory.mktemp("driver") / "log", 0.0):
+        yield
+
+
+@pytest.fixture
+def in_time(driver_on: None) -> Iterator[None]:
+    """What preflight finds, it says within half a minute."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 30
+
+
+def test_what_is_in_order_passes(in_time, tmp_path):
+    check_nodes((("paths.run_dir", str(tmp_path / "run")),))
+    assert not any((tmp_path / "run").iterdir())  # and leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ["golem_ray", "torch"])
+def test_other_versions_on_a_node_are_told(in_time, monkeypatch, name):
+    here = {**preflight.package_version(), name: "99.0"}
+    monkeypatch.setattr(preflight, "package_version", lambda: here)
+    words = rf"expected node \S+ to have the driver's {name} 99\.0, found {name} \d"
+    with pytest.raises(ConfigError, match=words):
+        check_nodes(())
+
+
+def test_storage_that_nodes_do_not_share_is_told(in_time, monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight, "_lit", lambda place: str(tmp_path / "seen by the driver alone"))
+    words = r"paths\.run_dir: expected \S+ to be storage that every node shares, but .*No such file.*\(on node "
+    with pytest.raises(ConfigError, match=words):
+        check_nodes((("paths.run_dir", str(tmp_path)),))
+
+
+def test_storage_that_a_worker_cannot_write_is_told(in_time, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(preflight, "_lit", lambda place: "")
+    with pytest.raises(ConfigError, match=r"paths\.save_path: expected \S+/file to be storage"):
+        check_nodes((("paths.save_path", str(tmp_path / "file")),))
+
+
+def test_a_node_that_does_not_answer_is_told(in_time, monkeypatch):
+    monkeypatch.setattr(preflight, "PROBE_TIMEOUT_S", 0.0)
+    with pytest.raises(ConfigError, match="expected every node to answer within 0 s, 2 did not"):
+        check_nodes(())
+
+
+def test_a_package_that_workers_lack_is_told(in_time, monkeypatch):
+    module = types.ModuleType("not_on_the_workers")
+    exec("def probe(outputs, beacons): return {}", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(preflight, "probe", module.probe)
+    with pytest.raises(ConfigError, match=r"to have this package, but .*not_on_the_workers"):
+        check_nodes(())
+
+
+def test_an_encoder_that_only_the_driver_has_is_told(driver_on, config, monkeypatch):
+    monkeypatch.setattr(embedding, "Embedder", _without_encoder())
+    with pytest.raises(ConfigError, match="model.feature_extractor_model: expected weights that load from"):
+        golem_ray.train(config)
+
+
+def _without_encoder() -> type:
+    class Embedder(embedding.Embedder):
+        """On a worker where the encoder's folder is not."""
+
+        def __init__(self, recipe: Any, *arguments: Any) -> None:
+            encoder = dataclasses.replace(recipe.encoder, path="/nowhere")
+            super().__init__(dataclasses.replace(recipe, encoder=encoder), *arguments)
+
+    return Embedder
+
+
+def test_machines_that_come_are_waited_for(in_time, cluster, caplog):
+    caplog.set_level(logging.INFO, logger="golem_ray")
+    demanded = DeviceConfig(backend="cuda")
+    with pytest.raises(ConfigError, match="expected a cluster with GPUs for 'cuda', found none"):
+        connection._awaited(ClusterConfig(), demanded, 10)  # at once: nobody is to bring any
+    with ThreadPoolExecutor(1) as threads:
+        resources = threads.submit(connection._awaited, ClusterConfig(wait_s=25.0), demanded, 10)
+        wait_until(lambda: "waiting for the cluster, 25 s more at most: device.backend: expected" in caplog.text)
+        node = cluster.add_node(num_cpus=0, num_gpus=1, object_store_memory=80 << 20)
+        try:
+            found = resources.result()
+        finally:
+            cluster.remove_node(node, allow_graceful=False)
+    assert (found.gpu, found.workers) == (True, 1)
+
+
+# --- during the work ------------------------------------------------------------------------------------------
 
 
 class Blow(threading.Thread):
