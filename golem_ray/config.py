@@ -157,14 +157,20 @@ class TrainingConfig:
     """How the head is trained: Adam on cross-entropy."""
 
     epochs: int = 100
-    """Passes over all embeddings, each one step of full-batch Adam."""
+    """Passes over all embeddings."""
+    batch_size: int | None = None
+    """Clips of a step of Adam, in an order shuffled by the seed; all of them, one step an epoch, if not given."""
     learning_rate: float = 0.01
     """Adam's learning rate."""
     seed: int = 0
-    """Seed of the head's initial weights and of the cross-validation folds."""
+    """Seed of the head's initial weights, of the order of batches and of the cross-validation folds."""
 
     def __post_init__(self) -> None:
         _positive("training.epochs", self.epochs)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(
+                f"training.batch_size: expected 1 or more, got {self.batch_size!r}; leave it out for all clips at once."
+            )
         if not 0 < self.learning_rate <= 1e30:
             raise ConfigError(f"training.learning_rate: expected a number above 0, got {self.learning_rate!r}.")
         if not 0 <= self.seed < 2**32:
@@ -285,6 +291,13 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    def __post_init__(self) -> None:
+        if self.head.kind == "logistic" and self.training.batch_size is not None:
+            raise ConfigError(
+                f"training.batch_size: expected none for head.kind 'logistic', which is not trained by steps, got "
+                f"{self.training.batch_size}; leave it out, or use 'gradient'."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

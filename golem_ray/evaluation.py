@@ -212,7 +212,8 @@ def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
     low, high = scores["interval_95"]
     line = (
         f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
-        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} clips"
+        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
+        f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'}"
         f"{', the layer chosen anew in each' if scores.get('nested') else ''})."
     )
     singles = scores["num_single_clip_classes"]

@@ -76,7 +76,10 @@ class Grid:
 
 
 def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
-    """The grid's candidates, each once. Raises ConfigError if an encoder cannot be had or lacks a layer."""
+    """The grid's candidates, each once.
+
+    Raises ConfigError if an encoder cannot be had or lacks a layer, or a head cannot be trained as configured.
+    """
     if base.model.layer == "auto":
         raise ConfigError("model.layer: expected a layer to compare with, got 'auto'; the grid is the choice here.")
     if base.model.classifier_input_features != "auto":
@@ -86,6 +89,8 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
         )
     recipe_for(base.model)
     heads = dict(grid.heads)
+    for head in heads.values():
+        dataclasses.replace(base, head=head)  # which refuses what does not go together
     own_head = next((name for name, head in heads.items() if head == base.head), DEFAULT)
     if heads.setdefault(own_head, base.head) != base.head:
         raise ConfigError(

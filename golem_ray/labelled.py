@@ -29,6 +29,20 @@ def check_classes(config: TrainConfig, source: Source) -> None:
         )
 
 
+def check_streamed(config: TrainConfig) -> None:
+    """Raise ConfigError for what needs all embeddings in memory, where they are more than fit there."""
+    for key, found, wanted, fits in (
+        ("head.kind", config.head.kind, "'gradient'", config.head.kind == "gradient"),
+        ("head.patience", config.head.patience, "none", config.head.patience is None),
+        ("model.layer", config.model.layer, "one layer", config.model.layer != "auto"),
+    ):
+        if not fits:
+            raise ConfigError(
+                f"{key}: expected {wanted} for more than cluster.gather_limit clips, whose embeddings are never in "
+                f"memory all at once, got {found!r}; change that, take fewer clips, or raise the limit."
+            )
+
+
 def check_labels(source: Source, labels: np.ndarray) -> None:
     """Say which classes have too few clips; DataError if there is nothing to tell apart."""
     counts = np.bincount(labels, minlength=len(source.labels)).tolist()

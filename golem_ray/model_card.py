@@ -128,9 +128,11 @@ def _figures(metrics: dict[str, Any]) -> str:
         lines.append(f"{line} may know by heart{_chance(metrics)}.")
     validated = _group(metrics, "cross_validation")
     if _is_number(validated.get("accuracy")):
+        sampled = "sampled clips, on which alone those heads were trained"
+        which = sampled if validated.get("sampled") is True else "clips"
         lines.append(
             f"* Cross-validated accuracy, of heads trained alike and tested on clips that they were not trained on: "
-            f"{_share(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} clips."
+            f"{_share(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} {which}."
         )
     else:
         lines.append("* Cross-validated accuracy: none was measured.")

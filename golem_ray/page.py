@@ -173,7 +173,8 @@ def _training_words(metrics: dict[str, Any]) -> str:
         low, high = scores["interval_95"]
         words.append(
             f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
-            f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} clips)."
+            f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
+            f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'})."
         )
     return " ".join(words)
 

@@ -207,14 +207,16 @@ def _tested(run: Run) -> Judged | None:
         which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
         how = f"The {len(rows)} clips {which}, which the head did not see."
     else:
-        scored = np.isfinite(run.head.unseen_logits).all(axis=1)
-        rows, logits = run.clips.used[scored], run.head.unseen_logits[scored]
+        scored, sampled = np.isfinite(run.head.unseen_logits).all(axis=1), run.head.unseen_rows
+        judged = run.clips.used if sampled is None else run.clips.used[sampled]
+        rows, logits = judged[scored], run.head.unseen_logits[scored]
         if not len(rows):
             return None
         scores = run._evaluate(rows, logits)
         how = (
-            f"The {len(rows)} clips of the first round of cross-validation, each judged by a head that was trained on "
-            "the other folds (the temperature of its probabilities was fitted on these clips)."
+            f"The {len(rows)} {'' if sampled is None else 'sampled '}clips of the first round of cross-validation, "
+            "each judged by a head that was trained on the other folds (the temperature of its probabilities was "
+            "fitted on these clips)."
         )
     return Judged(
         how=how,

@@ -79,7 +79,7 @@ class TrainingSet:
     """What a head is trained on, and what it is tested on."""
 
     embeddings: np.ndarray
-    """(N, D) float32, or (N, C, D) of C layers to choose from."""
+    """(N, D) float32, or (N, C, D) of C layers to choose from. Of a `np.memmap`, (N, D), only chunks are in memory."""
     labels: np.ndarray
     """(N,) int64."""
     num_classes: int
@@ -93,6 +93,8 @@ class TrainingSet:
     """(M, D) or (M, C, D) float32."""
     held_out_log_mel: np.ndarray | None = None
     """(M, F) float32."""
+    drawn: np.ndarray | None = None
+    """(P,) int64: rows whose vectors are to come back with the head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,11 @@ class TrainedHead:
     """The chosen one of TrainingSet.layers."""
     unseen_logits: np.ndarray
     """(N, K) float32: each clip's, by a head of the first cross-validation that did not see it; NaN without."""
+    unseen_rows: np.ndarray | None = None
+    """(N,) int64: which rows of the training set those are of; None for all of them."""
     held_out_logits: np.ndarray | None = None
     """(M, K) float32, of the clips held out."""
     baseline_logits: np.ndarray | None = None
     """(M, K) float32, of the same head on log-mel statistics."""
+    drawn: np.ndarray | None = None
+    """(P, D) float32: the vectors of the rows in TrainingSet.drawn."""

@@ -178,6 +178,11 @@ def test_a_grid_is_spelled_out_with_the_configured_recipe_first_and_each_once(en
     assert (one.recipes[str(encoder_folder)].layer, one.recipes[str(encoder_folder)].pooling) == ("last", "mean")
 
 
+def test_a_head_that_cannot_be_trained_as_configured_is_refused(encoder_folder):
+    with pytest.raises(ConfigError, match=r"training\.batch_size: expected none for head\.kind 'logistic'"):
+        spell_out(base(encoder_folder, training={"batch_size": 8}), GridConfig())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

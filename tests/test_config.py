@@ -96,6 +96,11 @@ def test_help_shows_every_key_with_its_default(capsys):
         ({"training": {"learning_rate": -1}}, ["training.learning_rate", "-1"]),
         ({"training": {"epochs": 0}}, ["training.epochs", "got 0"]),
         ({"training": {"seed": -1}}, ["training.seed"]),
+        ({"training": {"batch_size": 0}}, ["training.batch_size", "1 or more", "got 0", "leave it out"]),
+        (
+            {"head": {"kind": "logistic"}, "training": {"batchSize": 8}},
+            ["training.batch_size", "expected none", "'logistic'", "got 8", "leave it out"],
+        ),
         ({"evaluation": {"repeats": -1}}, ["evaluation.repeats"]),
         ({"device": {"backend": "gpu"}}, ["device.backend", "'auto' or 'cuda' or 'cpu'", "'gpu'"]),
         ({"paths": {"save_path": "x.json"}}, ["paths.save_path", ".pth"]),

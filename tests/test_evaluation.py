@@ -114,6 +114,12 @@ def test_sentences_say_the_figure_its_interval_and_chance():
     assert "10 clips of test" in evaluation_line({"how": "test", **scores})
     assert "turned off" in cross_validation_line(None, 0)
     assert "no class has two clips" in cross_validation_line(None, 5)
+    scores = {"accuracy": 0.5, "interval_95": [0.4, 0.6], "folds": 5, "repeats": 2, "num_clips": 900}
+    scores["num_single_clip_classes"] = 0
+    assert "2 x 5 folds over 900 clips)." in cross_validation_line(scores, 2)
+    assert "2 x 5 folds over 900 sampled clips, of heads trained on these alone)." in cross_validation_line(
+        {**scores, "sampled": True}, 2
+    )
     assert "temperature of 2.50, from 40" in calibration_line({"temperature": 2.5, "num_clips": 40})
     assert "not calibrated" in calibration_line(None)
 

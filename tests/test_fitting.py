@@ -359,3 +359,48 @@ def test_weight_decay_shrinks_and_smoothing_and_class_weights_change_the_loss():
     fresh = new_head(8, 3, 0, config)
     steps = fit_epochs(fresh, x, torch.tensor(labels), TrainingConfig(epochs=1), config)
     assert next(iter(steps))[1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_batches_are_a_literal_loop_over_shuffled_rows():
+    embeddings, labels = blobs(3, 9, 8)  # 27 rows: the last batch has 7
+    x, y = torch.tensor(embeddings), torch.tensor(labels)
+    torch.manual_seed(5)
+    head = nn.Linear(8, 3)
+    optimizer, order = torch.optim.Adam(head.parameters(), lr=0.01), torch.Generator().manual_seed(5)
+    for _ in range(3):
+        sizes, losses = [], []
+        for rows in torch.randperm(27, generator=order).split(10):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(head(x[rows]), y[rows])
+            loss.backward()
+            optimizer.step()
+            sizes.append(len(rows))
+            losses.append(loss.item())
+
+    assert sizes == [10, 10, 7]
+    _, result = trained(embeddings, labels, 3, TrainingConfig(epochs=3, batch_size=10, seed=5))
+    state = torch.load(io.BytesIO(result.weights), weights_only=True)
+    assert torch.allclose(state["weight"], head.weight, atol=1e-7)
+    assert torch.allclose(state["bias"], head.bias, atol=1e-7)
+    assert result.metrics["final_loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-6)
+
+
+def test_batches_are_the_seeds_and_leave_other_randomness_alone():
+    embeddings, labels = blobs(3, 9, 8)
+    before = torch.get_rng_state()
+    first, second, other, whole = (
+        trained(embeddings, labels, 3, TrainingConfig(epochs=5, batch_size=size, seed=seed), repeats=1)[1]
+        for size, seed in ((4, 0), (4, 0), (5, 0), (None, 0))
+    )
+    assert first.weights == second.weights
+    assert np.array_equal(first.unseen_logits, second.unseen_logits)
+    assert len({first.weights, other.weights, whole.weights}) == 3
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_go_with_patience_and_dropout():
+    embeddings, labels = blobs(4, 20, 8)
+    config = HeadConfig(hidden=(16,), dropout=0.2, patience=3, class_weights=True)
+    first, second = (trained(embeddings, labels, 4, TrainingConfig(batch_size=7), config=config)[1] for _ in range(2))
+    assert first.weights == second.weights
+    assert first.metrics["training_accuracy"] > 0.9

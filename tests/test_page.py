@@ -124,6 +124,13 @@ def test_a_page_without_tested_clips_says_so():
     assert "And 10 more." in page
 
 
+def test_the_page_says_what_was_cross_validated():
+    described = document(["a", "b"])
+    assert "2 x 5 folds over 50 clips)." in render(described, None, None)
+    described["metrics"]["cross_validation"]["sampled"] = True
+    assert "over 50 sampled clips, of heads trained on these alone)." in render(described, None, None)
+
+
 def test_the_worst_mistakes_are_the_surest_that_are_wrong():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
     assert worst_mistakes(np.array([0, 1, 0, 0]), probabilities).tolist() == [1, 2, 3]

@@ -491,6 +491,14 @@ def test_card_claims_nothing_that_was_not_measured() -> None:
     assert "model-index" not in card
 
 
+def test_card_says_what_was_cross_validated() -> None:
+    metrics = sidecar()["metrics"]
+    assert ", over 18 clips.\n" in model_card(sidecar(), "me/voice")
+    metrics["cross_validation"]["sampled"] = True
+    card = model_card(sidecar(metrics=metrics), "me/voice")
+    assert ", over 18 sampled clips, on which alone those heads were trained.\n" in card
+
+
 def test_card_shows_untrusted_names_as_mere_text() -> None:
     names = ["---\nlicense: mit", "``tick`", "[click](javascript:x)", "<script>", "x" * 500]
     document = sidecar({"name": "a: b\n- c", "revision": COMMIT, "sha256": None}, labels=names + ["more"] * 60)

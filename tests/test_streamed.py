@@ -1,0 +1,213 @@
+"""Embeddings beyond memory: what chunks of them give is what all of them would."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from golem_ray import head_training, streamed
+from golem_ray.config import HeadConfig, TrainingConfig
+from golem_ray.errors import ConfigError
+from golem_ray.fitting import accuracy, fitted, log_loss, logits_of
+from golem_ray.head_training import train_head
+from golem_ray.labelled import check_streamed
+from golem_ray.presets import config_from_dict
+from golem_ray.streamed import Streamed, chunks, moments, shuffled
+from golem_ray.training import TrainingSet
+
+
+class Watched(np.memmap):
+    """A memory map that notes how many rows are asked for at once."""
+
+    asked: list[int]
+
+    def __getitem__(self, rows):
+        found = super().__getitem__(rows)
+        self.asked.append(len(found))
+        return found
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """Writes an array to a file, and maps that."""
+
+    def write(values, name="rows"):
+        values.tofile(tmp_path / name)
+        mapped = Watched(tmp_path / name, dtype=values.dtype, mode="r", shape=values.shape)
+        mapped.asked = []
+        return mapped
+
+    return write
+
+
+def clips(num_clips=101, width=6, seed=0):
+    """Embeddings and labels of four classes, the first by far the largest, sorted by label."""
+    rng = np.random.default_rng(seed)
+    labels = np.sort(rng.choice(4, num_clips, p=[0.7, 0.1, 0.1, 0.1]))
+    centres = 2 * rng.standard_normal((4, width))
+    return (centres[labels] + rng.standard_normal((num_clips, width)) + 3).astype(np.float32), labels
+
+
+def trained(data, training=None, config=None, repeats=0):
+    steps = train_head(data, training or TrainingConfig(epochs=20), config=config, repeats=repeats)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def weights(head):
+    return torch.load(io.BytesIO(head.weights), weights_only=True)
+
+
+RECIPES = {
+    "plain": HeadConfig(),
+    "weighted and smoothed": HeadConfig(class_weights=True, label_smoothing=0.2),
+    "standardised": HeadConfig(standardize=True, weight_decay=0.1),
+    "hidden": HeadConfig(hidden=(8,), layer_norm=True, class_weights=True, standardize=True),
+}
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 100, 101, 1000])
+@pytest.mark.parametrize("batch_size", [None, 10, 40])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_chunks_give_the_head_that_all_rows_at_once_give(on_disk, monkeypatch, recipe, batch_size, chunk_rows):
+    embeddings, labels = clips()
+    training = TrainingConfig(epochs=3, batch_size=batch_size)
+    # the order of batches is one of chunks as well, so that it is fixed here
+    monkeypatch.setattr(streamed, "shuffled", lambda num_rows, order: torch.randperm(num_rows, generator=order))
+    whole = trained(TrainingSet(embeddings=embeddings, labels=labels, num_classes=5), training, RECIPES[recipe])
+    monkeypatch.setattr(streamed, "CHUNK_ROWS", chunk_rows)
+    mapped = on_disk(embeddings)
+    parts = trained(TrainingSet(embeddings=mapped, labels=labels, num_classes=5), training, RECIPES[recipe])
+    for name, expected in weights(whole).items():
+        assert torch.allclose(weights(parts)[name], expected, atol=1e-5), name
+    for metric in ("final_loss", "training_accuracy", "chance", "largest_class"):
+        assert parts.metrics[metric] == pytest.approx(whole.metrics[metric], rel=1e-5)
+
+
+def test_one_chunk_is_the_very_arithmetic_of_memory(on_disk):
+    embeddings, labels = clips()
+    config = HeadConfig(class_weights=True, hidden=(8,), dropout=0.5)
+    for batch_size in (None, 10):
+        training = TrainingConfig(epochs=3, batch_size=batch_size)
+        data = TrainingSet(embeddings=embeddings, labels=labels, num_classes=4)
+        beyond = dataclasses.replace(data, embeddings=on_disk(embeddings))
+        assert trained(data, training, config).weights == trained(beyond, training, config).weights
+
+
+@pytest.mark.parametrize("batch_size", [None, 16, 50])
+def test_never_more_than_a_chunk_is_taken(on_disk, monkeypatch, batch_size):
+    embeddings, labels = clips(num_clips=300)
+    log_mel, tested = embeddings[:, :3] * 50, embeddings[:9] + 1
+    data = TrainingSet(
+        embeddings=embeddings, labels=labels, num_classes=4, groups=np.arange(300) // 2, held_out=tested,
+        log_mel=log_mel, held_out_log_mel=tested[:, :3], drawn=np.arange(0, 300, 50),
+    )  # fmt: skip
+    monkeypatch.setattr(streamed, "CHUNK_ROWS", 32)
+    monkeypatch.setattr(head_training, "SAMPLED_ROWS", 30)
+    monkeypatch.setattr(streamed, "RUN_ROWS", 4)
+    training = TrainingConfig(epochs=4, batch_size=batch_size)
+    config = HeadConfig(standardize=True)
+    rows, statistics = on_disk(embeddings), on_disk(log_mel, "log_mel")
+    beyond = trained(dataclasses.replace(data, embeddings=rows, log_mel=statistics), training, config, repeats=2)
+    assert 0 < max(rows.asked) <= 32
+    assert 0 < max(statistics.asked) <= 32
+    whole = trained(data, training, config, repeats=2)
+    assert np.allclose(beyond.held_out_logits, whole.held_out_logits, atol=1e-4)
+    assert np.allclose(beyond.baseline_logits, whole.baseline_logits, atol=1e-3)
+    assert np.array_equal(beyond.drawn, embeddings[::50])
+    assert np.array_equal(whole.drawn, embeddings[::50])
+
+
+def test_beyond_memory_a_sample_is_cross_validated_and_that_is_said(on_disk, monkeypatch):
+    embeddings, labels = clips(num_clips=400)
+    groups = np.arange(400) // 4
+    data = TrainingSet(embeddings=on_disk(embeddings), labels=labels, num_classes=4, groups=groups)
+    monkeypatch.setattr(head_training, "SAMPLED_ROWS", 120)
+    beyond = trained(data, repeats=2)
+    rows = beyond.unseen_rows
+    assert len(np.unique(rows)) == 120
+    assert (np.diff(rows) > 0).all()
+    assert abs((labels[rows] == 0).mean() - (labels == 0).mean()) < 0.1  # as it falls
+    some = TrainingSet(embeddings=embeddings[rows], labels=labels[rows], num_classes=4, groups=groups[rows])
+    alone = trained(some, repeats=2)
+    assert beyond.unseen_logits.shape == (120, 4)
+    assert np.array_equal(beyond.unseen_logits, alone.unseen_logits)
+    assert beyond.metrics["cross_validation"] == {**alone.metrics["cross_validation"], "sampled": True}
+    assert beyond.metrics["calibration"] == alone.metrics["calibration"]
+    assert np.array_equal(trained(data, repeats=1).unseen_rows, rows)
+    other = trained(data, TrainingConfig(epochs=1, seed=1)).unseen_rows
+    assert not np.array_equal(other, rows)
+
+
+def test_few_enough_rows_are_cross_validated_whole(on_disk):
+    embeddings, labels = clips()
+    data = TrainingSet(embeddings=embeddings, labels=labels, num_classes=4)
+    whole = trained(data, repeats=1)
+    beyond = trained(dataclasses.replace(data, embeddings=on_disk(embeddings)), repeats=1)
+    assert beyond.unseen_rows is whole.unseen_rows is None
+    assert beyond.metrics == whole.metrics
+
+
+def test_moments_do_not_cancel(on_disk, monkeypatch):
+    monkeypatch.setattr(streamed, "CHUNK_ROWS", 7)
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal((100, 3)) * [1, 1e-3, 0] + [0, 1e3, 3]).astype(np.float32)
+    mean, deviation = moments(Streamed(on_disk(values), torch.device("cpu")))
+    assert np.allclose(mean, values.astype(np.float64).mean(axis=0), rtol=1e-12)
+    assert np.allclose(deviation, values.astype(np.float64).std(axis=0), rtol=1e-9, atol=0)
+    assert deviation[2] == 0
+
+
+def test_figures_by_chunks_are_those_of_all_rows(on_disk, monkeypatch):
+    embeddings, labels = clips()
+    x, y = torch.tensor(embeddings), torch.tensor(labels)
+    head = fitted(x, y, 4, HeadConfig(), TrainingConfig(epochs=3))
+    monkeypatch.setattr(streamed, "CHUNK_ROWS", 8)  # 101 rows: the last chunk has 5
+    rows = Streamed(on_disk(embeddings), torch.device("cpu"))
+    assert np.allclose(logits_of(head, rows), logits_of(head, x), atol=1e-6)
+    assert log_loss(head, rows, y) == pytest.approx(log_loss(head, x, y), rel=1e-6)
+    assert accuracy(head, rows, y) == pytest.approx((logits_of(head, x).argmax(axis=1) == labels).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_rows", [1, 32, 33, 300])
+def test_a_shuffled_order_has_each_row_once_and_comes_from_all_over(monkeypatch, num_rows):
+    monkeypatch.setattr(streamed, "CHUNK_ROWS", 32)
+    monkeypatch.setattr(streamed, "RUN_ROWS", 4)
+    generator = torch.Generator().manual_seed(0)
+    first, second = shuffled(num_rows, generator), shuffled(num_rows, generator)
+    again = shuffled(num_rows, torch.Generator().manual_seed(0))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(num_rows))
+    assert torch.equal(first, again)
+    if num_rows > 1:
+        assert not torch.equal(first, second)
+    if num_rows == 300:
+        for some in first.split(32)[:-1]:  # a chunk's: eight runs of four, not 32 neighbours
+            assert len(np.unique(some // 4)) <= 9
+            assert some.max() - some.min() > 150
+            assert (some.diff() == 1).sum() < 10
+
+
+def test_a_tensor_is_taken_whole():
+    x = torch.zeros(streamed.CHUNK_ROWS + 1, 1)
+    assert chunks(x) == [slice(None)]
+    rows = torch.arange(len(x))
+    assert chunks(x, rows)[0] is rows
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"head": {"kind": "logistic"}}, r"head\.kind: expected 'gradient' for more than .*got 'logistic'"),
+        ({"head": {"patience": 3}}, r"head\.patience: expected none for more than cluster\.gather_limit .*got 3"),
+        ({"model": {"layer": "auto"}}, r"model\.layer: expected one layer .*got 'auto'; .*fewer clips"),
+    ],
+)
+def test_what_needs_all_rows_in_memory_is_refused(values, words):
+    with pytest.raises(ConfigError, match=words):
+        check_streamed(config_from_dict(values))
+    check_streamed(config_from_dict({"head": {"hidden": [8], "standardize": True}, "training": {"batch_size": 4}}))
