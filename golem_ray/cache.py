@@ -65,6 +65,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, root: str, recipe: dict[str, Any], width: int, log_mel_size: int) -> None:
+        self.width = width
         self._recipe = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"

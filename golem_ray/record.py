@@ -190,9 +190,13 @@ def summary(run: Run) -> str:
 
 def report(run: Run, document: dict[str, Any]) -> str:
     """The HTML report; `document` is the run's sidecar."""
-    rows = drawn(np.concatenate([run.clips.used, run.clips.unseen]))
+    if run.head.drawn is None:
+        rows = drawn(np.concatenate([run.clips.used, run.clips.unseen]))
+        vectors = run.embedded.vectors[rows]
+    else:  # the others stayed in storage
+        rows, vectors = run.clips.used[drawn(np.arange(len(run.clips.used)))], run.head.drawn
     points = Points(
-        vectors=run.embedded.vectors[rows],
+        vectors=vectors,
         labels=run.division.labels[rows].astype(np.int64),
         clips=[name(run.division, row) for row in rows],
         tested=run.division.tested[rows],

@@ -96,6 +96,11 @@ class EmbedBatch:
                 _keep_memory()
             if resources.gpu and device == "cpu":
                 self.cache = None  # a GPU that PyTorch cannot use: not the vectors that the cache is for
+                if not gathered:
+                    raise ConfigError(
+                        "cluster.gather_limit: expected GPUs that PyTorch can use for embeddings that stay in storage, "
+                        "found one that it cannot; use device.backend = cpu."
+                    )
             self.encoder = SpeechEncoder(recipe, device, batch_seconds=resources.batch_seconds if batched else None)
         except UserError as error:
             self.failure = str(error)

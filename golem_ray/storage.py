@@ -102,8 +102,10 @@ def read(path: str) -> bytes:
     """The content of a file at a path or URI; whatever exception its filesystem has."""
 
     def content() -> bytes:
-        with fsspec.open(path, "rb") if "://" in path else open(path, "rb") as file:
-            return file.read()
+        if "://" in path:  # in one request, where opening it takes another for its size
+            fs, place = fsspec.core.url_to_fs(path)
+            return bytes(fs.cat_file(place))
+        return Path(path).read_bytes()
 
     return retried(content)
 

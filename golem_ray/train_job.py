@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from golem_ray import artifact, cluster, record, run_folder, storage
+from golem_ray.assembly import from_gathered, from_storage
 from golem_ray.cache import EmbeddingCache, describe
 from golem_ray.config import TrainConfig
 from golem_ray.data import open_source
 from golem_ray.embed import announce, open_cache
 from golem_ray.encoder_info import Recipe, check_sampling_rate, recipe_for
 from golem_ray.errors import ConfigError
-from golem_ray.evaluation import Division, allowed, check_bad_clips, divide
-from golem_ray.labelled import check_classes, check_labels, kept_together
+from golem_ray.evaluation import Division, allowed, check_bad_clips, divide, drawn
+from golem_ray.labelled import check_classes, check_labels, check_streamed, kept_together
 from golem_ray.presets import config_from_dict
 from golem_ray.progress import Stopwatch
 from golem_ray.record import Clips, Run
@@ -46,14 +50,16 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     recipe = _recipe(config)
     clock = Stopwatch()
     division = _divided(config)
+    _check_size(config, len(division.tested))
     clock.lap("listing")
     outputs = _shared_outputs(config, save_path)
     with cluster.joined(config.cluster, config.device, len(division.tested), outputs=outputs) as resources:
         clock.lap("joining the cluster")
         announce(config.dataset.name, len(division.tested), recipe.encoder, resources)
-        embedded = _embed(config, division, recipe, resources, sidecar, allow_drift, clock)
+        cache = _cache(config, division, recipe, resources)
+        embedded = _embed(config, division, recipe, resources, cache, sidecar, allow_drift, clock)
         clips = _clips(config, division, embedded)
-        head, worker = cluster.train(_training_set(division, embedded, clips, recipe), config, resources)
+        head, worker = cluster.train(_assembly(division, embedded, clips, recipe, cache), config, resources)
         clock.lap("training")
     if not math.isfinite(head.metrics["final_loss"]):
         raise ConfigError(
@@ -117,12 +123,12 @@ def _embed(
     division: Division,
     recipe: Recipe,
     resources: Resources,
+    cache: EmbeddingCache | None,
     sidecar: dict[str, Any] | None,
     allow_drift: bool,
     clock: Stopwatch,
 ) -> Embeddings:
     """Every clip's vector, once it is known that nothing differs from the sidecar, if there is one."""
-    cache = _cache(config, division, recipe, resources)
     digests = None
     if sidecar is not None or (cache is not None and cache.files()):
         digests = cluster.hash_clips(division.source, resources)
@@ -139,6 +145,7 @@ def _embed(
         baseline=bool(division.tested.any()),
         cache=cache,
         digests=digests,
+        gathered=len(division.tested) <= config.cluster.gather_limit,
     )
     clock.lap("embedding")
     return embedded
@@ -179,25 +186,37 @@ def _clips(config: TrainConfig, division: Division, embedded: Embeddings) -> Cli
     return Clips(used=used, unseen=unseen, num_also_trained_on=len(tested) - len(unseen), bad=bad)
 
 
-def _training_set(division: Division, embedded: Embeddings, clips: Clips, recipe: Recipe) -> TrainingSet:
-    """What the head's task gets."""
-    used, unseen = clips.used, clips.unseen
-    vectors = by_layer(embedded.vectors, recipe) if recipe.layer == "all" else embedded.vectors
-    data = TrainingSet(
-        embeddings=vectors[used],
+def _assembly(
+    division: Division, embedded: Embeddings, clips: Clips, recipe: Recipe, cache: EmbeddingCache | None
+) -> Callable[[Path], TrainingSet]:
+    """What gives the head's task its data."""
+    gathered = len(embedded.vectors) > 0
+    base = TrainingSet(
+        embeddings=np.zeros((0, recipe.vector_size), dtype=np.float32),
         layers=recipe.layers if recipe.layer == "all" else (),
-        labels=division.labels[used].astype(np.int64),
+        labels=division.labels[clips.used].astype(np.int64),
         num_classes=len(division.source.labels),
-        groups=kept_together(division.groups, embedded.digests, used),
+        groups=kept_together(division.groups, embedded.digests, clips.used),
+        drawn=None if gathered else drawn(np.arange(len(clips.used))),
     )
-    if embedded.log_mel is None or not len(unseen):
-        return data
-    return dataclasses.replace(
-        data,
-        log_mel=embedded.log_mel[used],
-        held_out=vectors[unseen],
-        held_out_log_mel=embedded.log_mel[unseen],
-    )
+    used, held = clips.used, clips.unseen
+    if gathered:
+        vectors = by_layer(embedded.vectors, recipe) if recipe.layer == "all" else embedded.vectors
+        return partial(from_gathered, base=base, vectors=vectors, log_mel=embedded.log_mel, used=used, held=held)
+    assert cache is not None
+    return partial(from_storage, base=base, cache=cache, digests=embedded.digests, used=used, held=held)
+
+
+def _check_size(config: TrainConfig, num_clips: int) -> None:
+    """Raise ConfigError if there are too many clips to be gathered, and that is in the way of something."""
+    if num_clips <= config.cluster.gather_limit:
+        return
+    if config.paths.run_dir is None and config.paths.embedding_cache is None:
+        raise ConfigError(
+            f"cluster.gather_limit: expected paths.run_dir, where the embeddings of {num_clips} clips can stay (more "
+            f"than {config.cluster.gather_limit} are not gathered), found none; name a folder or a URI."
+        )
+    check_streamed(config)
 
 
 def _of_layer(layer: int | str, recipe: Recipe, embedded: Embeddings) -> tuple[Recipe, Embeddings]:

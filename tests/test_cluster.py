@@ -67,7 +67,7 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_f
             embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         labels = source.clips["label"].to_numpy()
         data = TrainingSet(embeddings=embedded.vectors, labels=labels, num_classes=4)
-        _, worker = cluster.train(data, TrainConfig(), resources)
+        _, worker = cluster.train(lambda scratch: data, TrainConfig(), resources)
     assert min(free) == 0  # every GPU had its actor, and each actor that worked had one
     assert all(len(worker["gpus"]) == 1 for worker in embedded.workers)
     assert len(worker["gpus"]) == 1
@@ -133,7 +133,7 @@ def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp
     with cluster.joined(ONE_THREAD, CPU, len(rows)) as resources:
         embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         data = TrainingSet(embeddings=embedded.vectors, labels=y.numpy(), num_classes=3)
-        head, _ = cluster.train(data, TrainConfig(), resources)
+        head, _ = cluster.train(lambda scratch: data, TrainConfig(), resources)
     error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
     assert error.max() <= 1e-5
 

@@ -92,13 +92,11 @@ def unreliable(s3: dict[str, str]) -> Iterator[tuple[dict[str, str], Faults]]:
             found = response.read()
             connection.close()
             if fault == "broken off":
-                self.send_response(response.status)
-                self.send_header("Content-Length", str(len(found) + 10))
-                self.end_headers()
-                self.wfile.write(found[: len(found) // 2])
                 self.close_connection = True
-                return
-            self.answer(response.status, dict(response.getheaders()), found)
+                if self.command == "HEAD" or not found:
+                    return  # without an answer
+            sent = found[: len(found) // 2] if fault == "broken off" else found
+            self.answer(response.status, dict(response.getheaders()), sent, len(found))
 
         def body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
@@ -110,13 +108,12 @@ def unreliable(s3: dict[str, str]) -> Iterator[tuple[dict[str, str], Faults]]:
             self.rfile.readline()
             return b"".join(parts)
 
-        def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        def answer(self, status: int, headers: dict[str, str], content: bytes, length: int | None = None) -> None:
             self.send_response(status)
-            kept = {
-                name: value for name, value in headers.items() if name.lower() not in ("connection", "date", "server")
-            }
+            own = ("connection", "date", "server")  # of this proxy
+            kept = {name: value for name, value in headers.items() if name.lower() not in own}
             if self.command != "HEAD":
-                kept["Content-Length"] = str(len(content))
+                kept["Content-Length"] = str(len(content) if length is None else length)
             for name, value in kept.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import ray  # noqa: F401
+import torch
 
 import golem_ray
 from golem_ray import run_folder
@@ -116,6 +118,30 @@ def test_a_resumed_run_has_the_configuration_that_it_began_with(tmp_path, monkey
 def test_a_run_has_one_place_for_its_vectors():
     with pytest.raises(ConfigError, match="expected it without paths.embedding_cache, found both"):
         PathsConfig(run_dir="run", embedding_cache="cache")
+
+
+def test_embeddings_that_stay_in_storage_make_the_same_head(simulated_gpus, config, tmp_path):
+    config["evaluation"] = {"repeats": 1, "holdout": 4}
+    config["paths"].pop("run_dir")
+    train(config)
+    told = json.loads((tmp_path / "v.json").read_text())
+    stored = {**config, "cluster": {"gather_limit": 11}}
+    with pytest.raises(ConfigError, match=r"gather_limit: expected paths\.run_dir, where the embeddings of 12 clips"):
+        golem_ray.train(stored)
+    stored["paths"] = {"save_path": str(tmp_path / "stored.pth"), "run_dir": str(tmp_path / "run")}
+    with pytest.raises(ConfigError, match="model.layer: expected one layer for more than cluster.gather_limit clips"):
+        golem_ray.train({**stored, "model": {**config["model"], "layer": "auto"}})
+    weights, embedded = train(stored)
+    assert embedded == NUM_CLIPS
+    for name, values in torch.load(tmp_path / "stored.pth", weights_only=True).items():
+        assert torch.allclose(values, torch.load(tmp_path / "v.pth", weights_only=True)[name], atol=1e-6)
+    again = json.loads((tmp_path / "stored.json").read_text())
+    for part in ("num_clips", "per_class"):
+        assert again["metrics"]["evaluation"][part] == told["metrics"]["evaluation"][part]
+    assert again["metrics"]["cross_validation"] == told["metrics"]["cross_validation"]
+    assert train(stored) == (weights, 0)
+    shutil.rmtree(next((tmp_path / "run" / "embeddings").iterdir()))
+    assert train(stored) == (weights, NUM_CLIPS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

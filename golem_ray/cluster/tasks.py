@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -41,8 +43,13 @@ def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title:
     return results
 
 
-def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
-    """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on."""
+def train(
+    assemble: Callable[[Path], TrainingSet], config: TrainConfig, resources: Resources
+) -> tuple[TrainedHead, dict[str, Any]]:
+    """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on.
+
+    `assemble` gives what to train on, there, and may use a folder for what does not fit in memory.
+    """
     task = ray.remote(
         num_gpus=int(resources.gpu),
         num_cpus=resources.cpus,
@@ -51,7 +58,7 @@ def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple
     )(_train_task)
     bar: ProgressBar | None = None
     try:
-        steps: Any = task.remote(ray.put(data), config.head, config.training, config.evaluation, resources)
+        steps: Any = task.remote(ray.put(assemble), config.head, config.training, config.evaluation, resources)
         for reference in steps:
             step = ray.get(reference)
             if not isinstance(step, Progress):
@@ -73,7 +80,7 @@ def train(data: TrainingSet, config: TrainConfig, resources: Resources) -> tuple
 
 
 def _train_task(
-    data: TrainingSet,
+    assemble: Callable[[Path], TrainingSet],
     head: HeadConfig,
     training: TrainingConfig,
     evaluation: EvaluationConfig,
@@ -86,5 +93,7 @@ def _train_task(
 
     torch.set_num_threads(resources.threads)
     device = pick_device(resources)
-    trained = yield from train_head(data, training, config=head, repeats=evaluation.repeats, device=device)
+    with tempfile.TemporaryDirectory(prefix="golem_ray-") as scratch:
+        data = assemble(Path(scratch))
+        trained = yield from train_head(data, training, config=head, repeats=evaluation.repeats, device=device)
     yield trained, describe_worker(resources, device)
