@@ -9,11 +9,11 @@ import transformers
 
 from golem_ray.audio import decode
 from golem_ray.config import SAMPLE, DatasetConfig, ModelConfig
-from golem_ray.data import open_source
+from golem_ray.data import open_source, with_contents
 from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import DataError
-from golem_ray.stages import read_clip
+from golem_ray.reading import read_clip, rows_of
 
 SPLITS = ("train", "test")
 
@@ -78,10 +78,9 @@ def test_the_encoder_tells_what_is_said_better_than_by_chance():
     encoder = SpeechEncoder(Recipe(encoder=inspect_encoder(ModelConfig(feature_extractor_model="sample"))), "cpu")
     vectors, labels = {}, {}
     for split in SPLITS:
-        source = open_source(DatasetConfig(name="sample", split=split), 112)
-        vectors[split] = encoder.embed(
-            [read_clip(source.clips.slice(row, 1), 16000, False).waveform for row in range(112)]
-        )
+        source = open_source(DatasetConfig(name="sample", split=split), 70)
+        clips = with_contents(source.clips)
+        vectors[split] = encoder.embed([read_clip(row, 16000, False).waveform for row in rows_of(clips)])
         labels[split] = source.clips["label"].to_numpy()
     means = np.stack([vectors["train"][labels["train"] == label].mean(axis=0) for label in range(14)])
     distances = np.linalg.norm(vectors["test"][:, None] - means, axis=2)
