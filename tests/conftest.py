@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ os.environ.update(
     RAY_TMPDIR=str(_HOME),
     OMP_NUM_THREADS="1",  # the tests' tensors are tiny, and threads that wait for a busy core are slow
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # else Ray's workers wait for whatever else the machine does, and the tests for them
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
 )
 for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "GOLEM_RAY_STORAGE_ROOT", "HF_TOKEN", "HF_ENDPOINT"):
@@ -157,10 +159,9 @@ def simulated_gpus(request: pytest.FixtureRequest) -> Iterator[int]:
     ray.shutdown()
 
 
-@pytest.fixture
-def counted_forwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+@contextmanager
+def ray_that_counts_forwards(log: Path) -> Iterator[Callable[[], int]]:
     """A Ray whose workers write down every clip that their encoder's forward pass is given; yields their number."""
-    log = tmp_path / "forwards"
     log.touch()
 
     def count_forwards():
@@ -181,18 +182,27 @@ def counted_forwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
         EmbedBatch.__init__ = counting
 
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"worker_process_setup_hook": count_forwards},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("RAY_idle_worker_killing_time_threshold_ms", "60000")
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"worker_process_setup_hook": count_forwards},
+        )
     yield lambda: log.stat().st_size
     ray.shutdown()
+
+
+@pytest.fixture
+def counted_forwards(tmp_path: Path) -> Iterator[Callable[[], int]]:
+    """How many clips the encoders were given, on a Ray of the test's own."""
+    with ray_that_counts_forwards(tmp_path / "forwards") as count:
+        yield count
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The Ray Data graph and the training task, on a Ray that believes to have GPUs and on its CPUs."""
 
 import csv
+import dataclasses
 import logging
 import threading
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ import torchaudio
 import transformers
 from ray.data import DataContext
 
-import golem_ray
 from golem_ray import cluster
 from golem_ray.cluster import connection, embedding
 from golem_ray.config import SAMPLE, ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
 from golem_ray.data import open_source
+from golem_ray.embed import announce
 from golem_ray.encoder_info import Recipe, inspect_encoder
 from golem_ray.encoders import SpeechEncoder
 from golem_ray.errors import ConfigError
@@ -27,7 +28,7 @@ from golem_ray.training import TrainingSet
 from tests.conftest import audio_bytes, tone, write_encoder
 
 CPU = DeviceConfig(backend="cpu")
-ONE_THREAD = ClusterConfig(threads_per_worker=1)
+ONE_THREAD = ClusterConfig(threads_per_worker=1, workers=1)
 
 
 def folder_source(folder):
@@ -56,15 +57,19 @@ def fewest_free_gpus():
         watcher.join()
 
 
-@pytest.mark.parametrize("simulated_gpus", [1, 2], indirect=True)
-def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_folder, encoder_folder, monkeypatch):
+@pytest.mark.parametrize("simulated_gpus", [pytest.param(1, marks=pytest.mark.slow), 2], indirect=True)
+def test_every_actor_and_the_heads_task_is_given_one_gpu(
+    simulated_gpus, clips_folder, encoder_folder, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO, logger="golem_ray")
+    recipe = Recipe(encoder=info(encoder_folder), precision="tf32")
     source = folder_source(clips_folder)
     monkeypatch.setattr(DataContext.get_current(), "wait_for_min_actors_s", 120)  # all actors, then the work
     with cluster.joined(ClusterConfig(stall_timeout=123.0), DeviceConfig(), 24) as resources:
         assert (resources.gpu, resources.workers, resources.cpus) == (True, simulated_gpus, 0)
         assert resources.stall_timeout == 123.0
         with fewest_free_gpus() as free:
-            embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
+            embedded = cluster.embed(source, recipe, resources, 0)
         labels = source.clips["label"].to_numpy()
         data = TrainingSet(embeddings=embedded.vectors, labels=labels, num_classes=4)
         _, worker = cluster.train(lambda scratch: data, TrainConfig(), resources)
@@ -72,6 +77,7 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(simulated_gpus, clips_f
     assert all(len(worker["gpus"]) == 1 for worker in embedded.workers)
     assert len(worker["gpus"]) == 1
     assert {worker["device"], *(each["device"] for each in embedded.workers)} == {"cpu"}  # none is real
+    assert caplog.text.count("tf32 is float32 on a CPU") == 1  # whatever the number of actors
     assert ray.is_initialized()  # a Ray that was there stays
 
     direct = SpeechEncoder(Recipe(encoder=info(encoder_folder)), "cpu")
@@ -108,7 +114,7 @@ def write_recordings(folder):
     return rows
 
 
-@pytest.mark.parametrize("encoder", ["random", "sample"])
+@pytest.mark.parametrize("encoder", [pytest.param("random", marks=pytest.mark.slow), "sample"])
 def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp_path, encoder_folder, encoder):
     rows = write_recordings(tmp_path)
     encoder_folder = SAMPLE / "encoder" if encoder == "sample" else encoder_folder
@@ -163,8 +169,7 @@ def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
     (tmp_path / "39.wav").unlink()
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     source = folder_source(tmp_path)
-    workers = ClusterConfig(workers=2, threads_per_worker=1)
-    with cluster.joined(workers, CPU, 40) as resources:
+    with cluster.joined(ONE_THREAD, CPU, 40) as resources:
         embedded = cluster.embed(source, Recipe(encoder=info(encoder_folder)), resources, 0)
         hashed = cluster.hash_clips(source, resources)
     assert sorted(embedded.bad) == [7, 9, 39]
@@ -234,21 +239,26 @@ def test_more_workers_than_the_cluster_carries_are_refused(simulated_gpus, clust
 
 
 def test_cpu_workers_follow_cores_and_clips(simulated_gpus):
-    assert connection.plan(ONE_THREAD, CPU, 1000).workers == 2
-    assert connection.plan(ONE_THREAD, CPU, 25).workers == 1
+    one_thread = ClusterConfig(threads_per_worker=1)
+    assert connection.plan(one_thread, CPU, 1000).workers == 2
+    assert connection.plan(one_thread, CPU, 25).workers == 1
     assert connection.plan(ClusterConfig(threads_per_worker=8), CPU, 1000).cpus == 2  # never more than a node has
 
 
-def test_an_encoder_that_is_not_exact_in_batches_is_named_once(simulated_gpus, clips_folder, tmp_path, caplog):
+def test_a_cluster_without_gpus_says_so(monkeypatch):
+    monkeypatch.setattr(connection, "alive_nodes", lambda: [{"CPU": 2.0, "memory": 8e9}])
+    with pytest.raises(ConfigError, match=r"device\.backend: expected a cluster with GPUs for 'cuda', found none"):
+        connection.plan(ClusterConfig(), DeviceConfig(backend="cuda"), 100)
+    assert not connection.plan(ClusterConfig(), DeviceConfig(), 100).gpu
+
+
+def test_an_encoder_that_is_not_exact_in_batches_is_named_on_gpus(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="golem_ray")
     changes = {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}
-    encoder = write_encoder(tmp_path / "enc", family="data2vec-audio", **changes)
-    config = {
-        "dataset": {"name": str(clips_folder), "label_column": "label"},
-        "model": {"feature_extractor_model": str(encoder), "precision": "tf32"},
-        "evaluation": {"repeats": 0},
-        "paths": {"save_path": str(tmp_path / "v.pth")},
-    }
-    assert "No cross-validated accuracy" in golem_ray.train(config)["summary"]
+    encoder = info(write_encoder(tmp_path / "enc", family="data2vec-audio", **changes))
+    resources = Resources(workers=2, threads=1, cpus=0, gpu=True, backend="auto")
+    announce("some", 24, encoder, resources)
     assert caplog.text.count("(data2vec-audio) is not exact in batches: one clip at a time") == 1
-    assert caplog.text.count("tf32 is float32 on a CPU") == 1  # whatever the number of actors
+    caplog.clear()
+    announce("some", 24, encoder, dataclasses.replace(resources, gpu=False))
+    assert "exact" not in caplog.text

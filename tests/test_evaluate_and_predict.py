@@ -16,7 +16,7 @@ import torch
 
 import golem_ray
 from golem_ray import artifact
-from golem_ray.config import ClipsConfig, DatasetConfig, EvaluateConfig, PredictConfig
+from golem_ray.config import ClipsConfig, ClusterConfig, DatasetConfig, DeviceConfig, EvaluateConfig, PredictConfig
 from golem_ray.embed import HANDFUL
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.evaluate_job import evaluate_artifact
@@ -27,13 +27,27 @@ from tests.test_train_job import configuration
 NAMES = ["north", "east", "south", "west"]
 
 
+ONE_ACTOR = {
+    "device": DeviceConfig(backend="cpu"),
+    "cluster": ClusterConfig(workers=1, threads_per_worker=1),
+}
+"""For more than a handful of clips, which go through Ray."""
+
+
 @pytest.fixture(scope="module")
-def trained(simulated_gpus, encoder_folder, tmp_path_factory):
+def kept(tmp_path_factory):
+    """A cache, so that each clip goes through an actor once: to train on it, or in the first test that asks for it."""
+    return str(tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture(scope="module")
+def trained(simulated_gpus, encoder_folder, kept, tmp_path_factory):
     """A folder of 60 clips and a classifier that was trained on the first 40 of them."""
     work = tmp_path_factory.mktemp("apply")
     clips = write_clips(work / "set", NAMES * 15, seconds=0.15)
     path = work / "voice.pth"
-    golem_ray.train(configuration(clips, encoder_folder, path, processing={"max_samples": 40}))
+    changes = {"processing": {"max_samples": 40}, "paths": {"embedding_cache": kept}}
+    golem_ray.train(configuration(clips, encoder_folder, path, **changes))
     return clips, path
 
 
@@ -49,11 +63,37 @@ def by_hand(path, embeddings):
     return (logits / calibration["temperature"]).softmax(dim=1).numpy()
 
 
-def test_evaluating_leaves_out_what_was_trained_on_and_gives_scikit_learns_figures(trained, caplog, tmp_path):
+def test_ray_python_and_plain_arithmetic_agree(trained, kept):
+    """60 clips go through Ray's actors, a handful and golem_ray.load through this process, weight and bias by hand."""
+    clips, path = trained
+    saved = artifact.load(str(path))
+    files = [str(clips / "clips" / f"{row}.wav") for row in range(60)]
+    assert len(files) > HANDFUL
+    through_ray = list(predict(saved, files, PredictConfig(top_k=4, embedding_cache=kept, **ONE_ACTOR)))
+    here = [row for start in (0, 30) for row in predict(saved, files[start : start + 30], PredictConfig(top_k=4))]
+    classifier = golem_ray.load(str(path))
+    in_python = classifier.predict(files)
+    from golem_ray.audio import load_clip
+
+    waveforms = [load_clip((clips / "clips" / f"{row}.wav").read_bytes(), 16000) for row in range(60)]
+    expected = by_hand(path, classifier.embed(waveforms))
+    labels = sorted(NAMES)
+    for row in range(60):
+        ranked = expected[row].argsort()[::-1]
+        for found in (through_ray[row], here[row]):
+            assert found["id"] == files[row]
+            assert found["label"] == labels[ranked[0]] == in_python[row].label
+            assert [found[f"label_{place}"] for place in (2, 3, 4)] == [labels[number] for number in ranked[1:]]
+            assert found["probability"] == pytest.approx(expected[row].max(), abs=1e-5)
+        assert in_python[row].probability == pytest.approx(expected[row].max(), abs=1e-5)
+
+
+def test_evaluating_leaves_out_what_was_trained_on_and_gives_scikit_learns_figures(trained, kept, caplog, tmp_path):
     clips, path = trained
     report = tmp_path / "report.html"
+    config = on(clips, report=str(report), embedding_cache=kept, **ONE_ACTOR)
     with caplog.at_level(logging.WARNING):
-        found = evaluate_artifact(artifact.load(str(path)), on(clips, report=str(report)))
+        found = evaluate_artifact(artifact.load(str(path)), config)
     assert (found["num_clips"], found["num_also_trained_on"]) == (20, 40)
     assert "40 of 60 clips were trained on: clip 0 (" in caplog.text
     assert "and 20 more" in caplog.text
@@ -77,13 +117,13 @@ def test_evaluating_leaves_out_what_was_trained_on_and_gives_scikit_learns_figur
     assert "clip 39" not in page
 
 
-def test_clips_that_were_trained_on_count_only_when_asked_for(trained, tmp_path):
+def test_clips_that_were_trained_on_count_only_when_asked_for(trained, kept, tmp_path):
     clips, path = trained
-    saved, report = artifact.load(str(path)), str(tmp_path / "report.html")
-    found = evaluate_artifact(saved, on(clips, include_trained=True, report=report))
+    saved, keys = artifact.load(str(path)), {"report": str(tmp_path / "report.html"), "embedding_cache": kept}
+    found = evaluate_artifact(saved, on(clips, include_trained=True, **keys, **ONE_ACTOR))
     assert (found["num_clips"], found["num_also_trained_on"]) == (60, 40)
     assert "no honest figure" in found["summary"]
-    few = on(clips, processing=ClipsConfig(max_samples=40), report=report)
+    few = on(clips, processing=ClipsConfig(max_samples=40), **keys, **ONE_ACTOR)
     with pytest.raises(DataError, match="expected clips that .*voice.pth was not trained on, found none among the 40"):
         evaluate_artifact(saved, few)
 
@@ -126,31 +166,6 @@ def test_a_report_does_not_replace_another_page(trained, tmp_path):
     with pytest.raises(ConfigError, match="report: expected room for the report, found another page"):
         evaluate_artifact(artifact.load(str(path)), on(clips, report=str(tmp_path / "report.html")))
     assert (tmp_path / "report.html").read_text() == "<html>mine</html>"
-
-
-def test_ray_python_and_plain_arithmetic_agree(trained, tmp_path):
-    """60 clips go through Ray's actors, a handful and golem_ray.load through this process, weight and bias by hand."""
-    clips, path = trained
-    saved = artifact.load(str(path))
-    files = [str(clips / "clips" / f"{row}.wav") for row in range(60)]
-    assert len(files) > HANDFUL
-    through_ray = list(predict(saved, files, PredictConfig(top_k=4, embedding_cache=str(tmp_path / "cache"))))
-    here = [row for start in (0, 30) for row in predict(saved, files[start : start + 30], PredictConfig(top_k=4))]
-    classifier = golem_ray.load(str(path))
-    in_python = classifier.predict(files)
-    from golem_ray.audio import load_clip
-
-    waveforms = [load_clip((clips / "clips" / f"{row}.wav").read_bytes(), 16000) for row in range(60)]
-    expected = by_hand(path, classifier.embed(waveforms))
-    labels = sorted(NAMES)
-    for row in range(60):
-        ranked = expected[row].argsort()[::-1]
-        for found in (through_ray[row], here[row]):
-            assert found["id"] == files[row]
-            assert found["label"] == labels[ranked[0]] == in_python[row].label
-            assert [found[f"label_{place}"] for place in (2, 3, 4)] == [labels[number] for number in ranked[1:]]
-            assert found["probability"] == pytest.approx(expected[row].max(), abs=1e-5)
-        assert in_python[row].probability == pytest.approx(expected[row].max(), abs=1e-5)
 
 
 def test_an_unsure_clip_and_a_bad_one_are_said(trained, tmp_path):
@@ -250,45 +265,67 @@ def test_the_commands_on_a_handful_of_clips_start_no_ray(trained, tmp_path):
     assert f"Report in {work / 'report.html'}" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("job", "arguments", "words"),
-    [
-        ("predict", [], "ARTIFACT: expected a .pth file or a Hub repository"),
-        ("evaluate", ["--json"], "ARTIFACT: expected a .pth file or a Hub repository"),
-        ("predict", ["{voice}"], "predict: expected either files or --dataset flags, found neither"),
-        ("predict", ["{voice}", "a.wav", "--dataset.name", "x"], "found both"),
-        ("predict", ["{voice}", "a.wav", "--output", "x.txt"], "output: expected a name ending in .csv"),
-        ("predict", ["{voice}", "a.wav", "--threshold", "7"], "threshold: expected a probability, 0 to 1, got 7"),
-        ("predict", ["{voice}", "a.wav"], "found none among 1 (clip 0 (a.wav): missing file)"),
-        ("predict", ["{voice}", " "], "files: expected paths or URIs, found ' '"),
-        (
-            "predict",
-            ["{voice}", "a.csv", "--output", "a.csv"],
-            "output: expected another file than those that are read",
-        ),
-        ("predict", ["{voice}", "empty.csv"], "empty.csv: expected clips, found none"),
-        ("predict", ["{voice}", "a.csv", "--dataset.audio-column", "sound"], "expected a column of a.csv, found none"),
-        ("predict", ["{voice}", "a.csv", "--output", "folder.csv"], "folder.csv is a folder"),
-        ("predict", ["{voice}", "a.csv", "--output", "x" * 260 + ".csv"], "its name is too long"),
-        ("predict", ["~nobody-of-that-name/x.pth", "a.wav"], "expected the artifact, found no such file"),
-        ("evaluate", ["{voice}", "--report", "https://u:secret@h/x.html"], "report: expected a URI without a password"),
-        ("predict", ["absent.pth", "a.wav"], "absent.pth: expected the artifact, found no such file"),
-        ("evaluate", ["{voice}", "--dataset.split", "nope"], "dataset.split: expected a subfolder"),
-        ("evaluate", ["{voice}", "--report", "page.txt"], "report: expected a name ending in .html"),
-    ],
-)
-def test_a_wrong_command_ends_with_status_2_and_one_line(trained, tmp_path, job, arguments, words):
+WRONG_COMMANDS = [
+    ("predict", [], "ARTIFACT: expected a .pth file or a Hub repository"),
+    ("evaluate", ["--json"], "ARTIFACT: expected a .pth file or a Hub repository"),
+    ("predict", ["{voice}"], "predict: expected either files or --dataset flags, found neither"),
+    ("predict", ["{voice}", "a.wav", "--dataset.name", "x"], "found both"),
+    ("predict", ["{voice}", "a.wav", "--output", "x.txt"], "output: expected a name ending in .csv"),
+    ("predict", ["{voice}", "a.wav", "--threshold", "7"], "threshold: expected a probability, 0 to 1, got 7"),
+    ("predict", ["{voice}", "a.wav"], "found none among 1 (clip 0 (a.wav): missing file)"),
+    ("predict", ["{voice}", " "], "files: expected paths or URIs, found ' '"),
+    (
+        "predict",
+        ["{voice}", "a.csv", "--output", "a.csv"],
+        "output: expected another file than those that are read",
+    ),
+    ("predict", ["{voice}", "empty.csv"], "empty.csv: expected clips, found none"),
+    ("predict", ["{voice}", "a.csv", "--dataset.audio-column", "sound"], "expected a column of a.csv, found none"),
+    ("predict", ["{voice}", "a.csv", "--output", "folder.csv"], "folder.csv is a folder"),
+    ("predict", ["{voice}", "a.csv", "--output", "x" * 260 + ".csv"], "its name is too long"),
+    ("predict", ["~nobody-of-that-name/x.pth", "a.wav"], "expected the artifact, found no such file"),
+    ("evaluate", ["{voice}", "--report", "https://u:secret@h/x.html"], "report: expected a URI without a password"),
+    ("predict", ["absent.pth", "a.wav"], "absent.pth: expected the artifact, found no such file"),
+    ("evaluate", ["{voice}", "--dataset.split", "nope"], "dataset.split: expected a subfolder"),
+    ("evaluate", ["{voice}", "--report", "page.txt"], "report: expected a name ending in .html"),
+]
+
+COMMANDS = """
+import json, sys
+from evaluate import evaluate
+from predict import predict
+from golem_ray.command_line import exit_status
+
+for job, arguments in json.load(sys.stdin):
+    status = exit_status(lambda: {"predict": predict, "evaluate": evaluate}[job](arguments))
+    print(f"status {status}", file=sys.stderr, flush=True)
+"""
+
+
+def test_a_wrong_command_ends_with_status_2_and_one_line(trained, tmp_path):
     (tmp_path / "a.csv").write_text("audio\nb.wav\n")
     (tmp_path / "empty.csv").write_text("audio\n")
     (tmp_path / "folder.csv").mkdir()
-    done = run(job, *[argument.format(voice=trained[1]) for argument in arguments], cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
+    given = [(job, [word.format(voice=trained[1]) for word in arguments]) for job, arguments, _ in WRONG_COMMANDS]
+    done = subprocess.run(  # one process for all: most of a command is imports
+        [sys.executable, "-c", COMMANDS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'jobs'}"},
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
     assert "secret" not in done.stderr
     assert (tmp_path / "a.csv").read_text() == "audio\nb.wav\n"
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    assert words in line
-    assert done.stdout == ""
+    *said, rest = done.stderr.split("status 2\n")
+    assert (len(said), rest) == (len(WRONG_COMMANDS), ""), done.stderr
+    for text, (_, _, words) in zip(said, WRONG_COMMANDS, strict=True):
+        (line,) = text.strip().splitlines()
+        assert line.startswith("error: ")
+        assert words in line
 
 
 def test_help_needs_no_artifact():
