@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo compare train test check bench lock
+.PHONY: setup demo compare train test slow chaos check bench lock
 
 setup: $(STAMP)
 
@@ -27,6 +27,14 @@ train: setup
 
 test: setup
 	$(VENV)/bin/python -m pytest
+
+# Whole commands, compiled encoders, large comparisons: what the quick tests hold in small.
+slow: setup
+	$(VENV)/bin/python -m pytest -m slow
+
+# Actors, nodes and drivers killed at random.
+chaos: setup
+	$(VENV)/bin/python -m pytest -m chaos
 
 check: setup
 	$(VENV)/bin/ruff check .

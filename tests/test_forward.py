@@ -2,7 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def clips(seed):
         np.zeros(30_000, dtype=np.float32),
         np.full(20_001, 0.3, dtype=np.float32),
         np.full(400, -1.0, dtype=np.float32),
-        tone(seed, 30.0 if seed == 0 else 6.0, 16_000),
+        tone(seed, 12.0 if seed == 0 else 6.0, 16_000),
         rng.standard_normal(48_000).astype(np.float32) * 1e-4,
     ]
     return [waveforms[row] for row in rng.permutation(len(waveforms))]
@@ -56,7 +56,7 @@ def assert_same(found, expected):
     assert (error <= 1e-5 * size).all(), error  # a silent clip's vector may be zero
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("family", "norm"), FAMILIES)
 def test_a_batch_equals_one_by_one(recipe, family, norm, seed):
     waveforms = clips(seed)
@@ -114,10 +114,7 @@ def test_threads_that_share_an_encoder_do_not_see_each_others_layers(recipe):
     assert np.array_equal(np.stack(found), np.stack(expected))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("family", "norm"), FAMILIES)
-def test_a_compiled_batch_equals_one_by_one(recipe, family, norm):
+def assert_compiled_is_exact(recipe, family, norm):
     torch._dynamo.reset()
     one_layer = {} if family == "whisper" else {"num_hidden_layers": 1}
     plain = recipe(family, norm, **one_layer)
@@ -130,6 +127,19 @@ def test_a_compiled_batch_equals_one_by_one(recipe, family, norm):
     assert_same(encoder.embed(waveforms), alone)
     assert len(set(shapes)) >= 2 or family == "whisper"  # several shapes, one graph or a few
     assert_same(encoder.embed(waveforms[1:4]), alone[1:4])
+
+
+def test_a_batch_of_one_graph_equals_one_by_one(recipe, monkeypatch):
+    """What is compiled, traced whole and for any shape, but without the compiler's own code."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    assert_compiled_is_exact(recipe, "wav2vec2", "group")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("family", "norm"), FAMILIES)
+def test_a_compiled_batch_equals_one_by_one(recipe, family, norm):
+    assert_compiled_is_exact(recipe, family, norm)
 
 
 @pytest.mark.parametrize("poison", [999.0, float("nan"), float("inf")])

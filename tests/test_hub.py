@@ -169,20 +169,23 @@ def online(url: str, home: Path, **environment: str) -> dict[str, str]:
 # --- the job --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)  # three jobs, each of which run_job gives two minutes
-def test_flagless_job_trains_on_minds14_and_again_from_the_cache(
-    hub: HubServer, run_job: Callable[..., subprocess.CompletedProcess[str]], closed_port: str, tmp_path: Path
-) -> None:
-    def run(folder: str, **environment: str) -> tuple[bytes, dict[str, Any], str]:
-        (tmp_path / folder).mkdir()
-        done = run_job(cwd=tmp_path / folder, **environment)
-        assert done.returncode == 0, done.stderr
-        weights = (tmp_path / folder / "voice_classifier_knowledge.pth").read_bytes()
-        text = (tmp_path / folder / "voice_classifier_knowledge.json").read_text()
-        return weights, json.loads(text), done.stdout + done.stderr + text
+def run_flagless(
+    run_job: Callable[..., subprocess.CompletedProcess[str]], folder: Path, **environment: str
+) -> tuple[bytes, dict[str, Any], str]:
+    """The weights and the sidecar of a run without flags, and all that it said."""
+    folder.mkdir()
+    done = run_job(cwd=folder, **environment)
+    assert done.returncode == 0, done.stderr
+    text = (folder / "voice_classifier_knowledge.json").read_text()
+    return (folder / "voice_classifier_knowledge.pth").read_bytes(), json.loads(text), done.stdout + done.stderr + text
 
-    weights, sidecar, said = run("first", **online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN))
+
+def test_flagless_job_trains_on_minds14(
+    hub: HubServer, run_job: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    weights, sidecar, said = run_flagless(
+        run_job, tmp_path / "first", **online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)
+    )
     head = torch.nn.Linear(768, 14)
     head.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
     assert sidecar["labels"] == INTENTS
@@ -191,15 +194,26 @@ def test_flagless_job_trains_on_minds14_and_again_from_the_cache(
     assert sidecar["data"]["revision"] == NEW
     assert TOKEN not in said
     assert TRANSCRIPT not in said
+    assert "Trained on 50 clips" in said
+    assert "training: 100 of 100 epochs, loss" in said
+    assert "Traceback" not in said
 
     assert {request.authorization for request in hub.requests} == {f"Bearer {TOKEN}"}
     strangers = [path for path in hub.paths() if not re.fullmatch(EXPECTED_PATHS, path)]
     assert not strangers, "such as the service that converts checkpoints, which transformers may call"
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # three jobs, each of which run_job gives two minutes
+def test_flagless_job_trains_again_from_the_cache(
+    hub: HubServer, run_job: Callable[..., subprocess.CompletedProcess[str]], closed_port: str, tmp_path: Path
+) -> None:
+    weights, sidecar, _ = run_flagless(run_job, tmp_path / "first", **online(hub.url, tmp_path / "hf"))
     num_requests = len(hub.requests)
-    offline, sidecar_offline, _ = run("offline", **online(hub.url, tmp_path / "hf", HF_HUB_OFFLINE="1"))
+    away = online(hub.url, tmp_path / "hf", HF_HUB_OFFLINE="1")
+    offline, sidecar_offline, _ = run_flagless(run_job, tmp_path / "offline", **away)
     assert len(hub.requests) == num_requests
-    alone, sidecar_alone, _ = run("alone", **online(closed_port, tmp_path / "hf"))
+    alone, sidecar_alone, _ = run_flagless(run_job, tmp_path / "alone", **online(closed_port, tmp_path / "hf"))
     for later in (sidecar_offline, sidecar_alone):
         assert (later["encoder"], later["data"]) == (sidecar["encoder"], sidecar["data"])
     assert offline == weights

@@ -278,6 +278,7 @@ def package() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_job_through_the_rest_interface(head: Head, options: list[str], storage_root: Path) -> None:
     """Plain HTTP from the package to the logs."""
     content = package()
