@@ -185,6 +185,7 @@ def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
         assert np.allclose(embedded.vectors[row], direct.embed([waveform])[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_a_worker_cannot_load_is_one_line(simulated_gpus, clips_folder, encoder_folder, tmp_path):
     import shutil
 

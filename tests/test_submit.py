@@ -259,6 +259,7 @@ def test_driver_given_an_address_makes_the_same_weights(
     assert [job["driver_info"]["pid"] for job in head.request("GET", "/api/jobs/") if job["type"] == "DRIVER"]
 
 
+@pytest.mark.slow
 def test_submitted_job_without_a_storage_root_fails_in_words(head: Head, options: list[str]) -> None:
     done = head.submit("--submission-id", "rootless", "--", "python", "jobs/train.py", *options)
     assert done.returncode == 1

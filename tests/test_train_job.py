@@ -357,6 +357,8 @@ def test_a_preset_from_stdin_and_relative_paths(kept, clips_folder, encoder_fold
         "dataset": {"name": str(clips_folder), "labelColumn": "label"},
         "model": {"featureExtractorModel": str(encoder_folder)},
         "device": {"backend": "cpu"},
+        "cluster": {"workers": 1, "threadsPerWorker": 1},
+        "evaluation": {"repeats": 0},
         "paths": {"savePath": "out/voice.pth", "embeddingCache": kept},
     }
     monkeypatch.chdir(tmp_path)
