@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import logging
+import os
+import signal
 import threading
 from contextlib import contextmanager
 
@@ -33,6 +35,9 @@ ONE_THREAD = ClusterConfig(threads_per_worker=1, workers=1)
 
 def folder_source(folder):
     return open_source(DatasetConfig(name=str(folder), label_column="label"), None)
+
+
+CPU_RESOURCES = Resources(workers=1, threads=1, cpus=1, gpu=False, backend="cpu")
 
 
 def info(folder):
@@ -203,6 +208,32 @@ def test_a_failure_in_the_midst_of_a_block_is_told(clips_folder, encoder_folder)
     work = embedding._Work(folder_source(clips_folder), Recipe(encoder=info(encoder_folder)), False, None, True)
     with pytest.raises(ConfigError, match="the GPU is full"):
         work._take({"id": np.arange(2), "failure": np.array(["", "the GPU is full"], dtype=object)})
+
+
+def test_the_heads_task_is_run_again_where_its_process_ends(simulated_gpus, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    data = TrainingSet(embeddings=rng.standard_normal((40, 8), dtype=np.float32), labels=labels, num_classes=4)
+    struck = tmp_path / "struck"
+
+    def deadly_once(scratch):
+        if not struck.exists():
+            import golem_ray.head_training as module
+
+            fit = module.fit
+
+            def deadly(*arguments):
+                yield next(fit(*arguments))  # so that a part of the answer has been given
+                struck.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            module.fit = deadly
+        return data
+
+    quiet, _ = cluster.train(lambda scratch: data, TrainConfig(), CPU_RESOURCES)
+    head, _ = cluster.train(deadly_once, TrainConfig(), CPU_RESOURCES)
+    assert struck.exists()
+    assert head.weights == quiet.weights
 
 
 def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
@@ -290,6 +292,35 @@ def ask(*cases: dict[str, str], timeout_s: float = 10.0, **environment: str) -> 
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+_SHARDS = """
+import hashlib, json, pickle
+from golem_ray.config import DatasetConfig
+from golem_ray.data import open_source, with_contents
+
+source = open_source(DatasetConfig(name="hf://datasets/PolyAI/minds14/en-US"), None)
+clips = pickle.loads(pickle.dumps(source.clips.slice(7, 3)))  # as a worker gets them
+digests = [hashlib.sha256(content.as_py()).hexdigest() for content in with_contents(clips)["bytes"]]
+print(json.dumps([source.labels, source.clips["bytes"].null_count, digests]))
+"""
+
+
+def test_workers_read_the_shards_of_a_hub_dataset_themselves(hub: HubServer, bank: Any, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SHARDS],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    labels, num_null, digests = json.loads(done.stdout)
+    shard = pq.read_table(io.BytesIO(bank[NEW]["en-US/train-00000-of-00001.parquet"]))
+    files = [row["bytes"] for row in shard["audio"].to_pylist()[7:10]]
+    assert (labels, num_null) == (INTENTS, 60)  # the driver has no audio
+    assert digests == [hashlib.sha256(file).hexdigest() for file in files]
+    assert {request.authorization for request in hub.requests} == {f"Bearer {TOKEN}"}
 
 
 def minds(**keys: str) -> dict[str, str]:

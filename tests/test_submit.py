@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -51,6 +52,10 @@ class Head:
     """host:port that a driver joins."""
     dashboard: str
     """http://host:port of the Jobs interface."""
+    metrics: str
+    """Where Prometheus would ask."""
+    process: int
+    """Its first process's id."""
     environment: dict[str, str] = field(repr=False)
     """What a client needs to be let in, on top of what the tests run with: not for anybody's logs."""
 
@@ -136,6 +141,7 @@ def start(folder: Path) -> tuple[Head, subprocess.Popen[bytes]]:
         "RAY_TMPDIR": str(folder),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_metrics_report_interval_ms": "1000",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_PROXY": "127.0.0.1",
     }
@@ -155,7 +161,13 @@ def start(folder: Path) -> tuple[Head, subprocess.Popen[bytes]]:
             stderr=log,
             start_new_session=True,
         )
-    head = Head(gcs=f"127.0.0.1:{gcs}", dashboard=f"http://127.0.0.1:{dashboard}", environment=environment)
+    head = Head(
+        gcs=f"127.0.0.1:{gcs}",
+        dashboard=f"http://127.0.0.1:{dashboard}",
+        metrics=f"http://127.0.0.1:{others[3]}/metrics",
+        process=process.pid,
+        environment=environment,
+    )
     return head, process
 
 
@@ -303,3 +315,37 @@ def test_jobs_interface_refuses_who_has_no_token(head: Head) -> None:
     """What the tests above rely on: their head takes no jobs from strangers."""
     with pytest.raises(urllib.error.HTTPError, match="401"):
         _HTTP.open(f"{head.dashboard}/api/jobs/", timeout=30)
+
+
+def counted(head: Head, name: str) -> float:
+    """What Prometheus would read of one of our counters, over all workers."""
+    with _HTTP.open(head.metrics, timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if re.match(rf"(ray_)?golem_ray_{name}(_total)?[{{ ]", line))
+
+
+def test_a_job_is_seen_while_it_runs_and_stops_when_it_is_told_to(head: Head, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    entrypoint = ["python", "jobs/train.py", "--dataset.name=sample", "--dataset.split=test", f"--paths.run-dir={run}"]
+    entrypoint += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--cluster.workers=1"]
+    entrypoint += [f"--paths.save-path={tmp_path}/v.pth"]
+    done = head.submit("--submission-id", "stopped", "--no-wait", "--", *entrypoint)
+    assert done.returncode == 0, done.stdout
+    assert wait_for(lambda: counted(head, "clips") > 0, 120)
+    assert counted(head, "audio_seconds") > counted(head, "clips")  # requests of a second and more
+    assert counted(head, "bad_clips") == 0
+    actors = [each for each in running(head.process) if "Embedder" in " ".join(each.cmdline())]
+    assert actors
+    began = time.monotonic()
+    stopped = subprocess.run(
+        ["ray", "job", "stop", "--address", head.dashboard, "stopped"],
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert wait_for(lambda: head.request("GET", "/api/jobs/stopped")["status"] == "STOPPED", 10)
+    assert wait_for(lambda: not alive(set(actors)), 10 - (time.monotonic() - began))
+    assert 1 <= len(list(run.rglob("*.parquet"))) < 6  # of six blocks
+    assert not (tmp_path / "v.pth").exists()

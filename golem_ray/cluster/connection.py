@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -135,59 +136,44 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 def _awaited(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resources:
     """The plan, as soon as the cluster carries it. Raises ConfigError after cluster.wait_s."""
-    limits = _limits()
-    wait_s = (AUTOSCALER_WAIT_S if limits else 0.0) if config.wait_s == "auto" else config.wait_s
-    gpus_to_come = int((limits or {}).get("GPU", 0)) if device.backend != "cpu" else 0
-    deadline = time.monotonic() + wait_s
-    said = -math.inf
-    asked = False
+    autoscaled = is_autoscaled()
+    wait_s = (AUTOSCALER_WAIT_S if autoscaled else 0.0) if config.wait_s == "auto" else config.wait_s
+    deadline, said, asked = time.monotonic() + wait_s, -math.inf, False
     try:
         while True:
-            problem: ConfigError | None = None
             try:
-                resources = plan(config, device, num_clips, wait_s)
-                short = 0 if config.workers != "auto" else _wanted(num_clips, gpus_to_come) - resources.workers
-                if short <= 0 or (not resources.gpu and not gpus_to_come):
-                    return resources
-            except ConfigError as error:
-                problem = error
-            if time.monotonic() >= deadline:
-                if problem is not None:
-                    raise problem
-                log.warning("going on with %d of the GPUs that were asked for", resources.workers)
-                return resources
-            if limits and not asked:
-                _request(config, num_clips, gpus_to_come)
-                asked = True
-            if time.monotonic() - said >= _SAY_EVERY_S:
+                return plan(config, device, num_clips, wait_s)
+            except ConfigError as problem:
                 left = deadline - time.monotonic()
-                log.info("waiting for the cluster, %.0f s more at most: %s", left, problem or "more GPUs may come")
-                said = time.monotonic()
+                if left <= 0:
+                    raise
+                if time.monotonic() - said >= _SAY_EVERY_S:
+                    log.info("waiting for the cluster, %.0f s more at most: %s", left, problem)
+                    said = time.monotonic()
+            if autoscaled and not asked:
+                _ask_for(1 if config.workers == "auto" else config.workers, config, device)
+                asked = True
             time.sleep(_LOOK_EVERY_S)
     finally:
-        if asked:
-            _request(config, 0, 0)
+        if asked:  # from here on the work itself keeps the machines busy
+            _ask_for(0, config, device)
 
 
-def _wanted(num_clips: int, gpus_to_come: int) -> int:
-    """GPUs that `auto` waits for: as many as have some clips to embed."""
-    return min(gpus_to_come, math.ceil(num_clips / _CLIPS_PER_WORKER))
-
-
-def _request(config: ClusterConfig, num_clips: int, gpus_to_come: int) -> None:
-    """Have the autoscaler bring what the work needs; nothing for no clips."""
+def _ask_for(workers: int, config: ClusterConfig, device: DeviceConfig) -> None:
+    """Have the autoscaler bring the machines for so many workers; for none, have it forget that."""
     from ray.autoscaler.sdk import request_resources
 
-    wanted = _wanted(num_clips, gpus_to_come) if config.workers == "auto" else config.workers
-    each = {"GPU": 1} if gpus_to_come else {"CPU": config.threads_per_worker}
-    request_resources(bundles=[each] * (wanted if num_clips else 0))
+    each = {"GPU": 1} if device.backend == "cuda" else {"CPU": config.threads_per_worker}
+    request_resources(bundles=[each] * workers)
 
 
-def _limits() -> dict[str, int] | None:
-    """What an autoscaler may bring the cluster to; None where there is none that says so."""
-    from ray._private.state import state
+def is_autoscaled() -> bool:
+    """Whether machines come when they are asked for. Elsewhere Ray's monitor names the nodes' types by the nodes."""
+    from ray.experimental.internal_kv import _internal_kv_get
 
-    return state.get_max_resources_from_cluster_config()
+    status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
+    types = status.get("autoscaler_report", {}).get("active_nodes", {})
+    return any(not name.startswith("node_") for name in types)
 
 
 def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int, wait_s: float = 0.0) -> Resources:

@@ -201,7 +201,7 @@ def _after(error: Exception, resources: Resources) -> Resources:
         raise error
     if isinstance(error, ray.exceptions.ActorDiedError) and "in its creation task" in str(error):
         raise error
-    deadline = time.monotonic() + max(resources.wait_s, REPLACED_WITHIN_S)
+    deadline = time.monotonic() + _patience(resources)
     while (held := carried(resources)) == 0:
         if time.monotonic() > deadline:
             raise ConfigError(
@@ -211,6 +211,11 @@ def _after(error: Exception, resources: Resources) -> Resources:
             ) from None
         time.sleep(1.0)
     return dataclasses.replace(resources, workers=min(resources.workers, held))
+
+
+def _patience(resources: Resources) -> float:
+    """Seconds that a lost machine may take to be replaced: no longer than work may stand still."""
+    return max(REPLACED_WITHIN_S, min(resources.wait_s, resources.stall_timeout / 2))
 
 
 def _last_line(error: Exception) -> str:
@@ -297,7 +302,7 @@ def _watch(resources: Resources, workers: int) -> type[ExecutionCallback]:
                 self.short_since = None
                 return
             self.short_since = self.short_since or now
-            if now - self.short_since > max(resources.wait_s, REPLACED_WITHIN_S):
+            if now - self.short_since > _patience(resources):
                 raise WorkersLost(f"{workers - held} of {workers} workers went with their machines")
 
     return Watch
