@@ -64,8 +64,9 @@ class EmbeddingCache:
     Raises ConfigError if it cannot be written there. What fails later is told in a warning: the run goes on.
     """
 
-    def __init__(self, root: str, recipe: dict[str, Any], width: int, log_mel_size: int) -> None:
+    def __init__(self, root: str, recipe: dict[str, Any], width: int, log_mel_size: int, *, mark: str = "") -> None:
         self.width = width
+        self._mark = mark  # what this run's files begin with
         self._recipe = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"
@@ -116,7 +117,7 @@ class EmbeddingCache:
         into = {"vector": vectors, "log_mel": log_mel}
         names = [name for name, values in into.items() if values is not None]
         known = np.zeros(len(digests), dtype=bool)
-        for table in self._read_all(_binary(unique), names, needed=["log_mel"] if baseline else []):
+        for table in self._read_all(self.files(), _binary(unique), names, needed=["log_mel"] if baseline else []):
             at = table["at"].to_numpy()
             rows = order[_ranges(starts[at], counts[at])]
             for name in names:
@@ -127,19 +128,21 @@ class EmbeddingCache:
     def recorded(self, num_clips: int) -> np.ndarray:
         """(N,) S32: the digest that each row of the run had when its vector was kept, zeros where none was.
 
-        Of use where one run alone has written here.
+        By the files that begin with this cache's mark.
         """
         digests = np.zeros(num_clips, dtype="S32")
-        for table in self._read_all(None, ["id"], needed=[]):
+        own = [file for file in self.files() if file.rsplit("/", 1)[-1].startswith(self._mark)]
+        for table in self._read_all(own, None, ["id"], needed=[]):
             ids = table["id"].to_numpy()
             inside = ids < num_clips
             content = b"".join(digest.as_py() for digest in table["digest"])
             digests[ids[inside]] = np.frombuffer(content, dtype="S32")[inside]
         return digests
 
-    def _read_all(self, wanted: pa.Array | None, names: list[str], needed: list[str]) -> Iterator[pa.Table]:
+    def _read_all(
+        self, files: list[str], wanted: pa.Array | None, names: list[str], needed: list[str]
+    ) -> Iterator[pa.Table]:
         """What `_read` gives of each file, several at a time, as many as are waited for."""
-        files = self.files()
         with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
             for start in range(0, len(files), _FILES_AT_ONCE):
                 batch = files[start : start + _FILES_AT_ONCE]
@@ -196,7 +199,7 @@ class EmbeddingCache:
             if not self._described:
                 storage.write(f"{self.folder}/recipe.json", self._recipe.encode())
                 self._described = True
-            storage.write(f"{self.folder}/{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
+            storage.write(f"{self.folder}/{self._mark}{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
         except Exception as error:  # every filesystem has its own
             return f"embeddings could not be kept in {self.folder} ({one_line(error)})"
         return ""

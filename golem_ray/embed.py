@@ -92,10 +92,10 @@ def announce(dataset: str, num_clips: int, encoder: EncoderInfo, resources: Reso
         log.info("%s (%s) is not exact in batches: one clip at a time", encoder.name, encoder.model_type)
 
 
-def open_cache(root: str, recipe: Recipe, resources: Resources) -> EmbeddingCache:
+def open_cache(root: str, recipe: Recipe, resources: Resources, mark: str = "") -> EmbeddingCache:
     """The cache of this recipe's vectors on such workers. Raises ConfigError if it cannot be written."""
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
-    return EmbeddingCache(root, described, recipe.vector_size, LOG_MEL_SIZE)
+    return EmbeddingCache(root, described, recipe.vector_size, LOG_MEL_SIZE, mark=mark)
 
 
 def placed(key: str, path: str) -> str:

@@ -256,7 +256,7 @@ def parse(argv: Sequence[str]) -> TrainCommand:
     elif run_dir is not None:
         values = _begun(run_dir)
 
-    return tyro.cli(
+    command = tyro.cli(
         TrainCommand,
         args=list(argv[has_preset:]),
         default=TrainCommand(config=config_from_dict(values), sidecar=sidecar),
@@ -266,6 +266,12 @@ def parse(argv: Sequence[str]) -> TrainCommand:
             "keys, an artifact's .json, or - for standard input. Flags win over it."
         ),
     )
+    if run_dir is not None and command.config.paths.run_dir != values["paths"]["run_dir"]:
+        raise ConfigError(
+            f"paths.run_dir: expected the folder of the run that --resume names, got {command.config.paths.run_dir}; "
+            "leave it out."
+        )
+    return command
 
 
 def _resumed(argv: Sequence[str]) -> str | None:

@@ -89,7 +89,7 @@ def group_clips(
     journal = journal or Journal()
     group: list[Clip] = []
     with journal.block(batch["id"].to_pylist()) as suspicious:
-        for row in rows_of(with_contents(batch)):
+        for row in rows_of(batch if suspicious else with_contents(batch)):
             clip = _read_alone(row, rate, baseline, journal) if suspicious else read_clip(row, rate, baseline)
             if group and sum(len(one.waveform) for one in group) + len(clip.waveform) > seconds * rate:
                 yield _group(group)
@@ -103,7 +103,7 @@ def _read_alone(row: pa.Table, rate: int, baseline: bool, journal: Journal) -> C
     """What `read_clip` gives, of a clip that may have ended a process."""
     clip_id = row["id"][0].as_py()
     with journal.clip(clip_id) as guilty:
-        return guilty_clip(clip_id, baseline) if guilty else read_clip(row, rate, baseline)
+        return guilty_clip(clip_id, baseline) if guilty else read_clip(with_contents(row), rate, baseline)
 
 
 def guilty_clip(clip_id: int, baseline: bool) -> Clip:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray import artifact
-from golem_ray.config import HeadConfig, TrainConfig
+from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
 from golem_ray.data import clip_name
 from golem_ray.drawings import Points
 from golem_ray.encoder_info import Recipe
@@ -143,7 +143,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "digests": artifact.pack_digests(run.embedded.digests[run.clips.used]),
         },
         "metrics": metrics,
-        "config": dataclasses.asdict(run.config),
+        "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
         "device": run.device,
         "gpu": run.gpu,
         "timings": {
@@ -151,6 +151,11 @@ def sidecar(run: Run) -> dict[str, Any]:
             "audio_seconds_embedded": round(run.embedded.seconds, 3),
         },
     }
+
+
+def _without_run_dir(config: TrainConfig) -> PathsConfig:
+    """Another run by this sidecar is not that run."""
+    return dataclasses.replace(config.paths, run_dir=None)
 
 
 def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str, Any]:

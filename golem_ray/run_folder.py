@@ -31,6 +31,9 @@ _FREE = ("paths", "device", "cluster")
 """Groups that may change: where it runs. The kind of device is in the recipe."""
 
 
+_GROUPS = ("config", "data", "encoder", "recipe")
+
+
 def embeddings(run_dir: str) -> str:
     """Where a run's embedding cache lies."""
     return f"{run_dir.rstrip('/')}/embeddings"
@@ -47,7 +50,8 @@ def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
         raise ConfigError(
             f"{key}: expected a run that can be read in {run_dir}, but {type(error).__name__}: {one_line(error)}"
         ) from None
-    if not isinstance(document, dict) or document.get("format_version") != FORMAT_VERSION:
+    whole = isinstance(document, dict) and all(isinstance(document.get(group), dict) for group in _GROUPS)
+    if not whole or document.get("format_version") != FORMAT_VERSION:
         raise ConfigError(f"{key}: expected a run of format {FORMAT_VERSION} in {run_dir}, found another run.json.")
     return document
 
@@ -88,28 +92,29 @@ def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe,
 def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: np.ndarray) -> None:
     """Raise DataError if a clip that was embedded is another file now; digests: (N,) S32 as they are."""
     then = cache.recorded(len(digests))
-    changed = np.flatnonzero((then != b"") & (digests != b"") & (then != digests))
+    changed = np.flatnonzero((then != b"") & (then != digests))
     if len(changed):
         named = ", ".join(clip_at(source, row) for row in changed[:MAX_NAMED_CLIPS])
         raise DataError(
             f"paths.run_dir: expected the clips that the run in {run_dir} began with, found {len(changed)} changed "
-            f"({named}); put them back, or begin a run in another folder."
+            f"or out of reach ({named}); put them back, or begin a run in another folder."
         )
 
 
 def _input(division: Division) -> dict[str, Any]:
-    """Which clips, in which order, with which labels: what a change of the listing changes."""
+    """Which clips, in which order, with which labels: what a change of the listing changes. Folders may be others."""
     clips, total = division.source.clips, hashlib.sha256()
     names = [name for name in clips.column_names if name != "bytes"]
     for batch in clips.select(names).to_batches(max_chunksize=8192):
-        plain = [_plain(column).to_pylist() for column in batch.columns]
+        plain = [_plain(column) for column in batch.columns]
         total.update("\n".join(map(repr, zip(*plain, strict=True))).encode() + b"\n")
     total.update(repr((names, division.names)).encode() + np.packbits(division.tested).tobytes())
     return {"clips": clips.num_rows, "sha256": total.hexdigest()}
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+def _plain(column: pa.Array) -> list[Any]:
+    values = (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).to_pylist()
+    return [value.rsplit("/", 1)[-1] if isinstance(value, str) else value for value in values]
 
 
 def _identity(document: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +122,7 @@ def _identity(document: dict[str, Any]) -> dict[str, Any]:
     config = {group: dict(keys) for group, keys in document["config"].items() if group not in _FREE}
     for group in ("dataset", "model"):
         config[group].pop("revision")  # the commits themselves are in the data and the recipe
+    config["processing"].pop("max_bad_fraction")  # what a run with bad clips may be told to allow
     config["cluster"] = {"threads_per_worker": document["config"]["cluster"]["threads_per_worker"]}
     return _flat({"config": config, "data": document["data"], "recipe": document["recipe"]}, "")
 

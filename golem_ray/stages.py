@@ -158,11 +158,15 @@ class EmbedBatch:
         def embed_alone(row: pa.Table) -> tuple[Clip, np.ndarray]:
             clip_id = row["id"][0].as_py()
             with self.journal.clip(clip_id) as guilty:
-                return (guilty_clip(clip_id, self.baseline), self._embed([NO_SAMPLES])[0]) if guilty else embed(row)
+                if guilty:
+                    return guilty_clip(clip_id, self.baseline), self._embed([NO_SAMPLES])[0]
+                return embed(with_contents(row))
 
         with self.journal.block(batch["id"].to_pylist()) as suspicious:
-            rows = rows_of(with_contents(batch))
-            done = list(map(embed_alone, rows) if suspicious else self.threads.map(embed, rows))
+            if suspicious:
+                done = [embed_alone(row) for row in rows_of(batch)]
+            else:
+                done = list(self.threads.map(embed, rows_of(with_contents(batch))))
         return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
 
     def _embed(self, waveforms: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:

@@ -161,7 +161,7 @@ def _cache(config: TrainConfig, division: Division, recipe: Recipe, resources: R
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
     if run_folder.enter(place, config, division, recipe, described):
         log.info("going on with the run in %s", place)
-    return open_cache(run_folder.embeddings(place), recipe, resources)
+    return open_cache(run_folder.embeddings(place), recipe, resources, mark="run-")
 
 
 def _shared_outputs(config: TrainConfig, save_path: str) -> tuple[tuple[str, str], ...]:

@@ -86,7 +86,13 @@ def test_only_the_same_run_goes_on(simulated_gpus, config):
     metadata.write_text(listed)
     clip = Path(config["dataset"]["name"]) / "clips" / "5.wav"
     clip.write_bytes(audio_bytes(tone(99, SECONDS)))
-    refused(config, r"expected the clips that the run in .* began with, found 1 changed \(clip 5 ", DataError)
+    refused(
+        config,
+        r"expected the clips that the run in .* began with, found 1 changed or out of reach \(clip 5 ",
+        DataError,
+    )
+    clip.unlink()
+    refused(config, r"found 1 changed or out of reach \(clip 5 ", DataError)
 
 
 def test_a_resumed_run_has_the_configuration_that_it_began_with(tmp_path, monkeypatch, config):
@@ -99,6 +105,7 @@ def test_a_resumed_run_has_the_configuration_that_it_began_with(tmp_path, monkey
     import dataclasses
 
     document = {"format_version": run_folder.FORMAT_VERSION, "config": dataclasses.asdict(first)}
+    document |= {"data": {}, "encoder": {}, "recipe": {}}
     (folder / "run.json").write_text(json.dumps(document))
     for arguments in (["--resume", "run"], ["--resume=run"]):
         resumed = parse(arguments).config
@@ -111,6 +118,9 @@ def test_a_resumed_run_has_the_configuration_that_it_began_with(tmp_path, monkey
         (folder / "run.json").write_text(content)
         with pytest.raises(ConfigError, match="--resume: expected a run"):
             parse(["--resume", "run"])
+    (folder / "run.json").write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="expected the folder of the run .*other"):
+        parse(["--resume", "run", "--paths.run-dir", "other"])
     with pytest.raises(ConfigError, match="--resume: expected a URI without a password"):
         parse(["--resume", "s3://key:secret@bucket/run"])
 

@@ -113,7 +113,7 @@ def test_other_versions_on_a_node_are_told(in_time, monkeypatch, name):
 
 
 def test_storage_that_nodes_do_not_share_is_told(in_time, monkeypatch, tmp_path):
-    monkeypatch.setattr(preflight, "_lit", lambda place: str(tmp_path / "seen by the driver alone"))
+    monkeypatch.setattr(preflight, "_lit", lambda key, place: str(tmp_path / "seen by the driver alone"))
     words = r"paths\.run_dir: expected \S+ to be storage that every node shares, but .*No such file.*\(on node "
     with pytest.raises(ConfigError, match=words):
         check_nodes((("paths.run_dir", str(tmp_path)),))
@@ -121,9 +121,14 @@ def test_storage_that_nodes_do_not_share_is_told(in_time, monkeypatch, tmp_path)
 
 def test_storage_that_a_worker_cannot_write_is_told(in_time, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(preflight, "_lit", lambda place: "")
+    monkeypatch.setattr(preflight, "_lit", lambda key, place: "")
     with pytest.raises(ConfigError, match=r"paths\.save_path: expected \S+/file to be storage"):
         check_nodes((("paths.save_path", str(tmp_path / "file")),))
+    monkeypatch.undo()
+    with pytest.raises(
+        ConfigError, match=r"paths\.run_dir: expected to be able to write to \S+/file/run, but Not a dir"
+    ):
+        check_nodes((("paths.run_dir", str(tmp_path / "file" / "run")),))
 
 
 def test_a_node_that_does_not_answer_is_told(in_time, monkeypatch):
@@ -210,7 +215,7 @@ def test_an_actor_that_is_killed_costs_no_clip(cluster, config, quiet, tmp_path,
         blow = Blow(log, draw.randint(3, 40), lambda: os.kill(draw.choice(sorted(set(begun(log)))), signal.SIGKILL))
         golem_ray.train(config)
     assert blow.remained() > 0
-    assert len(begun(log)) >= NUM_CLIPS
+    assert NUM_CLIPS < len(begun(log)) <= NUM_CLIPS + 2 * BLOCK  # what was under way, once more
     assert len(set(begun(log))) > ACTORS  # it was started anew
     assert Path(config["paths"]["save_path"]).read_bytes() == quiet
 
@@ -249,7 +254,8 @@ def test_a_driver_that_is_killed_is_gone_on_from(cluster, config, quiet, tmp_pat
     command = [sys.executable, "-c", DRIVER, json.dumps(config), cluster.address, str(log)]
     driver = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
-        wait_until(lambda: len(begun(log)) >= draw.randint(BLOCK * ACTORS, 40) or driver.poll() is not None)
+        after = draw.randint(BLOCK * ACTORS, 40)
+        wait_until(lambda: len(begun(log)) >= after or driver.poll() is not None)
     finally:
         driver.kill()
         driver.wait()

@@ -168,9 +168,15 @@ def _ask_for(workers: int, config: ClusterConfig, device: DeviceConfig) -> None:
 
 
 def is_autoscaled() -> bool:
-    """Whether machines come when they are asked for. Elsewhere Ray's monitor names the nodes' types by the nodes."""
+    """Whether machines come when they are asked for: by the newer autoscaler, which is there only then, or the older.
+
+    Where there is none, the older one's monitor names the nodes' types by the nodes.
+    """
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
     from ray.experimental.internal_kv import _internal_kv_get
 
+    if is_autoscaler_v2(fetch_from_server=True):
+        return True
     status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
     types = status.get("autoscaler_report", {}).get("active_nodes", {})
     return any(not name.startswith("node_") for name in types)
@@ -238,3 +244,9 @@ def carried(resources: Resources) -> int:
     if resources.gpu:
         return sum(int(node.get("GPU", 0)) for node in nodes)
     return sum(int(node.get("CPU", 0)) // max(1, resources.cpus) for node in nodes)
+
+
+def last_line(error: Exception) -> str:
+    """The end of one of Ray's long messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:300] if lines else ''}"

@@ -20,13 +20,13 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.exceptions import ExecutionTimeoutError
 
 from golem_ray.cache import EmbeddingCache
-from golem_ray.cluster.connection import carried
+from golem_ray.cluster.connection import carried, last_line
 from golem_ray.cluster.workers import Embedder, KeyValueStore
 from golem_ray.data import Source
 from golem_ray.encoder_info import Recipe
 from golem_ray.errors import ConfigError
 from golem_ray.evaluation import MAX_NAMED_CLIPS
-from golem_ray.journal import Journal
+from golem_ray.journal import MOST_DEATHS, Journal
 from golem_ray.progress import ProgressBar
 from golem_ray.reading import LOG_MEL_SIZE, group_clips, hash_batch
 from golem_ray.stages import BATCHES_PER_GROUP, Resources, warm_up
@@ -34,11 +34,11 @@ from golem_ray.training import Embeddings, worker_record
 
 log = logging.getLogger(__name__)
 
-_CPU_ROWS, _GPU_ROWS = 64, 256
-"""Most clips of a block."""
+_FEW_ROWS, _MOST_ROWS, _BLOCKS_PER_WORKER = 64, 256, 64
+"""Most clips of a block, where there are not too many blocks, and at all: each costs the driver some 50 kB and 10 ms."""
 
-MOST_VAIN_TRIES = 3
-"""Plans in a row that may end without having embedded a clip."""
+MOST_VAIN_TRIES = MOST_DEATHS + 3
+"""Plans in a row that may end without having embedded a clip: more than it takes to find one that ends machines."""
 
 REPLACED_WITHIN_S = 15.0
 """How long a lost machine may take to be replaced, where none is waited for, before the work goes on with fewer."""
@@ -84,13 +84,11 @@ def embed(
                 resources = _after(error, resources)
                 vain = vain + 1 if int(work.left.sum()) == before else 0
                 if vain == MOST_VAIN_TRIES:
-                    raise ConfigError(
-                        f"cluster.address: expected a cluster that embeds clips, found it to fail {vain} times in a "
-                        f"row without one, {_last_line(error)}; see the logs of its workers."
-                    ) from error
-                log.warning("%s: going on with the %d clips that are left", _last_line(error), work.left.sum())
+                    raise _in_vain(error) from error
+                log.warning("%s: going on with the %d clips that are left", last_line(error), work.left.sum())
     finally:
         bar.close()
+        work.store.clear()
     return work.embeddings()
 
 
@@ -113,7 +111,8 @@ class _Work:
         self.workers: set[str] = set()
         self.seconds = 0.0
         self.unsaved = False
-        self.run_id = uuid.uuid4().hex
+        self.store = KeyValueStore(uuid.uuid4().hex)
+        self.blocks: list[np.ndarray] = []
 
     def take_known(self, digests: np.ndarray) -> None:
         """What the cache has of clips with these digests, (N,) S32."""
@@ -137,18 +136,21 @@ class _Work:
         """One Ray Data plan over what is left. Raises ConfigError for what an actor tells, and Ray's own exceptions."""
         missing = np.flatnonzero(self.left)
         workers = min(resources.workers, len(missing))
-        rate, store = self.recipe.encoder.sampling_rate, KeyValueStore(self.run_id)
+        rate = self.recipe.encoder.sampling_rate
+        if not self.blocks:  # once and for all: notes of what ended a process are by block
+            self.blocks = _cut(missing, workers)
+        blocks = [block for block in self.blocks if self.left[block].any()]
         with _quiet_context(resources, workers):
-            clips = _dataset(self.source.clips, missing, workers, _GPU_ROWS if resources.gpu else _CPU_ROWS)
+            clips = _dataset(self.source.clips, blocks)
             if resources.gpu:
                 seconds = BATCHES_PER_GROUP * resources.batch_seconds
-                journal = Journal("reading", store)
+                journal = Journal("reading", self.store)
                 clips = clips.map_batches(
                     partial(group_clips, rate=rate, baseline=self.baseline, seconds=seconds, journal=journal),
                     batch_size=None,
                     batch_format="pyarrow",
                 )
-            journal = Journal("embedding", store)
+            journal = Journal("embedding", self.store)
             embedded = clips.map_batches(
                 Embedder,
                 fn_constructor_args=(self.recipe, resources, self.baseline, self.cache, journal, self.gathered),
@@ -206,7 +208,7 @@ def _after(error: Exception, resources: Resources) -> Resources:
         if time.monotonic() > deadline:
             raise ConfigError(
                 f"cluster.address: expected machines to go on with, found none that holds a worker of "
-                f"{'a GPU' if resources.gpu else f'{resources.cpus} CPUs'} ({_last_line(error)}); start some and run "
+                f"{'a GPU' if resources.gpu else f'{resources.cpus} CPUs'} ({last_line(error)}); start some and run "
                 "again: with paths.run_dir what is done is kept."
             ) from None
         time.sleep(1.0)
@@ -218,9 +220,11 @@ def _patience(resources: Resources) -> float:
     return max(REPLACED_WITHIN_S, min(resources.wait_s, resources.stall_timeout / 2))
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][:300] if lines else ''}"
+def _in_vain(error: Exception) -> ConfigError:
+    return ConfigError(
+        f"cluster.address: expected a cluster that works on clips, found it to fail {MOST_VAIN_TRIES} times in a row "
+        f"without one done, {last_line(error)}; see the logs of its workers."
+    )
 
 
 def _stalled(done: int, total: int, resources: Resources) -> ConfigError:
@@ -236,33 +240,43 @@ def hash_clips(source: Source, resources: Resources) -> np.ndarray:
     num_clips = source.clips.num_rows
     digests, left = np.zeros(num_clips, dtype="S32"), np.ones(num_clips, dtype=bool)
     bar = ProgressBar("reading", num_clips, "clips")
-    for tries_left in reversed(range(MOST_VAIN_TRIES)):
+    vain = 0
+    while left.any():
+        before = int(left.sum())
         try:
             with _quiet_context(resources):
-                clips = _dataset(source.clips, np.flatnonzero(left), resources.workers, _GPU_ROWS)
+                clips = _dataset(source.clips, _cut(np.flatnonzero(left), resources.workers))
                 hashed = clips.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
                 for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
                     digests[batch["id"]], left[batch["id"]] = batch["digest"], False
                     bar.update(num_clips - int(left.sum()))
-            break
         except ExecutionTimeoutError:
             raise _stalled(bar.done, num_clips, resources) from None
         except ray.exceptions.RayError as error:
-            if not tries_left:
-                raise
             _after(error, resources)
+            vain = vain + 1 if int(left.sum()) == before else 0
+            if vain == MOST_VAIN_TRIES:
+                raise _in_vain(error) from error
         finally:
             bar.close()
     return digests
 
 
-def _dataset(clips: pa.Table, wanted: np.ndarray, workers: int, most_rows: int) -> ray.data.Dataset:
-    """The wanted rows as Ray Data blocks, a few for each worker (a block is what one actor works on at a time)."""
-    rows = max(1, min(most_rows, math.ceil(len(wanted) / (4 * workers))))
-    starts = range(0, len(wanted), rows)
-    if len(wanted) == clips.num_rows:  # without a copy
-        return ray.data.from_arrow([clips.slice(start, rows) for start in starts])
-    return ray.data.from_arrow([clips.take(wanted[start : start + rows]) for start in starts])
+def _cut(wanted: np.ndarray, workers: int) -> list[np.ndarray]:
+    """Rows (N,) in blocks, a few for each worker: a block is what one actor works on at a time, and may lose."""
+    few = min(_FEW_ROWS, math.ceil(len(wanted) / (4 * workers)))
+    rows = max(1, few, min(_MOST_ROWS, math.ceil(len(wanted) / (_BLOCKS_PER_WORKER * workers))))
+    return [wanted[start : start + rows] for start in range(0, len(wanted), rows)]
+
+
+def _dataset(clips: pa.Table, blocks: list[np.ndarray]) -> ray.data.Dataset:
+    """Those rows of the clips as Ray Data blocks."""
+
+    def table(block: np.ndarray) -> pa.Table:
+        contiguous = block[-1] - block[0] == len(block) - 1  # then without a copy
+        return clips.slice(int(block[0]), len(block)) if contiguous else clips.take(block)
+
+    return ray.data.from_arrow([table(block) for block in blocks])
 
 
 @contextmanager

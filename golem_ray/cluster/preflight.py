@@ -17,6 +17,8 @@ from golem_ray.errors import ConfigError
 PROBE_TIMEOUT_S = 25.0
 """How long a node may take to answer."""
 
+_GONE = (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.TaskUnschedulableError)
+
 _LIBRARIES = ("torch", "torchaudio", "transformers", "numpy", "pyarrow")
 
 
@@ -52,12 +54,15 @@ def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
     others = [node for node in nodes if node != here]
     if not others:
         return
-    beacons = tuple(_lit(place) for _, place in outputs)
+    beacons: list[str] = []
     try:
+        for key, place in outputs:
+            beacons.append(_lit(key, place))
         task = ray.remote(num_cpus=0, max_retries=0)(probe)
         pinned = {node: NodeAffinitySchedulingStrategy(node_id=node, soft=False) for node in others}
         answers = {
-            task.options(scheduling_strategy=where).remote(outputs, beacons): node for node, where in pinned.items()
+            task.options(scheduling_strategy=where).remote(outputs, tuple(beacons)): node
+            for node, where in pinned.items()
         }
         done, silent = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_TIMEOUT_S)
         if silent:
@@ -74,13 +79,16 @@ def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
             Path(beacon).unlink(missing_ok=True)
 
 
-def _lit(place: str) -> str:
+def _lit(key: str, place: str) -> str:
     """A file that says that this is the driver's folder, where it is no URI; its path."""
     if "://" in place:
         return ""
-    Path(place).mkdir(parents=True, exist_ok=True)
     beacon = f"{place}/.{uuid.uuid4().hex}.golem_ray-shared-check"
-    Path(beacon).touch()
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        Path(beacon).touch()
+    except OSError as error:
+        raise ConfigError(f"{key}: expected to be able to write to {place}, but {error.strerror}.") from None
     return beacon
 
 
@@ -96,7 +104,7 @@ def _check_answer(reference: ray.ObjectRef, node: str, expected: dict[str, str])
             f"{' '.join(str(cause).split())[-300:]}"
         ) from None
     except ray.exceptions.RayError as error:  # it went meanwhile: the work does without it
-        if isinstance(error, (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError)):
+        if isinstance(error, _GONE):
             return
         raise ConfigError(
             f"cluster.address: expected node {node} to run a task, but {' '.join(str(error).split())[:300]}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 
+from golem_ray.cluster.connection import carried, last_line
 from golem_ray.config import EvaluationConfig, HeadConfig, TrainConfig, TrainingConfig
-from golem_ray.errors import UserError
+from golem_ray.errors import ConfigError, UserError
 from golem_ray.progress import Progress, ProgressBar
 from golem_ray.stages import Resources, describe_worker, pick_device
 from golem_ray.training import TrainedHead, TrainingSet, worker_record
@@ -59,8 +61,10 @@ def train(
     bar: ProgressBar | None = None
     try:
         steps: Any = task.remote(ray.put(assemble), config.head, config.training, config.evaluation, resources)
-        for reference in steps:
+        for reference in _coming(steps, resources):
             step = ray.get(reference)
+            if step is None:
+                continue
             if not isinstance(step, Progress):
                 head, worker = step
                 return head, worker_record(worker)
@@ -72,11 +76,42 @@ def train(
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
-        raise
+        if not isinstance(error.cause, ray.exceptions.RayError):
+            raise
+        raise _lost(error) from None
+    except ray.exceptions.RayError as error:
+        raise _lost(error) from None
     finally:
         if bar is not None:
             bar.close()
     raise AssertionError("the training task ended without a head")
+
+
+def _coming(steps: Any, resources: Resources) -> Iterator[Any]:
+    """The references of a streaming task as they come. Raises ConfigError if it cannot begin or has nowhere to run."""
+    since, begun = time.monotonic(), False
+    while True:
+        ready, _ = ray.wait([steps], timeout=1.0)
+        if ready:
+            try:
+                yield next(steps)
+            except StopIteration:
+                return
+            since, begun = time.monotonic(), True
+        elif time.monotonic() - since > resources.stall_timeout and (not begun or carried(resources) == 0):
+            ray.cancel(steps, force=True)
+            raise ConfigError(
+                "cluster.stall_timeout: expected the head's training to begin or go on, found no machine for it within "
+                f"{resources.stall_timeout:.0f} s; see `ray status`, and run again: with paths.run_dir what is done is "
+                "kept."
+            )
+
+
+def _lost(error: Exception) -> ConfigError:
+    return ConfigError(
+        f"cluster.address: expected machines that train the head, but {last_line(error)}; run again: with "
+        "paths.run_dir what is done is kept."
+    )
 
 
 def _train_task(
@@ -85,8 +120,9 @@ def _train_task(
     training: TrainingConfig,
     evaluation: EvaluationConfig,
     resources: Resources,
-) -> Iterator[Progress | tuple[TrainedHead, str]]:
-    """Runs on a worker: Progress now and then, last the head and what it was trained on."""
+) -> Iterator[Progress | tuple[TrainedHead, str] | None]:
+    """Runs on a worker: None once it runs, Progress now and then, last the head and what it was trained on."""
+    yield None
     import torch
 
     from golem_ray.head_training import train_head

@@ -33,6 +33,12 @@ class KeyValueStore:
         else:
             _internal_kv_del(f"{self.run_id}/{key}", namespace=NAMESPACE)
 
+    def clear(self) -> None:
+        """Forget the run."""
+        from ray.experimental.internal_kv import _internal_kv_del
+
+        _internal_kv_del(f"{self.run_id}/", del_by_prefix=True, namespace=NAMESPACE)
+
 
 class Embedder:
     """An embedding actor: EmbedBatch, counted.

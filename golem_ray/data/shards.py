@@ -85,7 +85,7 @@ def with_contents(batch: pa.Table) -> pa.Table:
     for place in dict.fromkeys(places):
         if place[0] is None:
             continue
-        rows = [row for row, other in enumerate(places) if other == place]
+        rows = sorted((row for row, other in enumerate(places) if other == place), key=at.__getitem__)
         try:
             read = storage.retried(partial(_read_rows, *place, at[rows].astype(np.int64)))
         except Exception as error:  # every filesystem has its own, and so has Arrow
@@ -105,6 +105,7 @@ def with_contents(batch: pa.Table) -> pa.Table:
 
 def _read_rows(shard: str, column: str, at: np.ndarray) -> tuple[list[bytes | None], list[str | None]]:
     """The audio files in rows `at` (N,) of a shard, in ascending order, and their paths."""
+    assert (np.diff(at) >= 0).all()
     fs, file = storage.filesystem(shard)
     parts: list[pa.Array] = []
     with fs.open(file, "rb") as stream:
