@@ -72,6 +72,7 @@ def joined(cluster: Any, log: Path, pause_s: float) -> Iterator[None]:
     import ray
 
     log.touch()
+    ray.shutdown()  # of a driver that a fixture left
     env = {"worker_process_setup_hook": slow_down(str(log), pause_s)}
     ray.init(address=cluster.address, log_to_driver=False, runtime_env=env)
     try:

@@ -294,3 +294,25 @@ def test_an_encoder_that_is_not_exact_in_batches_is_named_on_gpus(tmp_path, capl
     caplog.clear()
     announce("some", 24, encoder, dataclasses.replace(resources, gpu=False))
     assert "exact" not in caplog.text
+
+
+@pytest.mark.parametrize(("types", "autoscaled"), [({}, False), ({"node_0a1b": 1}, False), ({"gpu_worker": 0}, True)])
+def test_an_autoscaler_is_known_by_the_names_of_its_nodes(simulated_gpus, monkeypatch, types, autoscaled):
+    import json
+
+    from ray.experimental import internal_kv
+
+    status = json.dumps({"autoscaler_report": {"active_nodes": types}}).encode()
+    monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key: status)
+    assert connection.is_autoscaled() == autoscaled
+
+
+def test_machines_are_asked_for_where_there_is_an_autoscaler(simulated_gpus, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr(connection, "is_autoscaled", lambda: True)
+    monkeypatch.setattr(connection, "_LOOK_EVERY_S", 0.01)
+    wanted = ClusterConfig(workers=5, wait_s=0.05)
+    with pytest.raises(ConfigError, match="cluster.workers: expected at most 2 on a cluster with 2 GPUs, got 5"):
+        connection._awaited(wanted, DeviceConfig(backend="cuda"), 100)
+    assert asked == [[{"GPU": 1}] * 5, []]  # and given back

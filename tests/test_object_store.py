@@ -51,7 +51,7 @@ def upload(client, folder: Path, prefix: str) -> None:
 
 
 class Faults:
-    """What an unreliable store does: of every eleven requests one is refused, one is slow, one breaks off halfway."""
+    """An unreliable store: of seventeen requests one is refused, one is slow, one breaks off halfway."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -62,7 +62,7 @@ class Faults:
         """What befalls the next request; '' for nothing."""
         with self.lock:
             self.requests += 1
-            fault = {3: "refused", 6: "slow", 9: "broken off"}.get(self.requests % 11, "")
+            fault = {3: "refused", 6: "slow", 9: "broken off"}.get(self.requests % 17, "")
             if fault:
                 self.seen[fault] += 1
             return fault
@@ -84,7 +84,7 @@ def unreliable(s3: dict[str, str]) -> Iterator[tuple[dict[str, str], Faults]]:
                 self.answer(503, {}, b"<Error><Code>SlowDown</Code><Message>Please reduce your rate.</Message></Error>")
                 return
             if fault == "slow":
-                time.sleep(1.0)
+                time.sleep(0.5)
             connection = http.client.HTTPConnection(target, timeout=30)
             headers = {name: value for name, value in self.headers.items() if name != "Transfer-Encoding"}
             connection.request(self.command, self.path, content, headers)

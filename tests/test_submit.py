@@ -329,11 +329,13 @@ def test_a_job_is_seen_while_it_runs_and_stops_when_it_is_told_to(head: Head, tm
     entrypoint = ["python", "jobs/train.py", "--dataset.name=sample", "--dataset.split=test", f"--paths.run-dir={run}"]
     entrypoint += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--cluster.workers=1"]
     entrypoint += [f"--paths.save-path={tmp_path}/v.pth"]
+    names = ("clips", "audio_seconds", "bad_clips")
+    before = {name: counted(head, name) for name in names}  # of jobs before this one
     done = head.submit("--submission-id", "stopped", "--no-wait", "--", *entrypoint)
     assert done.returncode == 0, done.stdout
-    assert wait_for(lambda: counted(head, "clips") > 0, 120)
-    assert counted(head, "audio_seconds") > counted(head, "clips")  # requests of a second and more
-    assert counted(head, "bad_clips") == 0
+    assert wait_for(lambda: counted(head, "clips") > before["clips"], 120)
+    more = {name: counted(head, name) - before[name] for name in names}
+    assert more["audio_seconds"] > more["clips"] > more["bad_clips"] == 0  # requests of a second and more
     actors = [each for each in running(head.process) if "Embedder" in " ".join(each.cmdline())]
     assert actors
     began = time.monotonic()
