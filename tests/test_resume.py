@@ -154,7 +154,7 @@ def test_embeddings_that_stay_in_storage_make_the_same_head(simulated_gpus, conf
     assert train(stored) == (weights, NUM_CLIPS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_path, number):
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "jobs" / "train.py"), "--dataset.name=sample", "--dataset.split=test"]

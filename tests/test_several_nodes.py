@@ -146,6 +146,7 @@ def test_a_package_that_workers_lack_is_told(in_time, monkeypatch):
         check_nodes(())
 
 
+@pytest.mark.slow
 def test_an_encoder_that_only_the_driver_has_is_told(driver_on, config, monkeypatch):
     monkeypatch.setattr(embedding, "Embedder", _without_encoder())
     with pytest.raises(ConfigError, match="model.feature_extractor_model: expected weights that load from"):
@@ -271,6 +272,7 @@ def test_a_driver_that_is_killed_is_gone_on_from(cluster, config, quiet, tmp_pat
     assert len(begun(again)) < NUM_CLIPS
 
 
+@pytest.mark.slow  # test_journal.py holds it for each stage
 def test_a_clip_that_ends_its_process_every_time_is_a_bad_clip(cluster, config, tmp_path):
     folder = write_clips(tmp_path / "set", ["in", "out"] * 10, seconds=0.2)
     soundfile.write(folder / "clips" / "7.wav", tone(7, 1.0, 16000)[:POISON_SAMPLES], 16000)
