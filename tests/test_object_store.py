@@ -1,7 +1,11 @@
 """Clips read from, and everything written to, an S3 server on loopback, reliable or not."""
 
 import http.client
+import io
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,11 +14,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import write_clips
+from tests.conftest import ROOT, write_clips
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +137,44 @@ def unreliable(s3: dict[str, str]) -> Iterator[tuple[dict[str, str], Faults]]:
     server.shutdown()
 
 
+_ROUND = """
+import json, sys
+import numpy as np
+from golem_ray import storage
+from golem_ray.cache import EmbeddingCache
+from golem_ray.config import DatasetConfig
+from golem_ray.data import open_source, with_contents
+
+keys = np.array([number.to_bytes(32, "big") for number in range(1, 41)], dtype="S32")
+vectors = np.arange(160, dtype=np.float32).reshape(40, 4)
+cache = EmbeddingCache("s3://bucket/cache", {}, 4, 3)
+for row in range(0, 40, 4):
+    assert cache.add(np.arange(row, row + 4), keys[row : row + 4], vectors[row : row + 4], None) == ""
+found = np.zeros_like(vectors)
+assert EmbeddingCache("s3://bucket/cache", {}, 4, 3).look_up(keys, vectors=found, log_mel=None).all()
+assert (found == vectors).all()
+for row in range(20):
+    storage.write(f"s3://bucket/files/{row}", b"%d" % row * 1000)
+    assert storage.read(f"s3://bucket/files/{row}") == b"%d" % row * 1000
+clips = open_source(DatasetConfig(name="s3://bucket/set.parquet", label_column="label"), None).clips
+read = [with_contents(clips.slice(row, 3))["bytes"].to_pylist() for row in range(0, 12, 3)]
+assert sum(read, []) == [b"%d" % row * 100 for row in range(12)], read
+"""
+
+
+def test_what_is_read_and_written_survives_an_unreliable_bucket(bucket, unreliable):
+    environment, faults = unreliable
+    buffer = io.BytesIO()
+    clips = [b"%d" % row * 100 for row in range(12)]
+    pq.write_table(pa.table({"audio": clips, "label": ["a", "b"] * 6}), buffer, row_group_size=4)
+    bucket.put_object(Bucket="bucket", Key="set.parquet", Body=buffer.getvalue())
+    command = [sys.executable, "-c", _ROUND]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert min(faults.seen.values()) >= 3, faults.seen
+
+
+@pytest.mark.slow
 def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(
     bucket, unreliable, run_job, encoder_folder, tmp_path
 ):
