@@ -42,10 +42,11 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest
 
-# An hour and a half on two cores. On a GPU: benchmarks/gpu.py.
+# Two hours on two cores. On a GPU: benchmarks/gpu.py.
 bench: setup
 	$(VENV)/bin/python benchmarks/embedding.py
 	$(VENV)/bin/python benchmarks/growth.py
+	$(VENV)/bin/python benchmarks/scale.py
 	$(VENV)/bin/python benchmarks/whole_job.py
 
 # Resolve the ranges of pyproject.toml anew; name versions to hold back in LOCK_ARGS.
