@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +155,15 @@ def test_embeddings_that_stay_in_storage_make_the_same_head(simulated_gpus, conf
     assert train(stored) == (weights, NUM_CLIPS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_submit.py has a job stopped too
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_path, number):
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "jobs" / "train.py"), "--dataset.name=sample", "--dataset.split=test"]
     command += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--evaluation.repeats=0"]
     command += [f"--paths.save-path={tmp_path}/v.pth", f"--paths.run-dir={run}", "--dataset.label-column=intent_class"]
-    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell has its background jobs ignore
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
     try:
         wait_until(lambda: len(list(run.rglob("*.parquet"))) >= 2 or job.poll() is not None)
         family = psutil.Process(job.pid).children(recursive=True)

@@ -226,6 +226,7 @@ def test_weights_are_asked_for_by_the_commit_that_the_sidecar_came_from(hub: Hub
     assert asked == {f"/me/voice/resolve/{'d' * 40}/{sharing.WEIGHTS}"}
 
 
+@pytest.mark.slow
 def test_second_push_replaces_what_changed_and_keeps_other_files(hub: HubServer, tmp_path: Path) -> None:
     path = write_artifact(tmp_path)
     done = push(path, "me/open", **online(hub.url, tmp_path / "hf", TOKEN))
@@ -241,6 +242,7 @@ def test_second_push_replaces_what_changed_and_keeps_other_files(hub: HubServer,
     assert files[sharing.WEIGHTS] == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_private_repository_is_for_its_owner_alone(hub: HubServer, tmp_path: Path) -> None:
     path = write_artifact(tmp_path)
     assert push(path, "me/hidden", "--private", **online(hub.url, tmp_path / "a", TOKEN)).returncode == 0

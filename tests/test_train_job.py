@@ -86,7 +86,7 @@ def test_100_epochs_on_50_clips_save_the_artifact(trained):
     assert sidecar["labels"] == [f"intent-{row:02d}" for row in range(12)] + ["solo"]
     assert sidecar["clips"]["per_class"]["solo"] == 1
     assert sidecar["head"] == {"kind": "linear", "in_features": 32, "out_features": 13}
-    assert sidecar["config"]["training"] == {"epochs": 100, "learning_rate": 0.01, "seed": 0}
+    assert sidecar["config"]["training"] == {"epochs": 100, "learning_rate": 0.01, "batch_size": None, "seed": 0}
     assert len(sidecar["encoder"]["sha256"]) == len(sidecar["data"]["sha256"]) == 64
     assert set(sidecar["versions"]) >= {"golem_ray", "python", "torch", "transformers", "ray"}
 
