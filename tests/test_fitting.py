@@ -69,6 +69,7 @@ def test_the_layer_that_tells_classes_apart_is_chosen_and_trained_on(informative
     assert [step.done for step in seen if step.stage == "choosing a layer"] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_on_noise_the_accuracy_with_a_chosen_layer_is_chance():
     layers, labels = (*range(14), "last", "mean"), np.arange(60) % 4
     inside, reported, chosen = 0, [], []

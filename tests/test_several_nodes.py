@@ -36,6 +36,7 @@ NUM_CLIPS = 60
 ACTORS = 2
 BLOCK = -(-NUM_CLIPS // (4 * ACTORS))
 
+SLOW = pytest.param(0, marks=pytest.mark.slow)
 CHAOS = [pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 6)]
 
 
@@ -209,7 +210,7 @@ class Blow(threading.Thread):
         return NUM_CLIPS - self.struck_at
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), *CHAOS])
+@pytest.mark.parametrize("seed", [SLOW, *CHAOS])
 def test_an_actor_that_is_killed_costs_no_clip(cluster, config, quiet, tmp_path, seed):
     log, draw = tmp_path / "log", random.Random(seed)
     with joined(cluster, log, 0.1):
@@ -221,7 +222,7 @@ def test_an_actor_that_is_killed_costs_no_clip(cluster, config, quiet, tmp_path,
     assert Path(config["paths"]["save_path"]).read_bytes() == quiet
 
 
-@pytest.mark.parametrize("seed", [0, *CHAOS])
+@pytest.mark.parametrize("seed", [SLOW, *CHAOS])
 def test_a_node_that_is_lost_costs_no_clip(cluster, config, quiet, tmp_path, seed, monkeypatch, caplog):
     monkeypatch.setattr(embedding, "REPLACED_WITHIN_S", 2.0)
     log, draw = tmp_path / "log", random.Random(seed)
