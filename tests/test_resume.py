@@ -61,6 +61,8 @@ def test_a_mended_clip_is_all_that_is_embedded_in_the_end(simulated_gpus, config
     bad.write_bytes(good)
     weights, embedded = train(config)
     assert embedded == 1
+    sidecar = json.loads((tmp_path / "v.json").read_text())
+    assert sidecar["config"]["paths"]["run_dir"] is None  # another run by this sidecar is not that run
     again, embedded = train({**config, "cluster": {"workers": 1}})  # where it runs may change
     assert (again, embedded) == (weights, 0)
     quiet, embedded = train({**config, "paths": {"save_path": str(tmp_path / "quiet.pth")}})
