@@ -35,7 +35,7 @@ from golem_ray.training import Embeddings, worker_record
 log = logging.getLogger(__name__)
 
 _FEW_ROWS, _MOST_ROWS, _BLOCKS_PER_WORKER = 64, 256, 64
-"""Most clips of a block where blocks are few, and at all: each block costs the driver some 50 kB and 10 ms."""
+"""Most clips of a block where blocks are few, and at all: each block costs the driver some 50 kB and 7 ms."""
 
 MOST_VAIN_TRIES = MOST_DEATHS + 3
 """Plans in a row that may end without having embedded a clip: more than it takes to find one that ends machines."""
