@@ -232,7 +232,7 @@ def project(vectors: np.ndarray) -> tuple[np.ndarray, float]:
 
     Components point to where their largest coordinate is positive, so that the same vectors give the same map.
     """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     small = centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
     values, axes = np.linalg.eigh(small)
     top = axes[:, ::-1][:, :2]

@@ -69,7 +69,7 @@ def train_head(
         unseen_rows=rows,
         held_out_logits=held_out_logits,
         baseline_logits=baseline,
-        drawn=None if data.drawn is None else _of_layer(data.embeddings[data.drawn], chosen),
+        drawn=_of_layer(_drawn(data), chosen),
     )
 
 
@@ -78,6 +78,15 @@ def _rows(data: TrainingSet, values: np.ndarray, device: str) -> Rows:
     if isinstance(data.embeddings, np.memmap):
         return Streamed(values, torch.device(device))
     return torch.tensor(values, device=device)
+
+
+def _drawn(data: TrainingSet) -> np.ndarray:
+    """The vectors of `data.drawn`, (P, D) or (P, C, D)."""
+    num_trained = len(data.labels)
+    trained = data.embeddings[data.drawn[data.drawn < num_trained]]
+    if data.held_out is None:
+        return trained
+    return np.concatenate([trained, data.held_out[data.drawn[data.drawn >= num_trained] - num_trained]])
 
 
 def _of_layer(embeddings: np.ndarray, chosen: int | None) -> np.ndarray:

@@ -29,7 +29,7 @@ from golem_ray.evaluation import (
 )
 from golem_ray.metrics import softmax
 from golem_ray.page import Judged, render
-from golem_ray.training import Embeddings, TrainedHead
+from golem_ray.training import TrainedHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,16 @@ class Clips:
     bad: list[dict[str, Any]]
     """The others: [{"split", "id", "clip", "reason"}]."""
 
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,): those that were trained on, then those that were tested on."""
+        return np.concatenate([self.used, self.unseen])
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """(P,): where in `rows` those stand that the report's map shows."""
+        return drawn(np.arange(len(self.used) + len(self.unseen)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -53,7 +63,10 @@ class Run:
     config: TrainConfig
     division: Division
     recipe: Recipe
-    embedded: Embeddings
+    digests: np.ndarray
+    """(N,) S32: as Embeddings has them."""
+    audio_seconds: float
+    """As Embeddings.seconds."""
     clips: Clips
     head: TrainedHead
     device: str
@@ -132,7 +145,7 @@ def sidecar(run: Run) -> dict[str, Any]:
     counts = np.bincount(run.labels, minlength=len(source.labels)).tolist()
     return {
         "summary": summary(run),
-        **provenance(run.division, run.recipe, run.embedded.digests),
+        **provenance(run.division, run.recipe, run.digests),
         "labels": list(source.labels),
         "head": _described(run.config.head, run.recipe.vector_size, len(source.labels)),
         "clips": {
@@ -140,7 +153,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "used": len(run.labels),
             "bad": run.clips.bad,
             "per_class": dict(zip(source.labels, counts, strict=True)),
-            "digests": artifact.pack_digests(run.embedded.digests[run.clips.used]),
+            "digests": artifact.pack_digests(run.digests[run.clips.used]),
         },
         "metrics": metrics,
         "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
@@ -148,7 +161,7 @@ def sidecar(run: Run) -> dict[str, Any]:
         "gpu": run.gpu,
         "timings": {
             "seconds": {stage: round(seconds, 3) for stage, seconds in run.timings.items()},
-            "audio_seconds_embedded": round(run.embedded.seconds, 3),
+            "audio_seconds_embedded": round(run.audio_seconds, 3),
         },
     }
 
@@ -195,13 +208,9 @@ def summary(run: Run) -> str:
 
 def report(run: Run, document: dict[str, Any]) -> str:
     """The HTML report; `document` is the run's sidecar."""
-    if run.head.drawn is None:
-        rows = drawn(np.concatenate([run.clips.used, run.clips.unseen]))
-        vectors = run.embedded.vectors[rows]
-    else:  # the others stayed in storage
-        rows, vectors = run.clips.used[drawn(np.arange(len(run.clips.used)))], run.head.drawn
+    rows = run.clips.rows[run.clips.drawn]
     points = Points(
-        vectors=vectors,
+        vectors=run.head.drawn,
         labels=run.division.labels[rows].astype(np.int64),
         clips=[name(run.division, row) for row in rows],
         tested=run.division.tested[rows],

@@ -20,7 +20,7 @@ from golem_ray.data import open_source
 from golem_ray.embed import announce, open_cache
 from golem_ray.encoder_info import Recipe, check_sampling_rate, recipe_for
 from golem_ray.errors import ConfigError
-from golem_ray.evaluation import Division, allowed, check_bad_clips, divide, drawn
+from golem_ray.evaluation import Division, allowed, check_bad_clips, divide
 from golem_ray.labelled import check_classes, check_labels, check_streamed, kept_together
 from golem_ray.presets import config_from_dict
 from golem_ray.progress import Stopwatch
@@ -59,7 +59,10 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         cache = _cache(config, division, recipe, resources)
         embedded = _embed(config, division, recipe, resources, cache, sidecar, allow_drift, clock)
         clips = _clips(config, division, embedded)
-        head, worker = cluster.train(_assembly(division, embedded, clips, recipe, cache), config, resources)
+        assembly = cluster.put(_assembly(division, embedded, clips, recipe, cache))
+        digests, audio_seconds = embedded.digests, embedded.seconds
+        del embedded  # its vectors are in the object store now
+        head, worker = cluster.train(assembly, config, resources)
         clock.lap("training")
     if not math.isfinite(head.metrics["final_loss"]):
         raise ConfigError(
@@ -67,12 +70,13 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
             f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
         )
     if head.layer is not None:
-        recipe, embedded = _of_layer(head.layer, recipe, embedded)
+        recipe = dataclasses.replace(recipe, layer=head.layer)
     done = Run(
         config=config,
         division=division,
         recipe=recipe,
-        embedded=embedded,
+        digests=digests,
+        audio_seconds=audio_seconds,
         clips=clips,
         head=head,
         device=worker["device"],
@@ -197,7 +201,7 @@ def _assembly(
         labels=division.labels[clips.used].astype(np.int64),
         num_classes=len(division.source.labels),
         groups=kept_together(division.groups, embedded.digests, clips.used),
-        drawn=None if gathered else drawn(np.arange(len(clips.used))),
+        drawn=clips.drawn,
     )
     used, held = clips.used, clips.unseen
     if gathered:
@@ -217,12 +221,6 @@ def _check_size(config: TrainConfig, num_clips: int) -> None:
             f"than {config.cluster.gather_limit} are not gathered), found none; name a folder or a URI."
         )
     check_streamed(config)
-
-
-def _of_layer(layer: int | str, recipe: Recipe, embedded: Embeddings) -> tuple[Recipe, Embeddings]:
-    """The recipe and the embeddings of that layer alone."""
-    vectors = by_layer(embedded.vectors, recipe)[:, recipe.layers.index(layer)]
-    return dataclasses.replace(recipe, layer=layer), dataclasses.replace(embedded, vectors=vectors)
 
 
 def _check_drift(sidecar: dict[str, Any], current: dict[str, Any], gpu: bool, allow_drift: bool) -> None:

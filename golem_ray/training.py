@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,8 +93,8 @@ class TrainingSet:
     """(M, D) or (M, C, D) float32."""
     held_out_log_mel: np.ndarray | None = None
     """(M, F) float32."""
-    drawn: np.ndarray | None = None
-    """(P,) int64: rows whose vectors are to come back with the head."""
+    drawn: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(P,) int64, ascending: whose vectors are to come back with the head. Clips held out count on from N."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,8 @@ class TrainedHead:
     """The .pth file."""
     metrics: dict[str, Any]
     """Plain JSON values."""
+    drawn: np.ndarray
+    """(P, D) float32: the vectors of the rows in TrainingSet.drawn."""
     layer: int | str | None = None
     """The chosen one of TrainingSet.layers."""
     unseen_logits: np.ndarray
@@ -115,5 +117,3 @@ class TrainedHead:
     """(M, K) float32, of the clips held out."""
     baseline_logits: np.ndarray | None = None
     """(M, K) float32, of the same head on log-mel statistics."""
-    drawn: np.ndarray | None = None
-    """(P, D) float32: the vectors of the rows in TrainingSet.drawn."""

@@ -8,7 +8,7 @@ from golem_ray.data import Source
 from golem_ray.encoder_info import recipe_for
 from golem_ray.evaluation import Division
 from golem_ray.record import Clips, Run, _tested
-from golem_ray.training import Embeddings, TrainedHead
+from golem_ray.training import TrainedHead
 
 LOGITS = np.array([[2, 0], [0, 2], [np.nan, np.nan], [2, 0]], dtype=np.float32)
 
@@ -21,9 +21,16 @@ def run(unseen_rows, used):
         config=TrainConfig(),
         division=Division(source=source, names=source.labels, tested=np.zeros(8, dtype=bool)),
         recipe=recipe_for(ModelConfig(feature_extractor_model="sample")),
-        embedded=Embeddings(vectors=np.zeros((8, 1)), bad={}, digests=np.zeros(8, "S32"), log_mel=None, workers=()),
+        digests=np.zeros(8, "S32"),
+        audio_seconds=0.0,
         clips=Clips(used=used, unseen=np.zeros(0, dtype=np.int64), num_also_trained_on=0, bad=[]),
-        head=TrainedHead(weights=b"", metrics={"calibration": None}, unseen_logits=LOGITS, unseen_rows=unseen_rows),
+        head=TrainedHead(
+            weights=b"",
+            metrics={"calibration": None},
+            drawn=np.zeros((0, 1)),
+            unseen_logits=LOGITS,
+            unseen_rows=unseen_rows,
+        ),
         device="cpu",
         gpu=False,
     )

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -523,6 +524,27 @@ def test_other_heads_are_saved_described_made_again_and_used(kept, clips_folder,
     assert np.mean(right) == pytest.approx(sidecar["metrics"]["training_accuracy"])
     if "hidden" not in head:
         assert sorted(torch.load(tmp_path / "v.pth", weights_only=True)) == ["bias", "weight"]
+
+
+def test_the_driver_lets_go_of_the_vectors_once_the_heads_task_has_them(
+    simulated_gpus, clips_folder, encoder_folder, tmp_path, kept, monkeypatch
+):
+    embed, train, seen = train_job.cluster.embed, train_job.cluster.train, []
+
+    def embedding(*args, **options):
+        embedded = embed(*args, **options)
+        seen.append(weakref.ref(embedded.vectors))
+        return embedded
+
+    def training(*args):
+        seen.append(seen[0]() is None)
+        return train(*args)
+
+    monkeypatch.setattr(train_job.cluster, "embed", embedding)
+    monkeypatch.setattr(train_job.cluster, "train", training)
+    paths = {"save_path": str(tmp_path / "v.pth"), "embedding_cache": kept}
+    golem_ray.train(configuration(clips_folder, encoder_folder, "", paths=paths))
+    assert seen[1:] == [True]
 
 
 def test_a_chosen_layer_is_recorded_made_again_and_used(simulated_gpus, clips_folder, tmp_path, encoder_folder, caplog):

@@ -45,12 +45,11 @@ def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title:
     return results
 
 
-def train(
-    assemble: Callable[[Path], TrainingSet], config: TrainConfig, resources: Resources
-) -> tuple[TrainedHead, dict[str, Any]]:
+def train(assemble: Any, config: TrainConfig, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
     """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on.
 
-    `assemble` gives what to train on, there, and may use a folder for what does not fit in memory.
+    `assemble` is a function that was `put`: it gives what to train on, there, and may use a folder for what does not
+    fit in memory.
     """
     task = ray.remote(
         num_gpus=int(resources.gpu),
@@ -60,7 +59,7 @@ def train(
     )(_train_task)
     bar: ProgressBar | None = None
     try:
-        steps: Any = task.remote(ray.put(assemble), config.head, config.training, config.evaluation, resources)
+        steps: Any = task.remote(assemble, config.head, config.training, config.evaluation, resources)
         for reference in _coming(steps, resources):
             step = ray.get(reference)
             if step is None:
