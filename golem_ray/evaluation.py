@@ -125,7 +125,7 @@ def _with_split(config: TrainConfig, source: Source) -> Division:
         raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
     names, clips = renumbered(tested, source.labels)
     joined = pa.concat_tables([source.clips, clips], promote_options="permissive").unify_dictionaries()
-    joined = joined.set_column(0, "id", pa.array(range(joined.num_rows), pa.int64()))
+    joined = joined.set_column(0, "id", pa.array(np.arange(joined.num_rows)))
     both = dataclasses.replace(source, clips=joined)
     is_tested = np.arange(joined.num_rows) >= source.clips.num_rows
     return Division(source=both, names=names, tested=is_tested, how=split, groups=_groups(both))

@@ -109,7 +109,7 @@ class EmbedBatch:
 
     def __call__(self, batch: pa.Table) -> dict[str, Any]:
         """One batch; clips with a reason get a vector of zeros."""
-        clips, vectors = self._embed_group(batch) if self.grouped else self._embedrows_of(batch)
+        clips, vectors = self._embed_group(batch) if self.grouped else self._embed_rows(batch)
         reasons = [clip.reason for clip in clips]
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             vectors[row], reasons[row] = 0, f"the encoder's vector is not finite in {self.recipe.precision}"
@@ -147,7 +147,7 @@ class EmbedBatch:
             vectors, (why,) = self._embed([NO_SAMPLES if guilty else clip.waveform])
         return clip._replace(reason=clip.reason or (GUILTY if guilty else why)), vectors
 
-    def _embedrows_of(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
+    def _embed_rows(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
         """Row by row, so that no more waveforms are held than clips are worked on."""
 
         def embed(row: pa.Table) -> tuple[Clip, np.ndarray]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -88,13 +89,13 @@ def clips_table(audio: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Tab
     nothing = {"bytes": pa.large_binary(), "path": pa.string()}
     columns = {name: pa.nulls(len(labels), kind) for name, kind in nothing.items()}
     columns |= {name: audio[name] for name in audio.column_names}
-    columns = {"id": pa.array(range(len(labels)), pa.int64()), **columns, "label": labels}
+    columns = {"id": pa.array(np.arange(len(labels))), **columns, "label": labels}
     return pa.table(columns if groups is None else {**columns, "group": groups})
 
 
 def no_labels(num_clips: int) -> pa.Array:
     """The label column of clips whose labels were not asked for."""
-    return pa.array([0] * num_clips, pa.int64())
+    return pa.array(np.zeros(num_clips, dtype=np.int64))
 
 
 def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tuple[str, ...], pa.Array]:
