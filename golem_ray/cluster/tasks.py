@@ -21,8 +21,14 @@ T = TypeVar("T")
 
 
 def put(value: T) -> Any:
-    """A reference to a copy in Ray's object store, which jobs can share."""
-    return ray.put(value)
+    """A reference to a copy in Ray's object store, for jobs to share. Raises ConfigError if it has no room."""
+    try:
+        return ray.put(value)
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+        raise ConfigError(
+            "cluster.address: expected room for the embeddings in Ray's object store, or on the disk that it spills "
+            "to, found none; free some (`ray memory` and `df` show what is there), or start Ray with a larger store."
+        ) from None
 
 
 def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str) -> list[T]:
