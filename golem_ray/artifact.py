@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,11 @@ def _refuse_to_overwrite(sidecar: Path) -> None:
 
 
 def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
-    """Write weights and sidecar, each whole or not at all, the sidecar last."""
+    """Write weights and sidecar, each whole or not at all, the sidecar last.
+
+    Raises ConfigError if that fails (a full disk, credentials that ran out), an old artifact untouched; it then names
+    the temporary folder of this machine where the new one is.
+    """
     document = {
         "format": SIDECAR_FORMAT,
         "format_version": SIDECAR_VERSION,
@@ -82,10 +87,30 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
         **sidecar,
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        _write_both(save_path, weights, text.encode())
+    except Exception as error:  # every filesystem has its own
+        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text.encode())
+        raise ConfigError(
+            f"paths.save_path: expected to be able to write {save_path}, but {one_line(error)}; {kept}."
+        ) from None
+
+
+def _kept_aside(name: str, weights: bytes, sidecar: bytes) -> str:
+    """What to do about an artifact that could not be written: it is put where it can be fetched, if there is room."""
+    try:
+        place = f"{tempfile.mkdtemp(prefix='golem_ray-')}/{name}"
+        _write_both(place, weights, sidecar)
+    except OSError as error:
+        return f"nor is there room for it in {tempfile.gettempdir()} ({one_line(error)}): make some, and run again"
+    return f"it is in {place} instead, with its .json: move both to where they belong"
+
+
+def _write_both(save_path: str, weights: bytes, sidecar: bytes) -> None:
     commits: list[Callable[[], None]] = []
     staged: list[Path] = []
     try:
-        for path, data in ((save_path, weights), (sidecar_path(save_path), text.encode())):
+        for path, data in ((save_path, weights), (sidecar_path(save_path), sidecar)):
             commits.append(storage.stage(path, data, staged))
         for commit in commits:
             commit()

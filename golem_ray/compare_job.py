@@ -15,6 +15,7 @@ from golem_ray import cluster as ray_cluster
 from golem_ray.comparison_page import render_comparison
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source, open_source
+from golem_ray.data.table import one_line
 from golem_ray.embed import announce, open_cache
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.evaluation import Division, allowed, check_bad_clips, clip_at, divide
@@ -65,7 +66,12 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     result = _result(config, grid, found, curves, source, labels, _num_tested(rounds))
     preset = _preset(config, grid, grid.candidates[best], result)
     for name, text in (("best.toml", preset), ("comparison.json", json.dumps(result, indent=2) + "\n")):
-        storage.write(f"{output}/{name}", text.encode())
+        try:
+            storage.write(f"{output}/{name}", text.encode())
+        except Exception as error:  # every filesystem has its own
+            raise ConfigError(
+                f"output: expected to be able to write {output}/{name}, but {one_line(error)}; mend that and run again."
+            ) from None
     written = artifact.save_report(report_path, render_comparison(result))
     return {**result, "bestPath": f"{output}/best.toml", "reportPath": report_path if written else None}
 

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import fsspec
@@ -68,15 +70,39 @@ def test_a_failed_save_leaves_the_previous_artifact(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="JSON"):
         artifact.save(path, b"new", {"labels": float("nan")})
 
-    def full_disk(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    fill_the_disk(monkeypatch)
+    with pytest.raises(
+        ConfigError, match=r"write \S+/v\.pth, but .*No space.*; nor is there room for it in .*run again\.$"
+    ):
         artifact.save(path, b"new", {"labels": ["new"]})
     assert Path(path).read_bytes() == b"old"
     assert json.loads((tmp_path / "v.json").read_text())["labels"] == ["old"]
     assert sorted(os.listdir(tmp_path)) == ["v.json", "v.pth"]
+
+
+def fill_the_disk(monkeypatch, times=None):
+    """The next so many writes fail; None: all."""
+    fsync, left = os.fsync, [times]
+
+    def full_disk(descriptor: int) -> None:
+        if left[0] == 0:
+            return fsync(descriptor)
+        left[0] = None if left[0] is None else left[0] - 1
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+
+
+def test_an_artifact_that_its_place_does_not_take_is_kept_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fill_the_disk(monkeypatch, times=1)
+    with pytest.raises(ConfigError, match=r"paths\.save_path: .*No space") as error:
+        artifact.save(str(tmp_path / "there" / "v.pth"), b"weights", {"labels": ["a", "b"]})
+    (place,) = re.findall(r"it is in (\S+) instead", str(error.value))
+    assert Path(place).read_bytes() == b"weights"
+    sidecar = json.loads(Path(place).with_suffix(".json").read_text())
+    assert (sidecar["weights"]["file"], sidecar["labels"]) == ("v.pth", ["a", "b"])
+    assert not os.listdir(tmp_path / "there")
 
 
 def test_save_and_check_work_on_other_filesystems():

@@ -29,6 +29,8 @@ def put(value: T) -> Any:
             "cluster.address: expected room for the embeddings in Ray's object store, or on the disk that it spills "
             "to, found none; free some (`ray memory` and `df` show what is there), or start Ray with a larger store."
         ) from None
+    except ray.exceptions.RayError as error:
+        raise _lost(error) from None
 
 
 def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str) -> list[T]:
