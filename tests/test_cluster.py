@@ -316,3 +316,26 @@ def test_machines_are_asked_for_where_there_is_an_autoscaler(simulated_gpus, mon
     with pytest.raises(ConfigError, match="cluster.workers: expected at most 2 on a cluster with 2 GPUs, got 5"):
         connection._awaited(wanted, DeviceConfig(backend="cuda"), 100)
     assert asked == [[{"GPU": 1}] * 5, []]  # and given back
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_ray_starts_waits_until_it_has_started(monkeypatch, number):
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    def start():
+        with connection._stop_held_back():
+            signal.raise_signal(number)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray puts its own handler there
+            seen.append("started")
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+        assert seen == ["started"]
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -58,8 +58,12 @@ def joined(
     global _users, _ours
     with _lock:
         if not ray.is_initialized():
-            with _kept_stop_signal():
-                _connect(config.address)
+            try:
+                with _kept_stop_signal():
+                    _connect(config.address)
+            except BaseException:
+                ray.shutdown()
+                raise
             _ours = True
         _users += 1
     try:
@@ -87,7 +91,7 @@ def _connect(address: str) -> None:
         # Keep the process that warm_up made ready; Ray ends idle ones after a second on small machines.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
         path = [str(package.parent), os.environ.get("PYTHONPATH")]  # an empty entry would be the working folder
-        with _environment("PYTHONPATH", os.pathsep.join(filter(None, path))):
+        with _environment("PYTHONPATH", os.pathsep.join(filter(None, path))), _stop_held_back():
             ray.init(address="local", include_dashboard=False, **options)
         return
     if not in_submitted_job():  # a submitted job brings its working directory along
@@ -108,6 +112,24 @@ def _kept_stop_signal() -> Iterator[None]:
     yield
     if callable(chosen) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, chosen)
+
+
+@contextmanager
+def _stop_held_back() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait until this is done: a Ray that is ended half started leaves processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    chosen = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in chosen.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: one that Python did not set
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _knock(address: str) -> None:
