@@ -51,9 +51,15 @@ def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
             f"{key}: expected a run that can be read in {run_dir}, but {type(error).__name__}: {one_line(error)}"
         ) from None
     whole = isinstance(document, dict) and all(isinstance(document.get(group), dict) for group in _GROUPS)
-    if not whole or document.get("format_version") != FORMAT_VERSION:
+    known = whole and _keys(document["config"]) == _keys(dataclasses.asdict(TrainConfig()))
+    if not known or document.get("format_version") != FORMAT_VERSION:
         raise ConfigError(f"{key}: expected a run of format {FORMAT_VERSION} in {run_dir}, found another run.json.")
     return document
+
+
+def _keys(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's groups, and the keys in each."""
+    return {group: sorted(keys) if isinstance(keys, dict) else None for group, keys in config.items()}
 
 
 def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe, described: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -117,7 +118,9 @@ def test_a_resumed_run_has_the_configuration_that_it_began_with(tmp_path, monkey
     assert parse(["--resume", "run", "--cluster.workers", "2"]).config.cluster.workers == 2
     with pytest.raises(ConfigError, match="--resume: expected no preset beside it, found demo.toml"):
         parse(["demo.toml", "--resume", "run"])
-    for content in ("{", "[]", '{"format_version": 99}'):
+    without_a_key, without_a_group = copy.deepcopy(document), copy.deepcopy(document)
+    del without_a_key["config"]["dataset"]["revision"], without_a_group["config"]["cluster"]
+    for content in ("{", "[]", '{"format_version": 99}', json.dumps(without_a_key), json.dumps(without_a_group)):
         (folder / "run.json").write_text(content)
         with pytest.raises(ConfigError, match="--resume: expected a run"):
             parse(["--resume", "run"])
