@@ -317,6 +317,15 @@ def test_jobs_interface_refuses_who_has_no_token(head: Head) -> None:
         _HTTP.open(f"{head.dashboard}/api/jobs/", timeout=30)
 
 
+def tells_metrics(head: Head) -> bool:
+    """Whether its agent, which starts later than the head, answers yet."""
+    try:
+        _HTTP.open(head.metrics, timeout=10).close()
+    except urllib.error.URLError:
+        return False
+    return True
+
+
 def counted(head: Head, name: str) -> float:
     """What Prometheus would read of one of our counters, over all workers."""
     with _HTTP.open(head.metrics, timeout=10) as response:
@@ -330,6 +339,7 @@ def test_a_job_is_seen_while_it_runs_and_stops_when_it_is_told_to(head: Head, tm
     entrypoint += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--cluster.workers=1"]
     entrypoint += [f"--paths.save-path={tmp_path}/v.pth"]
     names = ("clips", "audio_seconds", "bad_clips")
+    assert wait_for(lambda: tells_metrics(head), 60)
     before = {name: counted(head, name) for name in names}  # of jobs before this one
     done = head.submit("--submission-id", "stopped", "--no-wait", "--", *entrypoint)
     assert done.returncode == 0, done.stdout
