@@ -320,7 +320,7 @@ def test_machines_are_asked_for_where_there_is_an_autoscaler(simulated_gpus, mon
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_ray_starts_waits_until_it_has_started(monkeypatch, number):
-    before, seen = signal.getsignal(signal.SIGTERM), []
+    before, seen = signal.getsignal(number), []
 
     def stop(number, frame):
         raise KeyboardInterrupt
@@ -328,14 +328,14 @@ def test_a_stop_while_ray_starts_waits_until_it_has_started(monkeypatch, number)
     def start():
         with connection._stop_held_back():
             signal.raise_signal(number)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray puts its own handler there
+            signal.signal(number, signal.SIG_DFL)  # as Ray puts its own handler there
             seen.append("started")
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(number, stop)  # a shell has its background jobs ignore Ctrl-C
     try:
         with pytest.raises(KeyboardInterrupt):
             start()
         assert seen == ["started"]
-        assert signal.getsignal(signal.SIGTERM) is stop
+        assert signal.getsignal(number) is stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)

@@ -136,6 +136,7 @@ def test_a_run_has_one_place_for_its_vectors():
         PathsConfig(run_dir="run", embedding_cache="cache")
 
 
+@pytest.mark.slow  # test_streamed.py holds it for the head's task
 def test_embeddings_that_stay_in_storage_make_the_same_head(simulated_gpus, config, tmp_path):
     config["evaluation"] = {"repeats": 1, "holdout": 4}
     config["paths"].pop("run_dir")

@@ -77,7 +77,7 @@ def quiet(clips: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def cluster(quiet: bytes) -> Iterator[Any]:
+def cluster(quiet: bytes) -> Iterator[Any]:  # after it: no Ray of this process's own starts beside several nodes
     with nodes(2, num_cpus=1) as cluster:
         yield cluster
 

@@ -251,6 +251,7 @@ def test_submitted_job_saves_under_the_storage_root(
     assert sorted(path.name for path in (storage_root / "sub").iterdir()) == ["report.html", "voice.json", "voice.pth"]
 
 
+@pytest.mark.slow
 def test_driver_given_an_address_makes_the_same_weights(
     head: Head,
     submitted: subprocess.CompletedProcess[str],
