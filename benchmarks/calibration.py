@@ -11,14 +11,17 @@ import argparse
 import numpy as np
 import pyarrow.parquet as pq
 
-from golem_ray import metrics
-from golem_ray.audio import load_clip
-from golem_ray.config import SAMPLE, ModelConfig, TrainingConfig
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import SpeechEncoder
-from golem_ray.head_training import train_head
-from golem_ray.metrics import figures, softmax
-from golem_ray.training import TrainedHead, TrainingSet
+from golem_ray.config import ModelConfig, TrainingConfig
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.heads.target import softmax
+from golem_ray.heads.train import train_head
+from golem_ray.heads.training_set import TrainedHead, TrainingSet
+from golem_ray.metrics import figures as metrics
+from golem_ray.metrics.figures import figures
+from golem_ray.sample import SAMPLE
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import inspect_encoder
+from golem_ray.speech.read import load_clip
 
 
 def embedded(split: str, encoder: SpeechEncoder) -> tuple[np.ndarray, np.ndarray]:

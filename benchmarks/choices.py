@@ -27,15 +27,15 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from golem_ray.audio import load_clip
-from golem_ray.config import SAMPLE, HeadConfig, ModelConfig, TrainingConfig
-from golem_ray.encoder_info import Recipe, recipe_for
-from golem_ray.encoders import SpeechEncoder
-from golem_ray.fitting import fitted, logits_of
-from golem_ray.grid import GridConfig
-from golem_ray.metrics import mean_and_error
-from golem_ray.selection import best_layer, score
-from golem_ray.training import part_of
+from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainingConfig
+from golem_ray.embedding.recipe import Recipe, part_of
+from golem_ray.heads.fit import fitted, logits_of
+from golem_ray.heads.select import best_layer, score
+from golem_ray.metrics.intervals import mean_and_error
+from golem_ray.sample import SAMPLE
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import recipe_for
+from golem_ray.speech.read import load_clip
 
 HEADS = GridConfig().heads
 CHOICES = {

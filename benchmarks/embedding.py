@@ -72,8 +72,10 @@ def ours(files: list[Path], encoder: Path, precision: str, compiled: bool) -> tu
     import pyarrow as pa
 
     from golem_ray.config import ModelConfig
-    from golem_ray.encoder_info import Recipe, inspect_encoder
-    from golem_ray.stages import EmbedBatch, Resources, group_clips
+    from golem_ray.devices import Resources
+    from golem_ray.embedding.recipe import Recipe
+    from golem_ray.embedding.stage import EmbedBatch, group_clips
+    from golem_ray.speech.inspect import inspect_encoder
 
     gpu = torch.cuda.is_available()
     info = inspect_encoder(ModelConfig(feature_extractor_model=str(encoder)))

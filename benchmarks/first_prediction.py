@@ -21,7 +21,7 @@ import sys, time
 marks = [("start", time.perf_counter())]
 def mark(name): marks.append((name, time.perf_counter()))
 import torch; mark("import of PyTorch")
-import golem_ray.encoders, golem_ray.audio; mark("import of transformers and torchaudio")
+import golem_ray.speech.encoders, golem_ray.speech.read; mark("import of transformers and torchaudio")
 import golem_ray
 classifier = golem_ray.load(sys.argv[1]); mark("the artifact, checked")
 classifier.embed([]); mark("the encoder's weights")

@@ -24,9 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from golem_ray import cluster
 from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig
-from golem_ray.data import Source, open_source
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import DTYPES, SpeechEncoder
+from golem_ray.data import open_source
+from golem_ray.data.table import Source
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.speech.encoders import DTYPES, SpeechEncoder
+from golem_ray.speech.inspect import inspect_encoder
 
 FILES = 2000
 

@@ -31,7 +31,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import golem_ray
-from golem_ray.audio import log_mel_statistics
+from golem_ray.speech.baseline import log_mel_statistics
 
 SAMPLE = Path(golem_ray.__file__).parent / "sample"
 ENCODER_HZ = 16_000

@@ -65,7 +65,7 @@ def use_stub(pause: float) -> Any:
 
         import numpy as np
 
-        from golem_ray import encoders
+        from golem_ray.speech import encoders
 
         class Stub:
             batch_seconds = batch_fill = None

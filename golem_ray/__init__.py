@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from golem_ray.classifier import Classifier
+    from golem_ray.artifact.classifier import Classifier
 
 __version__ = "0.1.0"
 __all__ = ["load", "train"]
@@ -20,7 +20,7 @@ def load(place: str, *, encoder: str | None = None, device: str = "auto") -> Cla
     is run.
     """
     from golem_ray import artifact
-    from golem_ray.classifier import Classifier
+    from golem_ray.artifact.classifier import Classifier
 
     return Classifier(artifact.load(place), encoder=encoder, device=device)
 
@@ -33,8 +33,8 @@ def train(config: dict[str, Any], *, allow_drift: bool = False) -> dict[str, str
     connected to, else on the one that config["cluster"]["address"] says. Raises golem_ray.errors.UserError for
     what the caller can mend; a previous artifact then stays as it was.
     """
-    from golem_ray.presets import config_from_dict, split_sidecar
-    from golem_ray.train_job import run
+    from golem_ray.config.presets import config_from_dict, split_sidecar
+    from golem_ray.jobs.train import run
 
     values, sidecar = split_sidecar(config)
     return run(config_from_dict(values), sidecar=sidecar, allow_drift=allow_drift)

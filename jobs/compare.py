@@ -8,14 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout runs without being installed
 
-from golem_ray.command_line import exit_status
-from golem_ray.presets import parse_compare
+from golem_ray.cli.commands import exit_status
+from golem_ray.cli.flags import parse_compare
 
 
 def compare(argv: list[str]) -> list[str]:
     """Compare; what to print."""
     command = parse_compare(argv)
-    from golem_ray.compare_job import run  # imports Ray, which --help does not need
+    from golem_ray.jobs.compare import run  # imports Ray, which --help does not need
 
     found = run(command.config, command.grid, command.output)
     lines = [found["summary"], f"To train with the best: python jobs/train.py {found['bestPath']}"]

@@ -8,15 +8,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout runs without being installed
 
-from golem_ray.command_line import dataset_of, exit_status, first_artifact
-from golem_ray.presets import parse_evaluate
+from golem_ray.cli.commands import dataset_of, exit_status, first_artifact
+from golem_ray.cli.flags import parse_evaluate
 
 
 def evaluate(argv: list[str]) -> list[str]:
     """Evaluate; what to print."""
     saved = first_artifact(argv, parse_evaluate)
     command = parse_evaluate(argv, dataset_of(saved))
-    from golem_ray.evaluate_job import evaluate_artifact  # imports Ray, which --help does not need
+    from golem_ray.jobs.evaluate import evaluate_artifact  # imports Ray, which --help does not need
 
     found = evaluate_artifact(saved, command.config)
     lines = [found["summary"], *([f"Report in {found['reportPath']}"] if found["reportPath"] else [])]

@@ -8,15 +8,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout runs without being installed
 
-from golem_ray.command_line import dataset_of, exit_status, first_artifact
-from golem_ray.presets import parse_predict
+from golem_ray.cli.commands import dataset_of, exit_status, first_artifact
+from golem_ray.cli.flags import parse_predict
 
 
 def predict(argv: list[str]) -> Iterable[str]:
     """Predict; what to print."""
     saved = first_artifact(argv, parse_predict)
     command = parse_predict(argv, dataset_of(saved))
-    from golem_ray.predict_job import as_text, check_output, predict, write_predictions
+    from golem_ray.jobs.predict import as_text, check_output, predict, write_predictions
 
     output = check_output(command.config)
     rows = predict(saved, command.files, command.config)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout runs without being installed
 
-from golem_ray import artifact, sharing, storage
-from golem_ray.command_line import exit_status
+from golem_ray import artifact, storage
+from golem_ray.artifact import sharing
+from golem_ray.artifact.model_card import model_card
+from golem_ray.cli.commands import exit_status
+from golem_ray.cli.flags import parse_push
 from golem_ray.errors import ConfigError
-from golem_ray.model_card import model_card
-from golem_ray.presets import parse_push
 
 
 def push(argv: list[str]) -> list[str]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout runs without being installed
 
-from golem_ray.command_line import exit_status
-from golem_ray.presets import parse
+from golem_ray.cli.commands import exit_status
+from golem_ray.cli.flags import parse
 
 
 def train(argv: list[str]) -> list[str]:
     """Train; what to print."""
     command = parse(argv)
-    from golem_ray.train_job import run  # imports Ray, which --help does not need
+    from golem_ray.jobs.train import run  # imports Ray, which --help does not need
 
     result = run(command.config, sidecar=command.sidecar, allow_drift=command.allow_drift)
     lines = [result["summary"], f"Saved to {result['savedArtifactPath']}"]

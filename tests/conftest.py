@@ -165,7 +165,7 @@ def ray_that_counts_forwards(log: Path) -> Iterator[Callable[[], int]]:
     log.touch()
 
     def count_forwards():
-        from golem_ray.stages import EmbedBatch
+        from golem_ray.embedding.stage import EmbedBatch
 
         start = EmbedBatch.__init__
 

@@ -21,7 +21,7 @@ def slow_down(log: str, pause_s: float) -> Callable[[], None]:
     """What a worker process runs at its start: each clip takes so long, and is noted with the process's id."""
 
     def setup() -> None:
-        from golem_ray.stages import EmbedBatch
+        from golem_ray.embedding.stage import EmbedBatch
 
         start = EmbedBatch.__init__
 

@@ -9,8 +9,8 @@ import pytest
 
 from golem_ray import artifact, storage
 from golem_ray.config import PathsConfig
+from golem_ray.config.presets import split_sidecar
 from golem_ray.errors import ConfigError
-from golem_ray.presets import split_sidecar
 
 
 def resolve(save_path: str = "v.pth", storage_root: str | None = None, in_job: bool = False) -> str:

@@ -4,8 +4,8 @@ import soundfile
 import torch
 import torchaudio
 
-from golem_ray import audio
 from golem_ray.errors import ClipError
+from golem_ray.speech import read as audio
 from tests.conftest import audio_bytes, tone
 
 

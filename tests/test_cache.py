@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import golem_ray
-from golem_ray import cache as cache_module
 from golem_ray import storage
-from golem_ray.cache import EmbeddingCache, describe
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import Recipe, inspect_encoder
+from golem_ray.embedding import cache as cache_module
+from golem_ray.embedding.cache import EmbeddingCache, describe
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import audio_bytes, tone, write_clips, write_encoder
 
 

@@ -20,10 +20,10 @@ import transformers
 
 import golem_ray
 from golem_ray import artifact
-from golem_ray.classifier import recipe_of
+from golem_ray.artifact.classifier import recipe_of
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import inspect_encoder
 from golem_ray.errors import ConfigError, DataError
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import ROOT, audio_bytes, tone, write_encoder
 
 LABELS = ["north", "east", "south"]

@@ -19,14 +19,16 @@ from ray.data import DataContext
 
 from golem_ray import cluster
 from golem_ray.cluster import connection, embedding
-from golem_ray.config import SAMPLE, ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
+from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig, TrainConfig
 from golem_ray.data import open_source
-from golem_ray.embed import announce
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import SpeechEncoder
+from golem_ray.devices import Resources
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
-from golem_ray.stages import Resources
-from golem_ray.training import TrainingSet
+from golem_ray.heads.training_set import TrainingSet
+from golem_ray.jobs.engines import announce
+from golem_ray.sample import SAMPLE
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import audio_bytes, tone, write_encoder
 
 CPU = DeviceConfig(backend="cpu")
@@ -218,7 +220,7 @@ def test_the_heads_task_is_run_again_where_its_process_ends(simulated_gpus, tmp_
 
     def deadly_once(scratch):
         if not struck.exists():
-            import golem_ray.head_training as module
+            import golem_ray.heads.train as module
 
             fit = module.fit
 

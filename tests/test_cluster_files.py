@@ -21,7 +21,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from golem_ray.presets import parse
+from golem_ray.cli.flags import parse
 from golem_ray.storage import STORAGE_ROOT_VARIABLE
 from tests.conftest import ROOT
 
@@ -353,7 +353,7 @@ def test_only_the_cluster_package_names_ray() -> None:
     assert all(name.startswith("golem_ray.cluster.") for name in named)
 
 
-ON_RAY = ("golem_ray.train_job", "golem_ray.compare_job")
+ON_RAY = ("golem_ray.jobs.train", "golem_ray.jobs.compare")
 
 
 def test_nothing_but_the_cluster_package_and_the_jobs_on_it_loads_ray() -> None:

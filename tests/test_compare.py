@@ -12,17 +12,22 @@ import torch
 from compare import compare
 from scipy import stats
 
-from golem_ray import compare_job, comparison
-from golem_ray.compare_job import run
-from golem_ray.comparison_page import render_comparison
-from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.data import Source, open_source
+from golem_ray.cli.flags import parse, parse_compare
+from golem_ray.config import GridConfig, HeadConfig, TrainingConfig
+from golem_ray.config.presets import config_from_dict, preset_text
+from golem_ray.data import open_source
+from golem_ray.data.folds import stratified_folds
+from golem_ray.data.table import Source
+from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.errors import ConfigError, DataError
-from golem_ray.grid import GridConfig, spell_out
-from golem_ray.metrics import stratified_folds
-from golem_ray.presets import config_from_dict, parse, parse_compare, preset_text
-from golem_ray.selection import play_fewer, play_round, score
-from golem_ray.training import Embeddings, Score, best_candidate
+from golem_ray.heads.rounds import play_fewer, play_round
+from golem_ray.heads.select import score
+from golem_ray.jobs import compare as compare_job
+from golem_ray.jobs.candidates import spell_out
+from golem_ray.jobs.compare import run
+from golem_ray.metrics import comparison
+from golem_ray.metrics.comparison import Score, best_candidate
+from golem_ray.report.comparison import render_comparison
 from tests.conftest import ROOT, ray_that_counts_forwards, write_clips, write_encoder
 
 
@@ -114,7 +119,7 @@ def test_intervals_of_equal_groups_are_students_over_their_means():
 
 
 def test_intervals_between_equal_recipes_cover_zero_as_often_as_they_say(monkeypatch):
-    monkeypatch.setattr("golem_ray.selection.score", lambda *arguments: None)
+    monkeypatch.setattr("golem_ray.heads.select.score", lambda *arguments: None)
     misses = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)

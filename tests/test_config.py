@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from golem_ray.cli.flags import parse
 from golem_ray.config import TrainConfig
+from golem_ray.config.presets import camel_case, config_from_dict, known_keys
 from golem_ray.errors import ConfigError
-from golem_ray.presets import camel_case, config_from_dict, known_keys, parse
 from tests.conftest import ROOT
 
 CONTRACT = {

@@ -6,7 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from golem_ray.config import DatasetConfig
-from golem_ray.data import clip_name, encode_labels, open_paths, open_source, read_audio, with_contents
+from golem_ray.data import open_source
+from golem_ray.data.files import open_paths
+from golem_ray.data.shards import with_contents
+from golem_ray.data.table import clip_name, encode_labels, read_audio
 from golem_ray.errors import ClipError, DataError
 from tests.conftest import audio_bytes, tone, write_clips
 

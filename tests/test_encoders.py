@@ -7,9 +7,10 @@ import torch
 import transformers
 
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import Recipe, check_sampling_rate, inspect_encoder
-from golem_ray.encoders import SpeechEncoder, pack, precision_note
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
+from golem_ray.speech.encoders import SpeechEncoder, pack, precision_note
+from golem_ray.speech.inspect import check_sampling_rate, inspect_encoder
 from tests.conftest import tone, write_encoder
 
 

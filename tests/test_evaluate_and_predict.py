@@ -17,10 +17,10 @@ import torch
 import golem_ray
 from golem_ray import artifact
 from golem_ray.config import ClipsConfig, ClusterConfig, DatasetConfig, DeviceConfig, EvaluateConfig, PredictConfig
-from golem_ray.embed import HANDFUL
 from golem_ray.errors import ConfigError, DataError
-from golem_ray.evaluate_job import evaluate_artifact
-from golem_ray.predict_job import as_text, check_output, predict, write_predictions
+from golem_ray.jobs.engines import HANDFUL
+from golem_ray.jobs.evaluate import evaluate_artifact
+from golem_ray.jobs.predict import as_text, check_output, predict, write_predictions
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
 from tests.test_train_job import configuration
 
@@ -73,7 +73,7 @@ def test_ray_python_and_plain_arithmetic_agree(trained, kept):
     here = [row for start in (0, 30) for row in predict(saved, files[start : start + 30], PredictConfig(top_k=4))]
     classifier = golem_ray.load(str(path))
     in_python = classifier.predict(files)
-    from golem_ray.audio import load_clip
+    from golem_ray.speech.read import load_clip
 
     waveforms = [load_clip((clips / "clips" / f"{row}.wav").read_bytes(), 16000) for row in range(60)]
     expected = by_hand(path, classifier.embed(waveforms))
@@ -294,7 +294,7 @@ COMMANDS = """
 import json, sys
 from evaluate import evaluate
 from predict import predict
-from golem_ray.command_line import exit_status
+from golem_ray.cli.commands import exit_status
 
 for job, arguments in json.load(sys.stdin):
     status = exit_status(lambda: {"predict": predict, "evaluate": evaluate}[job](arguments))

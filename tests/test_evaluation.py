@@ -5,23 +5,14 @@ import pyarrow as pa
 import pytest
 
 from golem_ray.config import TrainConfig
-from golem_ray.data import Source
+from golem_ray.config.presets import config_from_dict
+from golem_ray.data.groups import joined_groups
+from golem_ray.data.split import HELD_OUT, divide, drawn, renumbered
+from golem_ray.data.table import Source
+from golem_ray.data.unusable import allowed, check_bad_clips
 from golem_ray.errors import ConfigError, DataError
-from golem_ray.evaluation import (
-    HELD_OUT,
-    allowed,
-    calibration_line,
-    check_bad_clips,
-    cross_validation_line,
-    divide,
-    drawn,
-    evaluate,
-    evaluation_line,
-    joined_groups,
-    renumbered,
-)
-from golem_ray.metrics import figures
-from golem_ray.presets import config_from_dict
+from golem_ray.metrics.figures import evaluate, figures
+from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line
 
 
 def source(labels, groups=None, names=("a", "b", "c")):

@@ -6,14 +6,15 @@ import torch
 from torch import nn
 
 from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.fitting import fit_epochs, fitted, logits_of
-from golem_ray.head_training import train_head
-from golem_ray.heads import new_head
-from golem_ray.logistic import STRENGTHS
-from golem_ray.metrics import softmax
+from golem_ray.heads.fit import fit_epochs, fitted, logits_of
+from golem_ray.heads.logistic import STRENGTHS
+from golem_ray.heads.modules import new_head
+from golem_ray.heads.select import best_layer
+from golem_ray.heads.target import softmax
+from golem_ray.heads.train import train_head
+from golem_ray.heads.training_set import TrainingSet
+from golem_ray.metrics.comparison import Score
 from golem_ray.progress import Progress
-from golem_ray.selection import best_layer
-from golem_ray.training import Score, TrainingSet
 
 
 def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import SpeechEncoder
-from golem_ray.forward import masked_group_norm, masked_mean, pool, wav2vec2_frames
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.exact_forward import masked_group_norm, masked_mean, pool, wav2vec2_frames
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import tone, write_encoder
 
 FAMILIES = [

@@ -15,11 +15,11 @@ import ray
 
 import golem_ray
 from golem_ray import cluster
-from golem_ray.assembly import from_gathered
 from golem_ray.config import EvaluationConfig, TrainConfig, TrainingConfig
+from golem_ray.devices import Resources
 from golem_ray.errors import ConfigError
-from golem_ray.stages import Resources
-from golem_ray.training import TrainingSet
+from golem_ray.heads.training_set import TrainingSet
+from golem_ray.jobs.training_data import from_gathered
 from tests.conftest import write_clips
 
 pytestmark = pytest.mark.slow

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from golem_ray.artifact.model_card import _head_lines
 from golem_ray.config import HeadConfig
 from golem_ray.errors import ConfigError
-from golem_ray.heads import load_head, new_head, weights_file
-from golem_ray.model_card import _head_lines
+from golem_ray.heads.modules import load_head, new_head, weights_file
 
 
 def test_a_new_head_is_the_seeds_and_leaves_the_global_generator_alone():

@@ -23,9 +23,10 @@ import transformers
 import yaml
 
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import SpeechEncoder
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import ROOT, audio_bytes, tone
 from tests.hub_server import HubServer, Repository
 
@@ -259,7 +260,7 @@ import json, sys
 from golem_ray import hub
 from golem_ray.config import DatasetConfig, ModelConfig
 from golem_ray.data import open_source
-from golem_ray.encoder_info import inspect_encoder
+from golem_ray.speech.inspect import inspect_encoder
 
 cases, hub.TIMEOUT_S = json.load(sys.stdin)
 answers = []
@@ -297,7 +298,8 @@ def ask(*cases: dict[str, str], timeout_s: float = 10.0, **environment: str) -> 
 _SHARDS = """
 import hashlib, json, pickle
 from golem_ray.config import DatasetConfig
-from golem_ray.data import open_source, with_contents
+from golem_ray.data import open_source
+from golem_ray.data.shards import with_contents
 
 source = open_source(DatasetConfig(name="hf://datasets/PolyAI/minds14/en-US"), None)
 clips = pickle.loads(pickle.dumps(source.clips.slice(7, 3)))  # as a worker gets them

@@ -5,12 +5,14 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from golem_ray import reading
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.journal import GUILTY, Journal
-from golem_ray.reading import group_clips, ungroup
-from golem_ray.stages import EmbedBatch, Resources
+from golem_ray.devices import Resources
+from golem_ray.embedding import examples as reading
+from golem_ray.embedding.crash_notes import GUILTY, Journal
+from golem_ray.embedding.examples import group_clips, ungroup
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.stage import EmbedBatch
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import audio_bytes, tone
 
 

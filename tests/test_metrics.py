@@ -2,18 +2,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from golem_ray.metrics import (
-    baselines,
-    confidence_bins,
-    confusion,
-    figures,
-    fit_temperature,
-    held_out,
-    per_class,
-    softmax,
-    stratified_folds,
-    wilson_interval,
-)
+from golem_ray.data.folds import held_out, stratified_folds
+from golem_ray.heads.target import fit_temperature, softmax
+from golem_ray.metrics.figures import baselines, confidence_bins, confusion, figures, per_class
+from golem_ray.metrics.intervals import wilson_interval
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,10 @@ _ROUND = """
 import json, sys
 import numpy as np
 from golem_ray import storage
-from golem_ray.cache import EmbeddingCache
+from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.config import DatasetConfig
-from golem_ray.data import open_source, with_contents
+from golem_ray.data import open_source
+from golem_ray.data.shards import with_contents
 
 keys = np.array([number.to_bytes(32, "big") for number in range(1, 41)], dtype="S32")
 vectors = np.arange(160, dtype=np.float32).reshape(40, 4)

@@ -10,10 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from golem_ray.comparison_page import render_comparison
-from golem_ray.drawings import Points, draw_confusion, draw_per_class, project, reliability
-from golem_ray.metrics import baselines, figures, softmax, wilson_interval
-from golem_ray.page import MAX_LEFT_OUT, Judged, render, worst_mistakes
+from golem_ray.heads.target import softmax
+from golem_ray.metrics.figures import baselines, figures
+from golem_ray.metrics.intervals import wilson_interval
+from golem_ray.report.classifier import MAX_LEFT_OUT, Judged, render, worst_mistakes
+from golem_ray.report.comparison import render_comparison
+from golem_ray.report.drawings import Points, draw_confusion, draw_per_class, project, reliability
 from tests.conftest import audio_bytes, tone
 from tests.test_compare import comparison_result
 

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 
 from golem_ray.config import ModelConfig, TrainConfig
-from golem_ray.data import Source
-from golem_ray.encoder_info import recipe_for
-from golem_ray.evaluation import Division
-from golem_ray.record import Clips, Run, _tested
-from golem_ray.training import TrainedHead
+from golem_ray.data.split import Division
+from golem_ray.data.table import Source
+from golem_ray.heads.training_set import TrainedHead
+from golem_ray.jobs.outcome import Clips, Run, _tested
+from golem_ray.speech.inspect import recipe_for
 
 LOGITS = np.array([[2, 0], [0, 2], [np.nan, np.nan], [2, 0]], dtype=np.float32)
 

@@ -19,10 +19,10 @@ import ray  # noqa: F401
 import torch
 
 import golem_ray
-from golem_ray import run_folder
-from golem_ray.config import ConfigError, PathsConfig
-from golem_ray.errors import DataError, UserError
-from golem_ray.presets import parse
+from golem_ray.cli.flags import parse
+from golem_ray.config import PathsConfig
+from golem_ray.embedding import run_folder
+from golem_ray.errors import ConfigError, DataError, UserError
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
 from tests.several_nodes import wait_until
 

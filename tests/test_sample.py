@@ -7,13 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 import transformers
 
-from golem_ray.audio import decode
-from golem_ray.config import SAMPLE, DatasetConfig, ModelConfig
-from golem_ray.data import open_source, with_contents
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import SpeechEncoder
+from golem_ray.config import DatasetConfig, ModelConfig
+from golem_ray.data import open_source
+from golem_ray.data.shards import with_contents
+from golem_ray.embedding.examples import read_clip, rows_of
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import DataError
-from golem_ray.reading import read_clip, rows_of
+from golem_ray.sample import SAMPLE
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import inspect_encoder
+from golem_ray.speech.read import decode
 
 SPLITS = ("train", "test")
 

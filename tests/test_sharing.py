@@ -18,8 +18,9 @@ import pytest
 import torch
 import yaml
 
-from golem_ray import artifact, sharing
-from golem_ray.model_card import model_card
+from golem_ray import artifact
+from golem_ray.artifact import sharing
+from golem_ray.artifact.model_card import model_card
 from tests.conftest import ROOT
 from tests.hub_server import HubServer, Repository
 
@@ -278,7 +279,7 @@ def test_pushing_uses_the_environments_token_alone(hub: HubServer, tmp_path: Pat
 _PUSHES = """
 import json, os, sys
 from push import push
-from golem_ray.command_line import exit_status
+from golem_ray.cli.commands import exit_status
 
 path, cases = json.load(sys.stdin)
 for token, repo in cases:

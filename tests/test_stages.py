@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from golem_ray.config import ModelConfig
-from golem_ray.encoder_info import Recipe, inspect_encoder
-from golem_ray.encoders import SpeechEncoder
+from golem_ray.devices import Resources, pick_device
+from golem_ray.embedding.examples import group_clips, hash_batch, read_clip, ungroup
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.stage import EmbedBatch
 from golem_ray.errors import ConfigError
-from golem_ray.reading import group_clips, hash_batch, read_clip, ungroup
-from golem_ray.stages import EmbedBatch, Resources, pick_device
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import audio_bytes, tone
 
 CPU = Resources(workers=1, threads=1, cpus=1, gpu=False, backend="cpu")
@@ -161,7 +163,7 @@ def test_on_a_cpu_one_waveform_is_held_at_a_time(encoder_folder, monkeypatch):
     seen, held = [], []
     one_by_one = embed.encoder.embed
     monkeypatch.setattr(
-        "golem_ray.audio.load_clip", lambda content, rate: held.append(len(seen)) or tone(0, 0.1, 16000)
+        "golem_ray.speech.read.load_clip", lambda content, rate: held.append(len(seen)) or tone(0, 0.1, 16000)
     )
     embed.encoder.embed = lambda waveforms: seen.append(len(waveforms)) or one_by_one(waveforms)
     embed(clips(*[(GOOD, None, 0)] * 4))

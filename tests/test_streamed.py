@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from golem_ray import head_training, streamed
 from golem_ray.config import HeadConfig, TrainingConfig
+from golem_ray.config.presets import config_from_dict
+from golem_ray.data.labels import check_streamed
 from golem_ray.errors import ConfigError
-from golem_ray.fitting import accuracy, fitted, log_loss, logits_of
-from golem_ray.head_training import train_head
-from golem_ray.labelled import check_streamed
-from golem_ray.presets import config_from_dict
-from golem_ray.streamed import Streamed, chunks, moments, shuffled
-from golem_ray.training import TrainingSet
+from golem_ray.heads import rows as streamed
+from golem_ray.heads import train as head_training
+from golem_ray.heads.fit import accuracy, fitted, log_loss, logits_of
+from golem_ray.heads.rows import Streamed, chunks, moments, shuffled
+from golem_ray.heads.train import train_head
+from golem_ray.heads.training_set import TrainingSet
 
 
 class Watched(np.memmap):

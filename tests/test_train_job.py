@@ -17,13 +17,14 @@ import torch
 from train import train
 
 import golem_ray
-from golem_ray import labelled, train_job
 from golem_ray.config import TrainConfig
-from golem_ray.data import Source
+from golem_ray.config.presets import config_from_dict
+from golem_ray.data import labels as labelled
+from golem_ray.data.split import Division
+from golem_ray.data.table import Source
+from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.errors import ConfigError, DataError
-from golem_ray.evaluation import Division
-from golem_ray.presets import config_from_dict
-from golem_ray.training import Embeddings
+from golem_ray.jobs import train as train_job
 from tests.conftest import ROOT, audio_bytes, tone, write_clips, write_encoder
 
 

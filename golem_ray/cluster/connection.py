@@ -20,8 +20,8 @@ import ray
 import golem_ray
 from golem_ray.cluster.preflight import check_nodes
 from golem_ray.config import ClusterConfig, DeviceConfig
+from golem_ray.devices import Resources
 from golem_ray.errors import ConfigError
-from golem_ray.stages import Resources
 from golem_ray.storage import in_submitted_job
 
 log = logging.getLogger(__name__)

@@ -19,18 +19,20 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.exceptions import ExecutionTimeoutError
 
-from golem_ray.cache import EmbeddingCache
 from golem_ray.cluster.connection import carried, last_line
 from golem_ray.cluster.workers import Embedder, KeyValueStore
-from golem_ray.data import Source
-from golem_ray.encoder_info import Recipe
+from golem_ray.data.table import Source
+from golem_ray.data.unusable import MAX_NAMED_CLIPS
+from golem_ray.devices import Resources, worker_record
+from golem_ray.embedding.cache import EmbeddingCache
+from golem_ray.embedding.crash_notes import MOST_DEATHS, Journal
+from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.embedding.examples import LOG_MEL_SIZE, group_clips, hash_batch
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.stage import BATCHES_PER_GROUP
 from golem_ray.errors import ConfigError
-from golem_ray.evaluation import MAX_NAMED_CLIPS
-from golem_ray.journal import MOST_DEATHS, Journal
+from golem_ray.heads.rounds import warm_up
 from golem_ray.progress import ProgressBar
-from golem_ray.reading import LOG_MEL_SIZE, group_clips, hash_batch
-from golem_ray.stages import BATCHES_PER_GROUP, Resources, warm_up
-from golem_ray.training import Embeddings, worker_record
 
 log = logging.getLogger(__name__)
 

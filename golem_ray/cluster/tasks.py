@@ -12,10 +12,10 @@ import ray
 
 from golem_ray.cluster.connection import carried, last_line
 from golem_ray.config import EvaluationConfig, HeadConfig, TrainConfig, TrainingConfig
+from golem_ray.devices import Resources, describe_worker, pick_device, worker_record
 from golem_ray.errors import ConfigError, UserError
+from golem_ray.heads.training_set import TrainedHead, TrainingSet
 from golem_ray.progress import Progress, ProgressBar
-from golem_ray.stages import Resources, describe_worker, pick_device
-from golem_ray.training import TrainedHead, TrainingSet, worker_record
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ def _train_task(
     yield None
     import torch
 
-    from golem_ray.head_training import train_head
+    from golem_ray.heads.train import train_head
 
     torch.set_num_threads(resources.threads)
     device = pick_device(resources)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from golem_ray.stages import EmbedBatch
+from golem_ray.embedding.stage import EmbedBatch
 
 NAMESPACE = b"golem_ray"
 

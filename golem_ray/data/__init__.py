@@ -6,13 +6,14 @@ import dataclasses
 import os
 
 from golem_ray import hub
-from golem_ray.config import SAMPLE, DatasetConfig
+from golem_ray.config import DatasetConfig
 from golem_ray.data.files import open_files, open_paths
 from golem_ray.data.hub_dataset import open_hub_dataset
 from golem_ray.data.manifests import MANIFEST_SUFFIXES
 from golem_ray.data.shards import with_contents
 from golem_ray.data.table import Columns, Source, clip_name, encode_labels, read_audio
 from golem_ray.errors import DataError
+from golem_ray.sample import SAMPLE
 
 __all__ = ["Source", "clip_name", "encode_labels", "open_paths", "open_source", "read_audio", "with_contents"]
 

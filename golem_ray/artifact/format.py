@@ -1,0 +1,151 @@
+"""What an artifact's two files must be before they are used: whole, of this format, and of one piece.
+
+They may come from anybody: nothing in them is run, and every field that is used later is looked at here.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from golem_ray.config import ModelConfig
+from golem_ray.config.presets import SIDECAR_FORMAT, split_sidecar
+from golem_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
+    """The sidecar's document. Raises ConfigError if it is none, or of a format that this version does not know."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected the artifact's sidecar, found something that is not a JSON object.")
+    if document.get("format") != SIDECAR_FORMAT:
+        raise ConfigError(f"{path}: expected the artifact's sidecar, found other JSON (without its `format`).")
+    split_sidecar(document)
+    labels, weights, metrics, clips = (document.get(key) for key in ("labels", "weights", "metrics", "clips"))
+    calibration = metrics.get("calibration") if isinstance(metrics, dict) else None
+    temperature = calibration.get("temperature") if isinstance(calibration, dict) else 1.0
+    problems = {
+        "labels": not isinstance(labels, list)
+        or not labels
+        or not all(isinstance(name, str) for name in labels)
+        or len(set(labels)) < len(labels),
+        "head": not isinstance(document.get("head"), dict),
+        "encoder": not _is_known_recipe(document["encoder"]),
+        "weights.sha256": not isinstance(weights, dict) or not isinstance(weights.get("sha256"), str),
+        "metrics": not isinstance(metrics, dict),
+        "clips.per_class": not isinstance(clips, dict)
+        or not isinstance(clips.get("per_class"), dict)
+        or not _numbers(clips["per_class"], *clips["per_class"]),
+        "clips.digests": isinstance(clips, dict) and not _is_packed(clips.get("digests")),
+        "metrics.calibration": not isinstance(calibration, dict | None)
+        or not isinstance(temperature, int | float)
+        or not 0 < temperature < math.inf,
+    }
+    problems |= {f"metrics.{key}": wrong for key, wrong in _wrong_metrics(metrics).items()}
+    for key, wrong in problems.items():
+        if wrong:
+            raise ConfigError(f"{path}: expected {key} as this package writes it, found it missing or changed.")
+    return document
+
+
+def _is_known_recipe(encoder: dict[str, Any]) -> bool:
+    """Whether embeddings can be made as the sidecar says that they were."""
+    hints, seconds = get_type_hints(ModelConfig), encoder.get("max_seconds")
+    return (
+        encoder.get("precision", "float32") in get_args(hints["precision"])
+        and (seconds is None or (_numbers(encoder, "max_seconds") and seconds >= 1))
+        and _is_layer(encoder.get("layer", "last"))
+        and encoder.get("pooling", "mean") in get_args(hints["pooling"])
+    )
+
+
+def _is_packed(digests: object) -> bool:
+    """Whether it is what `pack_digests` gives."""
+    if digests is None:
+        return True
+    try:
+        return isinstance(digests, str) and len(base64.b64decode(digests, validate=True)) % 8 == 0
+    except ValueError:
+        return False
+
+
+def _wrong_metrics(metrics: object) -> dict[str, bool]:
+    """Whether the metrics that messages and reports speak of are there, but not as this package writes them."""
+    if not isinstance(metrics, dict):
+        return {}
+    scores, history = metrics.get("cross_validation"), metrics.get("loss_history", [])
+    counts = ("accuracy", "folds", "repeats", "num_clips")
+    return {
+        "training_accuracy": "training_accuracy" in metrics and not _numbers(metrics, "training_accuracy", "chance"),
+        "cross_validation": scores is not None
+        and not (
+            isinstance(scores, dict)
+            and _numbers(scores, *counts)
+            and isinstance(scores.get("interval_95"), list)
+            and len(scores["interval_95"]) == 2
+            and _numbers(dict(enumerate(scores["interval_95"])), 0, 1)
+        ),
+        "layers": not _are_layers(metrics.get("layers", [])),
+        "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
+        "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
+    }
+
+
+def _are_layers(scores: object) -> bool:
+    """Whether it is what a chosen layer's record says of all."""
+    return isinstance(scores, list) and all(
+        _numbers(entry, "accuracy", "log_loss") and _is_layer(entry.get("layer")) for entry in scores
+    )
+
+
+def _is_layer(layer: object) -> bool:
+    return layer in ("last", "mean") or (type(layer) is int and layer >= 0)
+
+
+def _numbers(record: object, *keys: object) -> bool:
+    """Whether these entries of the record are finite numbers."""
+    return isinstance(record, dict) and all(
+        isinstance(record.get(key), int | float) and abs(record[key]) < math.inf for key in keys
+    )
+
+
+def _unpickle(weights: bytes, place: str) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    except Exception as error:  # of unpickling, of a zip file that was cut, ...
+        what = "code in it, which was not run" if "weights_only" in str(error).lower() else "something else"
+        raise ConfigError(f"{place}: expected a head's weights as torch.save writes them, found {what}.") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConfigError(f"{place}: expected a head's weights by name, found a {type(state).__name__}.")
+    return {str(name): value.float() for name, value in state.items()}
+
+
+def build_head(weights: bytes, document: dict[str, Any], place: str) -> nn.Module:
+    """The head in the bytes of a .pth file. Raises ConfigError unless it is the one that the sidecar describes."""
+    from golem_ray.heads.modules import load_head
+
+    state = _unpickle(weights, place)
+    description, num_classes = document["head"], len(document["labels"])
+    try:
+        head = load_head(description, state)
+    except ValueError as error:
+        raise ConfigError(f"{place}: expected the head that its sidecar describes, found {error}.") from None
+    if description["out_features"] != num_classes:
+        raise ConfigError(
+            f"{place}: expected a label for each of the {description['out_features']} classes of the "
+            f"weights in the sidecar, found {num_classes}."
+        )
+    if not all(value.isfinite().all() for value in state.values()):
+        raise ConfigError(f"{place}: expected finite weights, found some that are not.")
+    return head

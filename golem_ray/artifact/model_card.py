@@ -1,0 +1,252 @@
+"""The model card of an artifact, from what its sidecar says, which is taken for text that anybody may have written.
+
+Computes no figures, and leaves out what the sidecar does not have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+from golem_ray.artifact.sharing import SIDECAR, WEIGHTS, dataset_name, encoder_is_on_hub, is_on_hub
+
+MAX_NAMED_LABELS = 50
+"""Most labels that the card names; of others it gives the number."""
+
+
+def model_card(document: dict[str, Any], repo_id: str) -> str:
+    """The README.md of the repository that the artifact with this (published) sidecar lies in."""
+    sections = [
+        f"---\n{_metadata(document, repo_id)}\n---",
+        f"# {_code(repo_id.rpartition('/')[2])}",
+        _what_it_is(document),
+        f"## Labels\n\n{_labels(document['labels'])}",
+        f"## What it was trained on\n\n{_training_set(document)}",
+        f"## How good it is\n\n{_figures(document['metrics'])}",
+        f"## How to use it\n\n{_usage(document, repo_id)}",
+        "## What is in this repository\n\n"
+        f"`{WEIGHTS}` is the state of {_head(document)} and nothing else. `{SIDECAR}` is the record of the run that "
+        "trained it: labels, encoder, configuration, versions, figures. Of paths on the machine where that was, "
+        "only the last component was kept.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(document: dict[str, Any], repo_id: str) -> str:
+    """What the Hub reads off a card, as YAML."""
+    from huggingface_hub import ModelCardData
+
+    dataset = dataset_name(document)
+    on_hub = is_on_hub(document["data"], dataset)
+    results = _model_index(document) if on_hub else None
+    return ModelCardData(
+        library_name="golem_ray",
+        pipeline_tag="audio-classification",
+        tags=["audio-classification", "speech", "linear-probe"],
+        base_model=document["encoder"]["name"] if encoder_is_on_hub(document) else None,
+        datasets=[str(dataset)] if on_hub else None,
+        model_name=repo_id.rpartition("/")[2] if results else None,
+        eval_results=results,
+    ).to_yaml()
+
+
+def _model_index(document: dict[str, Any]) -> list[Any] | None:
+    """The accuracy on clips that were not trained on, as the Hub wants to have it."""
+    from huggingface_hub import EvalResult
+
+    accuracy, clips = _evaluated(document["metrics"]).get("accuracy"), document["config"]["dataset"]
+    if accuracy is None:
+        return None
+    how = document["metrics"]["evaluation"].get("how")
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=clips["name"],
+            dataset_name=clips["name"],
+            dataset_config=clips.get("name_alias"),
+            dataset_split=str(clips.get("split") if how == "held out" else how),
+            dataset_revision=document["data"]["revision"],
+            metric_type="accuracy",
+            metric_value=float(accuracy["value"]),
+        )
+    ]
+
+
+def _what_it_is(document: dict[str, Any]) -> str:
+    encoder = document["encoder"]
+    return (
+        f"A classifier of audio clips into {len(document['labels'])} classes: {_head(document)} on the embeddings of "
+        f"a frozen encoder, {_encoder(document)}: {_layer(encoder)}. It was made for audio at "
+        f"{_number(encoder.get('sampling_rate'))} Hz."
+    )
+
+
+def _head(document: dict[str, Any]) -> str:
+    hidden = document["head"].get("hidden", [])
+    if not hidden:
+        return "a linear layer"
+    widths = " and ".join(f"{width}" for width in hidden)
+    return f"a network with {'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {widths}"
+
+
+def _layer(encoder: dict[str, Any]) -> str:
+    layer = encoder.get("layer", "last")
+    named = {"mean": "the mean of its layers", "last": "its last layer"}.get(layer, f"its layer {layer}")
+    return f"{named}, {'averaged' if encoder.get('pooling', 'mean') == 'mean' else 'mean and deviation'} over time"
+
+
+def _encoder(document: dict[str, Any]) -> str:
+    encoder = document["encoder"]
+    name = _code(encoder.get("name"))
+    if encoder_is_on_hub(document):
+        return f"{name} at commit {_code(encoder['revision'])}"
+    if encoder.get("name") == "sample":
+        return f"{name}, the small one that comes with golem_ray"
+    return f"{name}, which is not on the Hub (sha256 {_code(encoder.get('sha256'))})"
+
+
+def _labels(labels: list[str]) -> str:
+    named = ", ".join(_code(label) for label in labels[:MAX_NAMED_LABELS])
+    return named + (f", and {len(labels) - MAX_NAMED_LABELS} more." if len(labels) > MAX_NAMED_LABELS else ".")
+
+
+def _training_set(document: dict[str, Any]) -> str:
+    clips = _group(document, "clips")
+    used, total = clips.get("used"), clips.get("total")
+    number = f"{_number(used)} clips" if used == total else f"{_number(used)} of {_number(total)} clips"
+    name = dataset_name(document)
+    where = "" if is_on_hub(document["data"], name) or name == "sample" else ", which is not on the Hub"
+    revision = document["data"].get("revision")
+    return f"{number} of {_code(name)}{f' at commit {_code(revision)}' if revision and not where else ''}{where}."
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    lines = []
+    if _is_number(metrics.get("training_accuracy")):
+        line = f"* Training accuracy: {metrics['training_accuracy']:.1%}, on the clips that it was trained on, which it"
+        lines.append(f"{line} may know by heart{_chance(metrics)}.")
+    validated = _group(metrics, "cross_validation")
+    if _is_number(validated.get("accuracy")):
+        sampled = "sampled clips, on which alone those heads were trained"
+        which = sampled if validated.get("sampled") is True else "clips"
+        lines.append(
+            f"* Cross-validated accuracy, of heads trained alike and tested on clips that they were not trained on: "
+            f"{_share(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} {which}."
+        )
+    else:
+        lines.append("* Cross-validated accuracy: none was measured.")
+    lines += _evaluation_lines(metrics)
+    temperature = _group(metrics, "calibration").get("temperature")
+    if _is_number(temperature):
+        lines.append(
+            f"* Probabilities are calibrated, by a temperature of {temperature:.2f} that logits are divided by."
+        )
+    else:
+        lines.append("* Probabilities are not calibrated: expect them to be too sure.")
+    return "\n".join(lines)
+
+
+def _chance(metrics: dict[str, Any]) -> str:
+    if not _is_number(metrics.get("chance")):
+        return ""
+    largest = metrics.get("largest_class")
+    always = f", always naming the largest class {largest:.1%}" if _is_number(largest) else ""
+    return f"; chance is {metrics['chance']:.1%}{always}"
+
+
+def _evaluation_lines(metrics: dict[str, Any]) -> list[str]:
+    figures = _evaluated(metrics)
+    if not figures:
+        return []
+    evaluation = metrics["evaluation"]
+    how = evaluation.get("how")
+    where = "held out from training" if how == "held out" else f"of the split {_code(how)}"
+    lines = [f"* On the {_number(evaluation.get('num_clips'))} clips {where}, which it was not trained on:"]
+    chance = _group(_group(evaluation, "baselines"), "chance")
+    chance = {name: value for name, value in chance.items() if name != "expected_calibration_error"}  # of no use: 0
+    for name, figure in figures.items():
+        unit = ".3f" if name == "log_loss" else ".1%"
+        beside = f"; chance is {chance[name]:{unit}}" if _is_number(chance.get(name)) else ""
+        lines.append(f"  * {_code(name.replace('_', ' '))}: {_share(figure, 'value', unit)}{beside}")
+    return lines
+
+
+def _evaluated(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures on clips that were not trained on; none where there were no such clips."""
+    figures = _group(_group(metrics, "evaluation"), "figures")
+    return {name: each for name, each in figures.items() if isinstance(each, dict) and _is_number(each.get("value"))}
+
+
+def _share(scores: dict[str, Any], key: str, unit: str = ".1%") -> str:
+    """`32.1% (95 % interval 27.4% to 37.3%)`."""
+    interval = scores.get("interval_95")
+    if not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, interval)):
+        return format(scores[key], unit)
+    low, high = interval
+    return f"{scores[key]:{unit}} (95 % interval {low:{unit}} to {high:{unit}})"
+
+
+def _usage(document: dict[str, Any], repo_id: str) -> str:
+    local = not encoder_is_on_hub(document) and document["encoder"].get("name") != "sample"
+    encoder = ', encoder="folder"' if local else ""
+    text = _python(["import golem_ray", "", f'print(golem_ray.load("{repo_id}"{encoder}).predict("clip.wav"))'])
+    if local:
+        text = (
+            "Its encoder is not on the Hub: whoever made it has to hand it over, as a folder that `save_pretrained` "
+            f"wrote. The right one has the sha256 {_code(document['encoder'].get('sha256'))}, which is checked.\n\n"
+            + text
+        )
+    plain = [
+        "import json, torch",
+        "from huggingface_hub import hf_hub_download",
+        "",
+        f'state = torch.load(hf_hub_download("{repo_id}", "{WEIGHTS}"), weights_only=True)',
+        *_head_lines(document["head"]),
+        "head.load_state_dict(state)",
+        f'labels = json.load(open(hf_hub_download("{repo_id}", "{SIDECAR}")))["labels"]',
+        f"print(labels[head(embedding).argmax()])  # embedding: of the encoder, {_layer(document['encoder'])}",
+    ]
+    return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{_python(plain)}"
+
+
+def _head_lines(head: dict[str, Any]) -> list[str]:
+    """The head in plain PyTorch, from its description, which `heads.load_head` has checked."""
+    if not head.get("hidden"):
+        return ['head = torch.nn.Linear(*reversed(state["weight"].shape))']
+    activation = {"relu": "ReLU", "gelu": "GELU", "tanh": "Tanh"}[head.get("activation", "relu")]
+    widths = [head["in_features"], *head["hidden"], head["out_features"]]
+    lines = ["head = torch.nn.Sequential()"]
+    for number, (before, after) in enumerate(itertools.pairwise(widths[:-1])):
+        lines.append(f'head.add_module("hidden{number}", torch.nn.Linear({before}, {after}))')
+        if head.get("layer_norm"):
+            lines.append(f'head.add_module("norm{number}", torch.nn.LayerNorm({after}))')
+        lines.append(f'head.add_module("activation{number}", torch.nn.{activation}())')
+    return [*lines, f'head.add_module("output", torch.nn.Linear({widths[-2]}, {widths[-1]}))']
+
+
+def _python(lines: list[str]) -> str:
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _code(value: object) -> str:
+    """Any text as a Markdown code span, in which nothing has a meaning: one line, at most 100 characters."""
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
+    text = text[:100] + "..." if len(text) > 100 else text or " "
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _group(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """The group of that name; an empty one where there is none."""
+    group = values.get(key)
+    return group if isinstance(group, dict) else {}
+
+
+def _number(value: object) -> str:
+    return str(value) if _is_number(value) else "an unknown number of"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

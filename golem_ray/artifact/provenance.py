@@ -1,0 +1,92 @@
+"""What an artifact says of where it comes from: versions, inputs, the examples that it was trained on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import platform
+from typing import Any
+
+import numpy as np
+
+import golem_ray
+from golem_ray import artifact
+from golem_ray.data.split import Division
+from golem_ray.embedding.recipe import Recipe
+
+_LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
+
+
+_MOST_DIGESTS = 1_000_000
+
+
+def pack_digests(digests: np.ndarray) -> str | None:
+    """The clips that were trained on, for the sidecar: the first 8 bytes of each (N,) S32 digest, in base64.
+
+    None for more than a million clips, whose list would be larger than all the rest.
+    """
+    if len(digests) > _MOST_DIGESTS:
+        return None
+    return base64.b64encode(b"".join(digest[:8].ljust(8, b"\0") for digest in digests)).decode()
+
+
+def trained_on(document: dict[str, Any], digests: np.ndarray) -> np.ndarray | None:
+    """Which of (N,) S32 digests are of clips that the artifact was trained on, (N,) bool; None if it does not say."""
+    packed = document["clips"].get("digests")
+    if not isinstance(packed, str):
+        return None
+    known = base64.b64decode(packed)
+    listed = {known[start : start + 8] for start in range(0, len(known), 8)}
+    return np.array([digest[:8].ljust(8, b"\0") in listed for digest in digests], dtype=bool)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions that an artifact's bytes depend on."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"golem_ray": golem_ray.__version__, "python": platform.python_version(), **versions}
+
+
+def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """What differs of `current` from the same entries of a sidecar, each in words: `versions.torch: 2.11 -> 2.14`."""
+    found = []
+    for group, values in current.items():
+        before = recorded.get(group) or {}
+        found += [
+            f"{group}.{key}: {before.get(key)!r} then, {value!r} now"
+            for key, value in values.items()
+            if before.get(key) != value
+        ]
+    return found
+
+
+def provenance(division: Division, recipe: Recipe, digests: np.ndarray) -> dict[str, Any]:
+    """What must be the same for the same bytes to come out, as the sidecar records it."""
+    encoder, tested = recipe.encoder, division.tested
+    data = {"revision": division.source.revision, "sha256": _clips_sha256(division, digests, ~tested)}
+    if tested.any():
+        data["evaluation_sha256"] = _clips_sha256(division, digests, tested)
+    return {
+        "encoder": {
+            "name": encoder.name,
+            "revision": encoder.revision,
+            "sha256": encoder.sha256,
+            "model_type": encoder.model_type,
+            "sampling_rate": encoder.sampling_rate,
+            "layer": recipe.layer,
+            "pooling": recipe.pooling,
+            "precision": recipe.precision,
+            "max_seconds": recipe.max_seconds,
+            "compiled": recipe.compiled,
+        },
+        "data": data,
+        "versions": artifact.library_versions(),
+    }
+
+
+def _clips_sha256(division: Division, digests: np.ndarray, which: np.ndarray) -> str:
+    total = hashlib.sha256()
+    labels = division.source.clips["label"].to_pylist()
+    for row in np.flatnonzero(which):
+        total.update(f"{labels[row]} ".encode() + digests[row].ljust(32, b"\0"))
+    return total.hexdigest()

@@ -1,0 +1,219 @@
+"""The commands' flags, and what they make of presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from golem_ray import storage
+from golem_ray.config import (
+    DatasetConfig,
+    EvaluateConfig,
+    GridConfig,
+    PathsConfig,
+    PredictConfig,
+    TrainConfig,
+    refuse_credentials,
+)
+from golem_ray.config.presets import _grid_from, _read_source, config_from_dict, read_preset, split_sidecar
+from golem_ray.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """What a command line asks for: the configuration, and how to run and report it."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End stdout with one line: {"savedArtifactPath": ..., "summary": ...}."""
+    allow_drift: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on where the libraries, revisions or inputs differ from those in the sidecar given as PRESET."""
+    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN_DIR")] = None
+    """Go on with the run that has this folder or URI as its paths.run_dir, by the configuration that is kept there."""
+    sidecar: Annotated[dict[str, Any] | None, tyro.conf.Suppress] = None
+    """The artifact that the configuration was taken from, if the preset was one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """What a command line asks to evaluate, and how to report it."""
+
+    artifact: Annotated[str, tyro.conf.Positional] = ""
+    """The .pth file, at a path or URI, or a Hub repository."""
+    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End stdout with one line that holds all figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictCommand:
+    """What a command line asks to predict."""
+
+    artifact: Annotated[str, tyro.conf.Positional] = ""
+    """The .pth file, at a path or URI, or a Hub repository."""
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Audio files, folders of them, manifests; at paths or URIs. Without any, the dataset."""
+    config: Annotated[PredictConfig, tyro.conf.arg(name="")]
+
+
+def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateCommand:
+    """The command that `ARTIFACT [--group.key value ...] [--json]` describes; by default on `dataset`'s clips."""
+    return tyro.cli(
+        EvaluateCommand,
+        args=list(argv),
+        default=EvaluateCommand(config=EvaluateConfig(dataset=dataset)),
+        prog="evaluate.py",
+        description=(
+            "Test a saved classifier on labelled clips that it was not trained on; by default on the others of the "
+            "dataset that it was trained on."
+        ),
+    )
+
+
+def parse_predict(argv: Sequence[str], dataset: DatasetConfig) -> PredictCommand:
+    """The command that `ARTIFACT FILES... | --dataset.name ... [--group.key value ...]` describes.
+
+    Raises ConfigError where it names both files and a dataset, or neither.
+    """
+    command = tyro.cli(
+        PredictCommand,
+        args=list(argv),
+        default=PredictCommand(config=PredictConfig(dataset=dataset)),
+        prog="predict.py",
+        description="Say what a saved classifier takes clips for: files, folders, manifests, or a dataset.",
+    )
+    column = ("--dataset.audio-column", "--dataset.audio_column")  # which a manifest among the files needs as well
+    named = any(argument.startswith("--dataset.") and not argument.startswith(column) for argument in argv)
+    if named == bool(command.files):
+        raise ConfigError(
+            f"predict: expected either files or --dataset flags, found {'both' if named else 'neither'}; for example "
+            "`jobs/predict.py voice.pth clip.wav`."
+        )
+    return command
+
+
+def parse(argv: Sequence[str]) -> TrainCommand:
+    """The command that `[PRESET | --resume RUN_DIR] [--group.key value ...] [--json] [--allow-drift]` describes.
+
+    PRESET comes first: a TOML or JSON file, an artifact's sidecar, or `-` for standard input. Flags win over
+    it. Raises ConfigError; tyro itself ends the process with status 2 on flags that it cannot read.
+    """
+    has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
+    values: dict[str, Any] = {}
+    sidecar = None
+    run_dir = _resumed(argv)
+    if has_preset and run_dir is not None:
+        raise ConfigError(
+            f"--resume: expected no preset beside it, found {argv[0]}; the run in {run_dir} has its own configuration."
+        )
+    if has_preset:
+        values, sidecar = split_sidecar(read_preset(_read_source(argv[0]), argv[0]))
+    elif run_dir is not None:
+        values = _begun(run_dir)
+
+    command = tyro.cli(
+        TrainCommand,
+        args=list(argv[has_preset:]),
+        default=TrainCommand(config=config_from_dict(values), sidecar=sidecar),
+        prog="train.py [PRESET]",
+        description=(
+            "Train a classifier on labelled clips. PRESET, if given, comes first: a TOML or JSON file with these "
+            "keys, an artifact's .json, or - for standard input. Flags win over it."
+        ),
+    )
+    if run_dir is not None and command.config.paths.run_dir != values["paths"]["run_dir"]:
+        raise ConfigError(
+            f"paths.run_dir: expected the folder of the run that --resume names, got {command.config.paths.run_dir}; "
+            "leave it out."
+        )
+    return command
+
+
+def _resumed(argv: Sequence[str]) -> str | None:
+    """What --resume names, which the other flags' defaults come from."""
+    for number, argument in enumerate(argv):
+        if argument.startswith("--resume="):
+            return argument.removeprefix("--resume=")
+        if argument == "--resume" and number + 1 < len(argv):
+            return argv[number + 1]
+    return None
+
+
+def _begun(run_dir: str) -> dict[str, Any]:
+    """The configuration of the run that was begun there. Raises ConfigError if there is none."""
+    from golem_ray.embedding import run_folder
+
+    refuse_credentials("--resume", run_dir)
+    place = storage.resolve("--resume", run_dir, PathsConfig(), storage.in_submitted_job())
+    document = run_folder.recorded(place, "--resume")
+    if document is None:
+        raise ConfigError(f"--resume: expected a folder that paths.run_dir of a run named, found no run in {place}.")
+    values: dict[str, Any] = document["config"]
+    values["paths"]["run_dir"] = place
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand:
+    """What a command line asks to compare, and where the outcome goes."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    output: str = "comparison"
+    """Folder or URI for best.toml, report.html, comparison.json, and the embeddings (unless paths.embedding_cache)."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """End stdout with one line that holds all figures."""
+    grid: Annotated[GridConfig, tyro.conf.Suppress] = dataclasses.field(default_factory=GridConfig)
+
+    def __post_init__(self) -> None:
+        refuse_credentials("output", self.output)
+
+
+def parse_compare(argv: Sequence[str]) -> CompareCommand:
+    """The command that `[GRID] [--group.key value ...] [--output FOLDER] [--json]` describes.
+
+    GRID is a preset with a group `grid` more. Raises ConfigError.
+    """
+    has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
+    values = read_preset(_read_source(argv[0]), argv[0]) if has_preset else {}
+    grid = _grid_from(values.pop("grid", {}))
+    return tyro.cli(
+        CompareCommand,
+        args=list(argv[has_preset:]),
+        default=CompareCommand(config=config_from_dict(values), grid=grid),
+        prog="compare.py [GRID]",
+        description=(
+            "Compare encoders, layers, poolings and heads on the same clips and folds. GRID, if given, comes first: a "
+            "preset like train.py's with a group [grid] of encoders, layers, poolings and heads."
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushCommand:
+    """What is shared, and where."""
+
+    artifact: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARTIFACT")]
+    """The artifact: a path or URI ending in .pth, with its .json beside it."""
+    repo: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="USER/REPO")]
+    """The model repository on the Hub; made if there is none."""
+    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Make a new repository one that only its owner can read, and refuse one that everybody can."""
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Upload report.html from beside the artifact too; it names clips, and holds what audio it was made with."""
+
+
+def parse_push(argv: Sequence[str]) -> PushCommand:
+    """The command that `ARTIFACT USER/REPO [--private] [--report]` describes."""
+    return tyro.cli(
+        PushCommand,
+        args=list(argv),
+        prog="push.py",
+        description=(
+            "Share an artifact through the Hugging Face Hub: its weights, its sidecar and a model card, in one commit. "
+            "Needs a token with write access in HF_TOKEN."
+        ),
+    )

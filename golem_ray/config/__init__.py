@@ -1,0 +1,34 @@
+"""The contract: keys with their defaults and checks. presets.py reads them; cli/flags.py makes flags of them."""
+
+from golem_ray.config.checks import refuse_credentials
+from golem_ray.config.grid import GridConfig
+from golem_ray.config.groups import (
+    ClusterConfig,
+    DatasetConfig,
+    DeviceConfig,
+    EvaluationConfig,
+    HeadConfig,
+    ModelConfig,
+    PathsConfig,
+    ProcessingConfig,
+    TrainingConfig,
+)
+from golem_ray.config.jobs import ClipsConfig, EvaluateConfig, PredictConfig, TrainConfig
+
+__all__ = [
+    "ClipsConfig",
+    "ClusterConfig",
+    "DatasetConfig",
+    "DeviceConfig",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "GridConfig",
+    "HeadConfig",
+    "ModelConfig",
+    "PathsConfig",
+    "PredictConfig",
+    "ProcessingConfig",
+    "TrainConfig",
+    "TrainingConfig",
+    "refuse_credentials",
+]

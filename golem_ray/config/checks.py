@@ -1,0 +1,32 @@
+"""What several groups of the configuration check alike."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from urllib.parse import urlsplit
+
+from golem_ray.errors import ConfigError
+
+
+def _default(config: object, key: str) -> object:
+    return next(each.default for each in fields(config) if each.name == key)  # type: ignore[arg-type]
+
+
+def _positive(key: str, value: object, word: str | None = None) -> None:
+    if value != word and not (isinstance(value, int) and value > 0):
+        wanted = "a positive number" + (f" or '{word}'" if word else "")
+        raise ConfigError(f"{key}: expected {wanted}, got {value!r}.")
+
+
+def refuse_credentials(key: str, value: str) -> None:
+    """Raise ConfigError for a URI with a password or a token in it, which would end up in messages and sidecars."""
+    if "\0" in value:
+        raise ConfigError(f"{key}: expected a name without null characters.")
+    if "://" not in value:
+        return
+    parts = urlsplit(value)
+    if parts.password or (parts.scheme in ("http", "https") and (parts.username or parts.query)):
+        raise ConfigError(
+            f"{key}: expected a URI without a password, token or query (it would be kept and shown), found one; give "
+            "credentials by environment variables."
+        )

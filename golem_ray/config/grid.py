@@ -1,0 +1,37 @@
+"""What a comparison compares, as its preset says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from golem_ray.config.groups import HeadConfig
+from golem_ray.errors import ConfigError
+
+_HEADS = {
+    "linear": HeadConfig(),
+    "logistic": HeadConfig(kind="logistic"),
+    "hidden": HeadConfig(hidden=(128,), layer_norm=True, dropout=0.3, standardize=True, weight_decay=0.01),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """What is compared, each with each; the configured recipe is always among them."""
+
+    encoders: tuple[str, ...] = ()
+    """Hub ids or local folders; the configured one if none is given."""
+    layers: tuple[int | Literal["last", "mean", "all"], ...] = ("last", "mean")
+    """Numbers, last, mean; all for every one of an encoder."""
+    poolings: tuple[Literal["mean", "mean+std"], ...] = ("mean", "mean+std")
+    """What is kept of a layer over time."""
+    heads: Mapping[str, HeadConfig] = field(default_factory=lambda: dict(_HEADS))
+    """Groups of the keys of `head`, each under a name of its own."""
+
+    def __post_init__(self) -> None:
+        for key in ("layers", "poolings", "heads"):
+            if not getattr(self, key):
+                raise ConfigError(f"grid.{key}: expected one or more, found none; leave it out for the usual ones.")
+        if any(isinstance(layer, int) and layer < 0 for layer in self.layers):
+            raise ConfigError(f"grid.layers: expected 0 or more, 'last', 'mean' or 'all', got {list(self.layers)}.")

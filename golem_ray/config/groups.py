@@ -1,0 +1,274 @@
+"""The contract of the jobs: groups of keys, their defaults and meanings, and the checks that need nothing else.
+
+A value that needs a dataset, an encoder or a cluster to be judged is judged where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from golem_ray.config.checks import _default, _positive, refuse_credentials
+from golem_ray.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """Which labelled clips."""
+
+    name: str = "PolyAI/minds14"
+    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), one of these at a URI, or `sample` (bundled)."""
+    name_alias: str | None = "en-US"
+    """The Hub dataset's configuration; '' for its default. Local sources have none."""
+    split: str = "train"
+    """The split; a local folder may hold one subfolder per split."""
+    trust_remote_code: bool = True
+    """Accepted for the contract's sake: datasets can no longer run remote code."""
+    revision: str | None = None
+    """Commit of the Hub dataset to pin; the newest one if not given."""
+    audio_column: str = "audio"
+    """Column with the audio: bytes, a path or a URI. Where it is missing, `file_name` is used."""
+    label_column: str = "intent_class"
+    """Column with the label. A folder per label has none."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "split", "audio_column", "label_column"):
+            if not getattr(self, name):
+                raise ConfigError(f"dataset.{name}: expected a name, found ''.")
+        refuse_credentials("dataset.name", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessingConfig:
+    """What is done to the clips, and how many are taken."""
+
+    target_sampling_rate: int = 16000
+    """Rate in Hz that clips are resampled to; the encoder must have been made for it."""
+    max_samples: int | Literal["all"] = 50
+    """The first N clips in the source's order; `all` for every one."""
+    max_bad_fraction: float = 0.0
+    """Share of the clips of a split that may be unusable before the job fails, 0 to 1."""
+    max_seconds: float | None = None
+    """A longer clip is split into windows of so many seconds, whose frames are averaged; no windows if not given."""
+
+    def __post_init__(self) -> None:
+        _positive("processing.target_sampling_rate", self.target_sampling_rate)
+        _positive("processing.max_samples", self.max_samples, "all")
+        if self.max_seconds is not None and not 1 <= self.max_seconds <= 1e6:
+            raise ConfigError(
+                f"processing.max_seconds: expected 1 or more, got {self.max_seconds!r}; leave it out for no windows."
+            )
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig:
+    """What embedding and training run on."""
+
+    backend: Literal["auto", "cuda", "cpu"] = "auto"
+    """`cuda` demands GPUs, `cpu` touches none, `auto` takes what the cluster has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The frozen encoder, and the size of the head on it."""
+
+    feature_extractor_model: str = "facebook/wav2vec2-base"
+    """Hub id or local folder of the encoder, or `sample`: a small one that comes with the package."""
+    revision: str | None = None
+    """Commit of the Hub encoder to pin; the newest one if not given."""
+    precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
+    """Arithmetic of the encoder. float32 is the reference; the vectors of the others are off by 1e-3 to 1e-2."""
+    compile: bool = False
+    """Have PyTorch compile the encoder: a minute or so more at the start, for many clips."""
+    layer: int | Literal["last", "mean", "auto"] = "last"
+    """Which layer, from 0 (what goes into the first block), or the mean of all; `auto` chooses by cross-validation."""
+    pooling: Literal["mean", "mean+std"] = "mean"
+    """What is kept of a layer over time; with the standard deviation embeddings are twice as wide."""
+    classifier_input_features: int | Literal["auto"] = "auto"
+    """Width of the embedding; a number is checked against the encoder."""
+    classifier_output_classes: int | Literal["auto"] = "auto"
+    """Number of classes; a number is checked against the labels."""
+
+    def __post_init__(self) -> None:
+        if not self.feature_extractor_model:
+            raise ConfigError("model.feature_extractor_model: expected a Hub id or a folder, found ''.")
+        refuse_credentials("model.feature_extractor_model", self.feature_extractor_model)
+        if isinstance(self.layer, int) and self.layer < 0:
+            raise ConfigError(f"model.layer: expected 0 or more, got {self.layer}; the last one is 'last'.")
+        for name in ("classifier_input_features", "classifier_output_classes"):
+            _positive(f"model.{name}", getattr(self, name), "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What is trained on the embeddings: a linear layer, one with hidden layers before it, or a logistic regression."""
+
+    kind: Literal["gradient", "logistic"] = "gradient"
+    """`gradient` is trained by Adam; `logistic` is a regularised logistic regression, its strength cross-validated."""
+    hidden: tuple[int, ...] = ()
+    """Widths of hidden layers; none for a linear head."""
+    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    """What follows each hidden layer."""
+    layer_norm: bool = False
+    """Normalise each hidden layer's output, before its activation."""
+    dropout: float = 0.0
+    """Share of each hidden layer's outputs that a training step leaves out."""
+    standardize: bool = False
+    """Bring the embeddings to zero mean and unit variance first; folded into the weights. `logistic` always does."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    class_weights: bool = False
+    """Weigh each class's loss by one over its clips, so that rare classes count as much."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes in the loss."""
+    patience: int | None = None
+    """Stop when the loss on a fifth of the clips, kept for that, has not fallen for so many epochs."""
+
+    def __post_init__(self) -> None:
+        if any(width <= 0 for width in self.hidden):
+            raise ConfigError(f"head.hidden: expected positive widths, got {list(self.hidden)}.")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"head.{name}: expected 0 to less than 1, got {getattr(self, name)!r}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"head.weight_decay: expected 0 or more, got {self.weight_decay!r}.")
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"head.patience: expected 1 or more, got {self.patience!r}; leave it out for none.")
+        unused = [key for key, value in vars(self).items() if key != "kind" and value != _default(self, key)]
+        if self.kind == "logistic" and unused:
+            raise ConfigError(
+                f"head.{unused[0]}: expected nothing but head.kind for 'logistic', got {getattr(self, unused[0])!r}; "
+                "leave it out, or use 'gradient'."
+            )
+        lone = [key for key in ("dropout", "layer_norm") if getattr(self, key) and not self.hidden]
+        if lone:
+            raise ConfigError(f"head.{lone[0]}: expected hidden layers to use it on, found none; set head.hidden.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the head is trained: Adam on cross-entropy."""
+
+    epochs: int = 100
+    """Passes over all embeddings."""
+    batch_size: int | None = None
+    """Clips of a step of Adam, in an order shuffled by the seed; all of them, one step an epoch, if not given."""
+    learning_rate: float = 0.01
+    """Adam's learning rate."""
+    seed: int = 0
+    """Seed of the head's initial weights, of the order of batches and of the cross-validation folds."""
+
+    def __post_init__(self) -> None:
+        _positive("training.epochs", self.epochs)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(
+                f"training.batch_size: expected 1 or more, got {self.batch_size!r}; leave it out for all clips at once."
+            )
+        if not 0 < self.learning_rate <= 1e30:
+            raise ConfigError(f"training.learning_rate: expected a number above 0, got {self.learning_rate!r}.")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"training.seed: expected 0 to 2**32 - 1, got {self.seed!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How the trained head is judged."""
+
+    repeats: int = 5
+    """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation."""
+    split: str | None = None
+    """A split of the same dataset, all of whose clips the trained head is tested on; none if not given."""
+    holdout: int | float | None = None
+    """Clips, or a share of them between 0 and 1, that are kept from training and tested on; none if not given."""
+    group_column: str | None = None
+    """Column, such as the speaker, whose values are never on both sides of a fold or of the holdout."""
+
+    def __post_init__(self) -> None:
+        if self.holdout is not None and not (
+            0 < self.holdout < 1 or (isinstance(self.holdout, int) and self.holdout >= 1)
+        ):
+            raise ConfigError(
+                f"evaluation.holdout: expected a number of clips, or a share between 0 and 1, got {self.holdout!r}."
+            )
+        if self.holdout is not None and self.split is not None:
+            raise ConfigError(
+                "evaluation.holdout: expected either a holdout or evaluation.split, found both; leave one out."
+            )
+        if self.group_column == "":
+            raise ConfigError("evaluation.group_column: expected a column, found ''; leave it out for none.")
+        if self.split == "":
+            raise ConfigError("evaluation.split: expected a name, found ''; leave it out for none.")
+        if self.repeats < 0:
+            raise ConfigError(f"evaluation.repeats: expected 0 or more, got {self.repeats!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathsConfig:
+    """Where the artifact goes."""
+
+    save_path: str = "voice_classifier_knowledge.pth"
+    """Where the weights go, ending in .pth: a local path or a URI. The sidecar goes beside them, as .json."""
+    report_path: str | None = None
+    """Where the HTML report goes, ending in .html; `report.html` beside the weights if not given."""
+    storage_root: str | None = None
+    """Folder or URI that relative paths here lie under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
+    embedding_cache: str | None = None
+    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    run_dir: str | None = None
+    """Folder or URI of this run alone: what it has embedded is kept there, and the same run goes on from it."""
+
+    def __post_init__(self) -> None:
+        if self.run_dir == "":
+            raise ConfigError("paths.run_dir: expected a folder or a URI, found ''; leave it out for none.")
+        if self.run_dir is not None and self.embedding_cache is not None:
+            raise ConfigError(
+                "paths.run_dir: expected it without paths.embedding_cache, found both; leave one out (the folder "
+                "`embeddings` of a run's folder can be the cache of others)."
+            )
+        refuse_credentials("paths.run_dir", self.run_dir or "")
+        if not self.save_path.endswith(".pth"):
+            raise ConfigError(f"paths.save_path: expected a name ending in .pth, got {self.save_path!r}.")
+        if self.embedding_cache == "":
+            raise ConfigError("paths.embedding_cache: expected a folder or a URI, found ''; leave it out for none.")
+        if self.report_path is not None and not self.report_path.endswith(".html"):
+            raise ConfigError(f"paths.report_path: expected a name ending in .html, got {self.report_path!r}.")
+        refuse_credentials("paths.report_path", self.report_path or "")
+        refuse_credentials("paths.embedding_cache", self.embedding_cache or "")
+        refuse_credentials("paths.save_path", self.save_path)
+        refuse_credentials("paths.storage_root", self.storage_root or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Which Ray, and how wide."""
+
+    address: str = "auto"
+    """An address; `local` for a Ray of its own; `auto` for $RAY_ADDRESS (in a job, the job's cluster), else local."""
+    workers: int | Literal["auto"] = "auto"
+    """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well."""
+    threads_per_worker: int = 2
+    """CPU threads of an actor, each at a clip of its own, and of the head's task, whose rounding they change."""
+    batch_seconds: float = 120.0
+    """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
+    stall_timeout: float = 300.0
+    """Seconds without any progress after which the job gives up; a first download of the encoder has to fit in."""
+    wait_s: float | Literal["auto"] = "auto"
+    """Seconds to wait for machines that the cluster lacks; `auto` is 600 where there is an autoscaler, else 0."""
+    gather_limit: int = 1_000_000
+    """Most clips whose embeddings are gathered; those of more stay in storage (`paths.run_dir`), to be read there."""
+
+    def __post_init__(self) -> None:
+        _positive("cluster.workers", self.workers, "auto")
+        _positive("cluster.threads_per_worker", self.threads_per_worker)
+        if self.threads_per_worker > 1024:
+            raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
+        if self.wait_s != "auto" and not 0 <= self.wait_s <= 1e9:
+            raise ConfigError(f"cluster.wait_s: expected 0 or more, or 'auto', got {self.wait_s!r}.")
+        _positive("cluster.gather_limit", self.gather_limit)
+        if not 1 <= self.stall_timeout <= 1e9:
+            raise ConfigError(f"cluster.stall_timeout: expected 1 or more, got {self.stall_timeout!r}.")
+        if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements
+            raise ConfigError(f"cluster.batch_seconds: expected 1 to 1000, got {self.batch_seconds!r}.")

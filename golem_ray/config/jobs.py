@@ -1,0 +1,112 @@
+"""What each job depends on: the groups of keys that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from golem_ray.config.checks import _positive, refuse_credentials
+from golem_ray.config.groups import (
+    ClusterConfig,
+    DatasetConfig,
+    DeviceConfig,
+    EvaluationConfig,
+    HeadConfig,
+    ModelConfig,
+    PathsConfig,
+    ProcessingConfig,
+    TrainingConfig,
+)
+from golem_ray.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that a training run depends on, besides its inputs and the versions of its libraries."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ProcessingConfig = field(default_factory=ProcessingConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    def __post_init__(self) -> None:
+        if self.head.kind == "logistic" and self.training.batch_size is not None:
+            raise ConfigError(
+                f"training.batch_size: expected none for head.kind 'logistic', which is not trained by steps, got "
+                f"{self.training.batch_size}; leave it out, or use 'gradient'."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """How many clips an artifact is applied to."""
+
+    max_samples: int | Literal["all"] = "all"
+    """The first N clips in the source's order; `all` for every one."""
+    max_bad_fraction: float = 0.0
+    """Share of the clips that may be unusable before the job fails, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        _positive("processing.max_samples", self.max_samples, "all")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What evaluating an artifact depends on."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ClipsConfig = field(default_factory=ClipsConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    encoder: str | None = None
+    """Hub id or folder of the artifact's encoder, where it is not to be had under the name that it was trained with."""
+    embedding_cache: str | None = None
+    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    include_trained: bool = False
+    """Test on clips that were trained on too: what comes out is no longer an honest figure."""
+    report: str | None = None
+    """Where the HTML report goes, ending in .html; `report.html` beside the artifact if not given."""
+    audio: bool = False
+    """Put the audio of the worst mistakes into the report."""
+
+    def __post_init__(self) -> None:
+        if self.report is not None and not self.report.endswith(".html"):
+            raise ConfigError(f"report: expected a name ending in .html, got {self.report!r}.")
+        for key in ("report", "encoder", "embedding_cache"):
+            refuse_credentials(key, getattr(self, key) or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """What predicting with an artifact depends on."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ClipsConfig = field(default_factory=lambda: ClipsConfig(max_bad_fraction=1.0))
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    encoder: str | None = None
+    """Hub id or folder of the artifact's encoder, where it is not to be had under the name that it was trained with."""
+    embedding_cache: str | None = None
+    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    output: str | None = None
+    """A .csv, .jsonl or .parquet file, path or URI, for the predictions; the terminal if not given."""
+    top_k: int = 3
+    """How many of the likeliest classes to name for each clip."""
+    threshold: float | None = None
+    """A probability: a clip whose likeliest class has less is called `unsure`."""
+
+    def __post_init__(self) -> None:
+        _positive("top_k", self.top_k)
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold: expected a probability, 0 to 1, got {self.threshold!r}.")
+        if self.output is not None and not self.output.lower().endswith((".csv", ".jsonl", ".parquet")):
+            raise ConfigError(f"output: expected a name ending in .csv, .jsonl or .parquet, got {self.output!r}.")
+        for key in ("output", "encoder", "embedding_cache"):
+            refuse_credentials(key, getattr(self, key) or "")

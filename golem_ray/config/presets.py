@@ -1,0 +1,198 @@
+"""Presets (TOML, JSON, an artifact's sidecar) as configurations, and back.
+
+Knows nothing of what the keys mean: groups.py does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import typeguard
+
+from golem_ray import storage
+from golem_ray.config.grid import GridConfig
+from golem_ray.config.jobs import TrainConfig
+from golem_ray.errors import ConfigError, UserError
+
+SIDECAR_FORMAT = "golem_ray.artifact"
+"""The value of `format` by which a preset is recognised as an artifact's sidecar."""
+
+
+SIDECAR_VERSION = 1
+"""The newest version of the sidecar's format that this package writes and reads."""
+
+
+def camel_case(key: str) -> str:
+    """The JSON spelling of a key: name_alias -> nameAlias."""
+    head, *rest = key.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def known_keys() -> list[str]:
+    """All keys of the contract, as group.key in snake_case."""
+    groups = {group.name: get_type_hints(TrainConfig)[group.name] for group in dataclasses.fields(TrainConfig)}
+    return [f"{name}.{key.name}" for name, cls in groups.items() for key in dataclasses.fields(cls)]
+
+
+def _unknown(key: str) -> ConfigError:
+    """The error for a key that is not in the contract; names the nearest that is."""
+    keys = known_keys()
+    spellings = {alias: known for known in keys for alias in _aliases(known)}
+    near = difflib.get_close_matches(key, spellings, n=1, cutoff=0.6)
+    hint = f"did you mean {spellings[near[0]]}?" if near else f"known groups: {', '.join(_groups())}."
+    return ConfigError(f"{key}: expected a key of the configuration, found none of that name; {hint}")
+
+
+def _aliases(key: str) -> tuple[str, ...]:
+    group, name = key.split(".")
+    return key, f"{group}.{camel_case(name)}", name, camel_case(name)
+
+
+def _groups() -> list[str]:
+    return [group.name for group in dataclasses.fields(TrainConfig)]
+
+
+def _type_name(hint: Any) -> str:
+    """How a reader would write the type: int | Literal["all"] -> int or 'all'."""
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(value) for value in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list of {_type_name(get_args(hint)[0])}"
+    if get_args(hint):
+        return " or ".join(_type_name(part) for part in get_args(hint))
+    return "null" if hint is type(None) else hint.__name__
+
+
+def _coerce(key: str, value: object, hint: Any) -> object:
+    """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
+    if get_origin(hint) is tuple and isinstance(value, list) and not any(isinstance(each, bool) for each in value):
+        value = tuple(value)
+    if hint is float and type(value) is int and abs(value) < 1e300:
+        return float(value)
+    try:
+        if isinstance(value, bool) and hint is not bool:
+            raise typeguard.TypeCheckError("bool")
+        return typeguard.check_type(value, hint)
+    except typeguard.TypeCheckError:
+        found = f"{value!r} ({type(value).__name__})"
+        raise ConfigError(f"{key}: expected {_type_name(hint)}, got {found}.") from None
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """The configuration that nested groups describe, keys in snake_case or camelCase.
+
+    Raises ConfigError, naming the nearest right key, for an unknown key, and for a value of a wrong type.
+    """
+    groups = {}
+    hints = get_type_hints(TrainConfig)
+    for group, content in values.items():
+        if group not in hints:
+            inner = next(iter(content), None) if isinstance(content, dict) else None
+            raise _unknown(f"{group}.{inner}" if inner else group)
+        if not isinstance(content, dict):
+            raise ConfigError(f"{group}: expected a group of keys, got {content!r}.")
+        key_hints = get_type_hints(hints[group])
+        names = {spelling: key for key in key_hints for spelling in (key, camel_case(key))}
+        arguments: dict[str, Any] = {}
+        for spelling, value in content.items():
+            if spelling not in names:
+                raise _unknown(f"{group}.{spelling}")
+            key = names[spelling]
+            if key in arguments:
+                raise ConfigError(f"{group}.{key}: expected once, found as {key} and {camel_case(key)}.")
+            arguments[key] = _coerce(f"{group}.{key}", value, key_hints[key])
+        groups[group] = hints[group](**arguments)
+    return TrainConfig(**groups)
+
+
+def read_preset(text: str, source: str) -> dict[str, Any]:
+    """The nested dictionary in a preset's text: JSON if it starts with a brace, else TOML."""
+    try:
+        values = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors
+        raise ConfigError(f"{source}: expected JSON or TOML, but {error}.") from None
+    assert isinstance(values, dict)
+    return values
+
+
+def split_sidecar(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The configuration in a preset, and the preset itself if it is an artifact's sidecar.
+
+    Raises ConfigError for a sidecar of a format that this version does not know, or that lacks what it must say.
+    """
+    if values.get("format") != SIDECAR_FORMAT:
+        return values, None
+    version = values.get("format_version")
+    if version != SIDECAR_VERSION:
+        raise ConfigError(
+            f"the sidecar: expected format_version {SIDECAR_VERSION}, found {version!r}; use the golem_ray that "
+            "wrote it, or a newer one."
+        )
+    for group in ("config", "data", "encoder", "versions"):
+        if not isinstance(values.get(group), dict):
+            raise ConfigError(f"the sidecar: expected a group {group!r}, found {values.get(group)!r}; it was changed.")
+    return values["config"], values
+
+
+def _read_source(source: str) -> str:
+    try:
+        if source == "-":
+            text = sys.stdin.read() if sys.stdin is not None else ""
+            if not text.strip():
+                raise ConfigError("-: expected a preset on standard input, found nothing.")
+            return text
+        if "://" in source:
+            fs, place = storage.filesystem(source)
+            return bytes(fs.cat_file(place)).decode("utf-8-sig")
+        return Path(source).read_text(encoding="utf-8-sig")
+    except UserError:
+        raise
+    except Exception as error:  # a store's own, besides OSError
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else _reason(error)
+        raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _grid_from(values: object) -> GridConfig:
+    """The grid that a preset's group describes. Raises ConfigError."""
+    hints = get_type_hints(GridConfig)
+    if not isinstance(values, dict):
+        raise ConfigError(f"grid: expected a group of keys, got {values!r}.")
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"grid.{key}: expected one of {', '.join(hints)}, found none of that name.")
+        if key != "heads":
+            arguments[key] = _coerce(f"grid.{key}", value, hints[key])
+        elif not isinstance(value, dict) or not all(isinstance(head, dict) for head in value.values()):
+            raise ConfigError(f"grid.heads: expected groups of keys, each under a name of its own, got {value!r}.")
+        else:
+            arguments[key] = {name: config_from_dict({"head": head}).head for name, head in value.items()}
+    return GridConfig(**arguments)
+
+
+def preset_text(config: TrainConfig, comments: Sequence[str]) -> str:
+    """The configuration as a preset: what differs from the defaults, but for paths and the cluster; comments above."""
+    import tomli_w
+
+    groups = {}
+    for group in dataclasses.fields(TrainConfig):
+        content = getattr(config, group.name)
+        changed = {key.name: getattr(content, key.name) for key in dataclasses.fields(content)}
+        changed = {key: value for key, value in changed.items() if value != getattr(type(content)(), key)}
+        if changed and group.name not in ("paths", "cluster"):
+            groups[group.name] = {
+                key: list(value) if isinstance(value, tuple) else "" if value is None else value
+                for key, value in changed.items()
+            }
+    return "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(groups)

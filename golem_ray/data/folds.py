@@ -1,0 +1,117 @@
+"""Folds of cross-validation and holdouts, stratified by label. Knows nothing of what is trained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def stratified_folds(
+    labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train, test) indices of repeated stratified k-fold cross-validation over labels: (N,) int.
+
+    k is the smallest count among the classes with two clips or more, at most 5. Classes with a single clip are
+    in every training part and in no test part. Every other clip is tested once a repeat. Empty without a class
+    of two clips, or without repeats.
+
+    With groups (N,) int, such as speakers, none is on both sides; k is then 5, or as few as there are groups or clips
+    of the largest class, and a clip may be tested whose class nobody else has.
+    """
+    counts = np.bincount(labels)
+    scored = np.flatnonzero(counts[labels] >= 2)
+    if scored.size == 0:
+        return []
+    if groups is not None:
+        return _grouped_folds(labels, repeats, seed, groups)
+    single = np.setdiff1d(np.arange(len(labels)), scored)
+    k = min(5, int(counts[counts >= 2].min()))
+    folds = []
+    for repeat in range(repeats):
+        fold = _deal(labels, scored, k, np.random.default_rng([seed, repeat]))
+        for number in range(k):
+            train = np.sort(np.concatenate([scored[fold != number], single]))
+            folds.append((train, scored[fold == number]))
+    return folds
+
+
+def round_folds(
+    labels: np.ndarray, repeats: int, number: int, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The folds of round `number` of `stratified_folds`."""
+    folds = stratified_folds(labels, repeats, seed, groups)
+    size = len(folds) // repeats
+    return folds[number * size : (number + 1) * size]
+
+
+def _grouped_folds(
+    labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    import warnings
+
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    k = min(5, len(np.unique(groups)), int(np.bincount(labels).max()))
+    if k < 2:
+        return []
+    folds = []
+    for repeat in range(repeats):
+        splitter = StratifiedGroupKFold(k, shuffle=True, random_state=(seed * 1009 + repeat) % 2**32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # classes of fewer clips than folds
+            folds += list(splitter.split(labels, labels, groups))
+    return folds
+
+
+def held_out(labels: np.ndarray, wanted: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Which of N clips to keep from training, (N,) bool: about `wanted`, of each label in proportion.
+
+    labels: (N,) int. One clip of each class at least is left to train on. With groups (N,) int no group is on both
+    sides: of many draws of groups, that which is nearest in number and in the classes' shares, and which leaves
+    most classes to train on.
+    """
+    rng = np.random.default_rng([seed, 1])
+    if groups is not None:
+        return _held_groups(labels, wanted, groups, rng)
+    turn = np.full(len(labels), np.inf)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))[:-1]
+        turn[members] = (np.arange(len(members)) + rng.uniform()) / (len(members) + 1)
+    chosen = np.argsort(turn, kind="stable")[:wanted]
+    held = np.zeros(len(labels), dtype=bool)
+    held[chosen[np.isfinite(turn[chosen])]] = True
+    return held
+
+
+def _held_groups(labels: np.ndarray, wanted: int, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    _, numbers = np.unique(groups, return_inverse=True)
+    counts = np.zeros((int(numbers.max()) + 1, int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (numbers, labels), 1)
+    sizes, total = counts.sum(axis=1), counts.sum(axis=0)
+    best: tuple[float, np.ndarray] = (math.inf, np.zeros(0, dtype=np.int64))
+    for _ in range(max(10, min(500, 200_000 // len(sizes)))):
+        chosen: list[int] = []
+        size = 0
+        for group in rng.permutation(len(sizes))[: len(sizes) - 1].tolist():  # one at least is left to train on
+            if not chosen or abs(size + sizes[group] - wanted) < abs(size - wanted):
+                chosen.append(group)
+                size += int(sizes[group])
+        held = counts[chosen].sum(axis=0)
+        lost = ((held == total) & (total > 0)).sum()
+        shares = np.abs(held / max(size, 1) - total / total.sum()).sum()
+        score = float(abs(size - wanted) / wanted + shares / 2 + lost)
+        if score < best[0]:
+            best = score, np.array(chosen)
+    return np.isin(numbers, best[1])
+
+
+def _deal(labels: np.ndarray, scored: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """A fold for each scored clip: each class shuffled and dealt out in turn, so that folds are of one size too."""
+    fold = np.empty(len(scored), dtype=np.int64)
+    dealt = 0
+    for label in np.unique(labels[scored]):
+        members = rng.permutation(np.flatnonzero(labels[scored] == label))
+        fold[members] = (np.arange(dealt, dealt + len(members))) % k
+        dealt += len(members)
+    return fold

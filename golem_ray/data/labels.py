@@ -1,0 +1,56 @@
+"""What must hold of labels before a head is trained on them."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from golem_ray.config import TrainConfig
+from golem_ray.data.table import Source
+from golem_ray.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+
+def check_classes(config: TrainConfig, source: Source) -> None:
+    """Raise UserError unless there are classes to tell apart, and as many as configured."""
+    wanted, found = config.model.classifier_output_classes, len(source.labels)
+    if found < 2:
+        raise DataError(
+            f"dataset.label_column: expected at least two classes in {config.dataset.name}, found {found} "
+            f"({', '.join(source.labels)})."
+        )
+    if wanted not in ("auto", found):
+        raise ConfigError(
+            f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
+            "leave it at auto or choose another dataset."
+        )
+
+
+def check_streamed(config: TrainConfig) -> None:
+    """Raise ConfigError for what needs all embeddings in memory, where they are more than fit there."""
+    for key, found, wanted, fits in (
+        ("head.kind", config.head.kind, "'gradient'", config.head.kind == "gradient"),
+        ("head.patience", config.head.patience, "none", config.head.patience is None),
+        ("model.layer", config.model.layer, "one layer", config.model.layer != "auto"),
+    ):
+        if not fits:
+            raise ConfigError(
+                f"{key}: expected {wanted} for more than cluster.gather_limit clips, whose embeddings are never in "
+                f"memory all at once, got {found!r}; change that, take fewer clips, or raise the limit."
+            )
+
+
+def check_labels(source: Source, labels: np.ndarray) -> None:
+    """Say which classes have too few clips; DataError if there is nothing to tell apart."""
+    counts = np.bincount(labels, minlength=len(source.labels)).tolist()
+    present = [name for name, count in zip(source.labels, counts, strict=True) if count]
+    if len(present) < 2:
+        raise DataError(
+            f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
+            f"{source.clips.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
+        )
+    if len(present) < len(counts):
+        absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
+        log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))

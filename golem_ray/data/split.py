@@ -1,0 +1,130 @@
+"""Which examples are trained on and which are tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from golem_ray.config import TrainConfig
+from golem_ray.data import open_source
+from golem_ray.data.folds import held_out
+from golem_ray.data.groups import _groups
+from golem_ray.data.table import Source, clip_name
+from golem_ray.data.unusable import shown_path
+from golem_ray.errors import ConfigError, UserError
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = "held out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The clips of a run: those to train on, and those to test on."""
+
+    source: Source
+    """All of them. A label of a class that is not trained on has a number beyond those of `source.labels`."""
+    names: tuple[str, ...]
+    """`source.labels`, and then what else the clips to test on are labelled with."""
+    tested: np.ndarray
+    """(N,) bool."""
+    how: str | None = None
+    """Which clips are tested on: `held out`, or the name of a split; None if there are none."""
+    groups: np.ndarray | None = None
+    """(N,) int64: clips of one group have one number."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) float64: each clip's label, NaN where it has none."""
+        return self.source.clips["label"].to_numpy().astype(np.float64)
+
+    def place(self, row: int) -> tuple[str | None, int]:
+        """The split that a row was read from (None: the one to train on), and its number there."""
+        if self.how in (None, HELD_OUT) or not self.tested[row]:
+            return None, row
+        return self.how, row - int((~self.tested).sum())
+
+
+def divide(config: TrainConfig, source: Source) -> Division:
+    """The clips to train on and those to test on: another split, some held out, or none.
+
+    Raises UserError if the split cannot be had, or if too few clips would be left.
+    """
+    if config.evaluation.split is not None:
+        return _with_split(config, source)
+    groups = _groups(source)
+    tested = np.zeros(source.clips.num_rows, dtype=bool)
+    holdout = config.evaluation.holdout
+    if holdout is None:
+        return Division(source=source, names=source.labels, tested=tested, groups=groups)
+    rows = np.flatnonzero(source.clips["label"].is_valid().to_numpy())
+    wanted = holdout if isinstance(holdout, int) else max(1, round(holdout * len(rows)))
+    if not 0 < wanted < len(rows):
+        raise ConfigError(
+            f"evaluation.holdout: expected fewer clips than the {len(rows)} that have a label, got {holdout}; hold out "
+            "fewer."
+        )
+    if groups is not None and len(np.unique(groups[rows])) < 2:
+        raise ConfigError(
+            f"evaluation.group_column: expected clips of at least two groups in {config.evaluation.group_column!r}, "
+            "found one; take more clips, or hold out without groups."
+        )
+    labels = source.clips["label"].to_numpy()[rows].astype(np.int64)
+    tested[rows] = held_out(labels, wanted, config.training.seed, None if groups is None else groups[rows])
+    if groups is None and tested.sum() < wanted:
+        log.warning("only %d of %d clips are held out: one of each class is kept to train on", tested.sum(), wanted)
+    if not tested.any():
+        raise ConfigError(
+            "evaluation.holdout: expected a class with two clips or more, found none: each class keeps one to train on."
+        )
+    return Division(source=source, names=source.labels, tested=tested, how=HELD_OUT, groups=groups)
+
+
+def _with_split(config: TrainConfig, source: Source) -> Division:
+    """The source, followed by the clips of the split to test on, so that one pass embeds both."""
+    split = config.evaluation.split
+    assert split is not None
+    revision = source.revision or config.dataset.revision
+    try:
+        dataset = dataclasses.replace(config.dataset, split=split, revision=revision)
+        tested = open_source(dataset, None, group_column=config.evaluation.group_column)
+    except UserError as error:
+        problem = str(error).removeprefix("dataset.split: ")
+        raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
+    names, clips = renumbered(tested, source.labels)
+    joined = pa.concat_tables([source.clips, clips], promote_options="permissive").unify_dictionaries()
+    joined = joined.set_column(0, "id", pa.array(np.arange(joined.num_rows)))
+    both = dataclasses.replace(source, clips=joined)
+    is_tested = np.arange(joined.num_rows) >= source.clips.num_rows
+    return Division(source=both, names=names, tested=is_tested, how=split, groups=_groups(both))
+
+
+def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
+    """The source's clips with labels numbered as in `labels`, and the names of all those numbers.
+
+    What a clip of the source is labelled with but `labels` lacks comes after them.
+    """
+    used = {index for index in pc.unique(source.clips["label"]).to_pylist() if index is not None}
+    others = [name for index, name in enumerate(source.labels) if index in used and name not in labels]
+    names = (*labels, *others)
+    numbers = pa.array([names.index(name) if name in names else None for name in source.labels], pa.int64())
+    column = pa.chunked_array([numbers.take(chunk) for chunk in source.clips["label"].chunks], pa.int64())
+    return names, source.clips.set_column(source.clips.schema.get_field_index("label"), "label", column)
+
+
+def drawn(rows: np.ndarray, most: int = 2000) -> np.ndarray:
+    """At most so many of the rows (N,), taken evenly."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def name(division: Division, row: int) -> str:
+    """How a clip is named in messages and in the report."""
+    split, number = division.place(row)
+    named = clip_name(number, shown_path(division.source.clips["path"][int(row)].as_py()))
+    return f"{split} {named}" if split else named

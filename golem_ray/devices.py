@@ -1,0 +1,57 @@
+"""How work is spread, and what a process computes on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from golem_ray.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """How the work is spread: `workers` embedding actors of `threads` CPU threads each, on GPUs or on CPU."""
+
+    workers: int
+    threads: int
+    cpus: int
+    """CPUs that Ray sets aside for each actor, and for the head's task."""
+    gpu: bool
+    backend: str
+    """device.backend as configured: `cuda` makes a GPU that PyTorch cannot use an error."""
+    batch_seconds: float = 120.0
+    """Audio that a GPU is given at once, padding included."""
+    stall_timeout: float = 300.0
+    """Seconds without progress after which the work is given up."""
+    wait_s: float = 0.0
+    """Seconds to wait for machines that the cluster lacks."""
+
+
+def pick_device(resources: Resources) -> str:
+    """`cuda` or `cpu`; ConfigError if a GPU was demanded that PyTorch cannot use."""
+    import torch
+
+    if not resources.gpu or torch.cuda.is_available():
+        return "cuda" if resources.gpu else "cpu"
+    if resources.backend == "cuda":
+        raise ConfigError(
+            "device.backend: expected PyTorch to use the GPU that Ray gave for 'cuda', found that it cannot (no "
+            "driver, or a build without CUDA); use 'auto' or 'cpu'."
+        )
+    return "cpu"
+
+
+def describe_worker(resources: Resources, device: str, note: str = "") -> str:
+    """What this process works on: `device|GPUs that Ray gave|process id|what there is to say`."""
+    import torch
+
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if resources.gpu else ""
+    return f"{name}|{gpus}|{os.getpid()}|{note}"
+
+
+def worker_record(worker: str) -> dict[str, Any]:
+    """What `stages.describe_worker` told, as Embeddings.workers has it."""
+    device, gpus, _, _ = worker.split("|")
+    return {"device": device, "gpus": gpus.split(",") if gpus else []}

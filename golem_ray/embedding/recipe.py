@@ -1,0 +1,81 @@
+"""What an encoder is, and what else decides an example's vector. Any modality."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInfo:
+    """Which encoder, exactly: enough to load the same one elsewhere, and to notice that it is another."""
+
+    name: str
+    """Hub id or local folder, as configured."""
+    path: str
+    """What `from_pretrained` takes: the Hub id, or the folder's absolute path."""
+    revision: str | None
+    """Commit on the Hub."""
+    sha256: str | None
+    """Digest of a local folder's files; None for the Hub's, whose commit says it."""
+    model_type: str
+    sampling_rate: int
+    """Hz"""
+    embedding_size: int
+    """Width of each layer."""
+    num_layers: int
+    """Blocks, each of which gives a layer."""
+    has_adapter: bool
+    """Whether what it gives has other frames than its blocks."""
+    window_s: float | None
+    """Length of the windows that it takes, in seconds (Whisper); None if it takes any length."""
+    exact_in_batches: bool
+    """Whether a clip's vector can be had in a batch as it is alone."""
+    cached: bool
+    """Whether only the local cache can be used, the Hub being out of reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a clip's vector, besides the clip, the libraries and the processor."""
+
+    encoder: EncoderInfo
+    precision: str = "float32"
+    """float32, tf32, float16 or bfloat16: see model.precision."""
+    max_seconds: float | None = None
+    """Length of the windows that a longer clip is split into."""
+    compiled: bool = False
+    """Whether PyTorch compiles the encoder, which changes rounding."""
+    layer: int | str = "last"
+    """A number (0: what goes into the first block), last, mean, or all: every number, then last and mean."""
+    pooling: str = "mean"
+    """mean, or mean+std."""
+
+    @property
+    def layers(self) -> tuple[int | str, ...]:
+        """Those whose vectors follow upon each other in a clip's."""
+        return (*range(self.encoder.num_layers), "last", "mean") if self.layer == "all" else (self.layer,)
+
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """A clip's vector as an array: layers, statistics over time, and the width of each."""
+        return len(self.layers), len(self.pooling.split("+")), self.encoder.embedding_size
+
+    @property
+    def vector_size(self) -> int:
+        """Width of a clip's vector."""
+        return math.prod(self.parts)
+
+
+def by_layer(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Embeddings (N, vector_size) as (N, C, D), of the recipe's C layers; a view."""
+    return vectors.reshape(len(vectors), len(recipe.layers), -1)
+
+
+def part_of(vectors: np.ndarray, recipe: Recipe, layer: int | str, pooling: str) -> np.ndarray:
+    """What embeddings (N, vector_size) would be of one of the recipe's layers, and of that pooling: (N, D) float32."""
+    every = vectors.reshape(len(vectors), *recipe.parts)
+    chosen = every[:, recipe.layers.index(layer), : len(pooling.split("+"))]
+    return np.ascontiguousarray(chosen.reshape(len(vectors), -1))

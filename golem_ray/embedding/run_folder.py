@@ -1,0 +1,154 @@
+"""A run's own folder: what the run is, and what it has embedded so far, so that it can go on after it was stopped.
+
+    RUN_DIR/run.json      the configuration, the input and the recipe of the vectors
+    RUN_DIR/embeddings/   the embedding cache of this run (cache.py), written block by block
+
+Knows nothing of Ray. The same run is one with the same configuration, but for paths and the cluster, on the same input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from golem_ray import storage
+from golem_ray.config import TrainConfig
+from golem_ray.data.split import Division
+from golem_ray.data.table import Source, one_line
+from golem_ray.data.unusable import MAX_NAMED_CLIPS, clip_at
+from golem_ray.embedding.cache import EmbeddingCache
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import ConfigError, DataError
+
+FORMAT_VERSION = 1
+
+
+_FREE = ("paths", "device", "cluster")
+"""Groups that may change: where it runs. The kind of device is in the recipe."""
+
+
+_GROUPS = ("config", "data", "encoder", "recipe")
+
+
+def embeddings(run_dir: str) -> str:
+    """Where a run's embedding cache lies."""
+    return f"{run_dir.rstrip('/')}/embeddings"
+
+
+def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
+    """What a run's folder says of the run; None if there is none. Raises ConfigError if that cannot be read."""
+    place = f"{run_dir.rstrip('/')}/run.json"
+    try:
+        document = json.loads(storage.read(place))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # every filesystem has its own, and so has JSON
+        raise ConfigError(
+            f"{key}: expected a run that can be read in {run_dir}, but {type(error).__name__}: {one_line(error)}"
+        ) from None
+    whole = isinstance(document, dict) and all(isinstance(document.get(group), dict) for group in _GROUPS)
+    known = whole and _keys(document["config"]) == _keys(dataclasses.asdict(TrainConfig()))
+    if not known or document.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(f"{key}: expected a run of format {FORMAT_VERSION} in {run_dir}, found another run.json.")
+    return document
+
+
+def _keys(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's groups, and the keys in each."""
+    return {group: sorted(keys) if isinstance(keys, dict) else None for group, keys in config.items()}
+
+
+def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe, described: dict[str, Any]) -> bool:
+    """Begin a run in this folder, or go on with the one that was begun there; whether it had been begun.
+
+    `described` is the recipe as the cache describes it. Raises ConfigError if another run was begun there, or if the
+    folder cannot be written.
+    """
+    document = {
+        "format_version": FORMAT_VERSION,
+        "config": dataclasses.asdict(config),
+        "data": {"revision": division.source.revision, **_input(division)},
+        "encoder": {"revision": recipe.encoder.revision},
+        "recipe": described,
+    }
+    document = json.loads(json.dumps(document))
+    before = recorded(run_dir, "paths.run_dir")
+    if before is None:
+        try:
+            storage.check_folder(run_dir)
+            storage.write(f"{run_dir.rstrip('/')}/run.json", (json.dumps(document, indent=2) + "\n").encode())
+        except Exception as error:  # every filesystem has its own
+            raise ConfigError(
+                f"paths.run_dir: expected to be able to read and write {run_dir}, but {one_line(error)}"
+            ) from None
+        return False
+    found = _differences(_identity(before), _identity(document))
+    if found:
+        raise ConfigError(
+            f"paths.run_dir: expected the run that was begun in {run_dir}, found another ({'; '.join(found[:10])}); "
+            "put back what changed, or begin a run in another folder."
+        )
+    return True
+
+
+def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: np.ndarray) -> None:
+    """Raise DataError if a clip that was embedded is another file now; digests: (N,) S32 as they are."""
+    then = cache.recorded(len(digests))
+    changed = np.flatnonzero((then != b"") & (then != digests))
+    if len(changed):
+        named = ", ".join(clip_at(source, row) for row in changed[:MAX_NAMED_CLIPS])
+        raise DataError(
+            f"paths.run_dir: expected the clips that the run in {run_dir} began with, found {len(changed)} changed "
+            f"or out of reach ({named}); put them back, or begin a run in another folder."
+        )
+
+
+def _input(division: Division) -> dict[str, Any]:
+    """Which clips, in which order, with which labels: what a change of the listing changes. Folders may be others."""
+    clips, total = division.source.clips, hashlib.sha256()
+    names = [name for name in clips.column_names if name != "bytes"]
+    for batch in clips.select(names).to_batches(max_chunksize=8192):
+        plain = [_plain(column) for column in batch.columns]
+        total.update("\n".join(map(repr, zip(*plain, strict=True))).encode() + b"\n")
+    total.update(repr((names, division.names)).encode() + np.packbits(division.tested).tobytes())
+    return {"clips": clips.num_rows, "sha256": total.hexdigest()}
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    values = (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).to_pylist()
+    return [value.rsplit("/", 1)[-1] if isinstance(value, str) else value for value in values]
+
+
+def _identity(document: dict[str, Any]) -> dict[str, Any]:
+    """What must stay the same, flat: {"config.model.layer": "last", ...}."""
+    config = {group: dict(keys) for group, keys in document["config"].items() if group not in _FREE}
+    for group in ("dataset", "model"):
+        config[group].pop("revision")  # the commits themselves are in the data and the recipe
+    config["processing"].pop("max_bad_fraction")  # what a run with bad clips may be told to allow
+    config["cluster"] = {"threads_per_worker": document["config"]["cluster"]["threads_per_worker"]}
+    return _flat({"config": config, "data": document["data"], "recipe": document["recipe"]}, "")
+
+
+def _flat(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{name}.{key}" if name else key)
+    return found
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is another, in words."""
+    names = sorted(then.keys() | now.keys())
+    found = [
+        f"{name.removeprefix('config.')}: {then.get(name)!r} then, {now.get(name)!r} now"
+        for name in names
+        if then.get(name) != now.get(name)
+    ]
+    return [words if not words.startswith("data.sha256") else "other clips, labels or order" for words in found]

@@ -1,0 +1,1 @@
+"""Heads: what is trained on embeddings. Knows no modality and no Ray."""

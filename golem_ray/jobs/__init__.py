@@ -1,0 +1,1 @@
+"""The jobs: orchestration. They know no Ray, and import no PyTorch themselves."""

@@ -1,0 +1,129 @@
+"""The candidates of a comparison: a grid of encoders, layers, poolings and heads around the configured one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainConfig
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import ConfigError
+from golem_ray.speech.inspect import check_sampling_rate, recipe_for
+
+DEFAULT = "default"
+"""Name of the configured head, where the grid has none like it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A recipe that is compared."""
+
+    encoder: str
+    layer: int | str
+    pooling: str
+    head: str
+    """Its name."""
+
+    def __str__(self) -> str:
+        return f"{self.encoder}, layer {self.layer}, {self.pooling}, {self.head}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A grid, spelled out."""
+
+    candidates: tuple[Candidate, ...]
+    """The configured recipe first."""
+    heads: Mapping[str, HeadConfig]
+    models: Mapping[str, ModelConfig]
+    """Configuration of each encoder."""
+    recipes: Mapping[str, Recipe]
+    """How each encoder embeds clips, once for all of its candidates."""
+
+    def config(self, base: TrainConfig, candidate: Candidate) -> TrainConfig:
+        """What trains the candidate."""
+        chosen: dict[str, Any] = {"layer": candidate.layer, "pooling": candidate.pooling}
+        model = dataclasses.replace(self.models[candidate.encoder], **chosen)
+        return dataclasses.replace(base, model=model, head=self.heads[candidate.head])
+
+
+def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
+    """The grid's candidates, each once.
+
+    Raises ConfigError if an encoder cannot be had or lacks a layer, or a head cannot be trained as configured.
+    """
+    if base.model.layer == "auto":
+        raise ConfigError("model.layer: expected a layer to compare with, got 'auto'; the grid is the choice here.")
+    if base.model.classifier_input_features != "auto":
+        raise ConfigError(
+            "model.classifier_input_features: expected 'auto' in a comparison, whose encoders and poolings differ in "
+            f"width, got {base.model.classifier_input_features}."
+        )
+    recipe_for(base.model)
+    heads = dict(grid.heads)
+    for head in heads.values():
+        dataclasses.replace(base, head=head)  # which refuses what does not go together
+    own_head = next((name for name, head in heads.items() if head == base.head), DEFAULT)
+    if heads.setdefault(own_head, base.head) != base.head:
+        raise ConfigError(
+            f"grid.heads: expected another name than {DEFAULT!r}, which is the configured head's, for one that differs."
+        )
+    own = base.model.feature_extractor_model
+    encoders = dict.fromkeys([own, *(grid.encoders or (own,))])
+    models = {name: _model(base.model, name) for name in encoders}
+    every = {name: _all_layers(base, model) for name, model in models.items()}
+    default = Candidate(
+        encoder=own, layer=_named(base.model.layer, every[own]), pooling=base.model.pooling, head=own_head
+    )
+    candidates = [default]
+    for encoder in grid.encoders or (own,):
+        layers: list[int | str] = []
+        for layer in grid.layers:
+            layers += every[encoder].layers if layer == "all" else [_named(layer, every[encoder])]
+        candidates += [
+            Candidate(encoder=encoder, layer=layer, pooling=pooling, head=head)
+            for layer in layers
+            for pooling in grid.poolings
+            for head in grid.heads
+        ]
+    distinct = tuple(dict.fromkeys(candidates))
+    recipes = {
+        name: _covering(recipe, [each for each in distinct if each.encoder == name]) for name, recipe in every.items()
+    }
+    return Grid(candidates=distinct, heads=heads, models=models, recipes=recipes)
+
+
+def _model(base: ModelConfig, name: str) -> ModelConfig:
+    """The configuration of the encoder of that name; a commit is that of the configured one."""
+    revision = base.revision if name == base.feature_extractor_model else None
+    return dataclasses.replace(base, feature_extractor_model=name, revision=revision)
+
+
+def _all_layers(base: TrainConfig, model: ModelConfig) -> Recipe:
+    recipe = recipe_for(dataclasses.replace(model, layer="auto"), base.processing.max_seconds)
+    check_sampling_rate(recipe.encoder, base.processing.target_sampling_rate)
+    return recipe
+
+
+def _named(layer: int | str, every: Recipe) -> int | str:
+    """The layer as a recipe names it."""
+    if layer == every.encoder.num_layers:
+        return "last"
+    if layer not in every.layers:
+        raise ConfigError(
+            f"grid.layers: expected 0 to {every.encoder.num_layers}, 'last', 'mean' or 'all' for {every.encoder.name}, "
+            f"got {layer!r}."
+        )
+    return layer
+
+
+def _covering(every: Recipe, candidates: list[Candidate]) -> Recipe:
+    """What embeds clips for all of the candidates in one pass, and no more than they need if that is one kind."""
+    layers, poolings = ({getattr(each, key) for each in candidates} for key in ("layer", "pooling"))
+    return dataclasses.replace(
+        every,
+        layer=layers.pop() if len(layers) == 1 else "all",
+        pooling="mean+std" if "mean+std" in poolings else "mean",
+    )

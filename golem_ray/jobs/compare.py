@@ -1,0 +1,279 @@
+"""Compare recipes on the same clips and folds: which to train with, and what that choice is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from golem_ray import artifact, storage
+from golem_ray import cluster as ray_cluster
+from golem_ray.config import GridConfig, TrainConfig
+from golem_ray.config.presets import preset_text
+from golem_ray.data import open_source
+from golem_ray.data.folds import stratified_folds
+from golem_ray.data.groups import kept_together
+from golem_ray.data.labels import check_classes, check_labels
+from golem_ray.data.split import Division, divide
+from golem_ray.data.table import Source, one_line
+from golem_ray.data.unusable import allowed, check_bad_clips, clip_at
+from golem_ray.devices import Resources
+from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.embedding.recipe import part_of
+from golem_ray.errors import ConfigError, DataError
+from golem_ray.heads.rounds import play_fewer, play_round
+from golem_ray.heads.training_set import TrainingSet
+from golem_ray.jobs.candidates import Candidate, Grid, spell_out
+from golem_ray.jobs.engines import announce, open_cache
+from golem_ray.metrics import comparison
+from golem_ray.metrics.comparison import Round
+from golem_ray.report import words
+from golem_ray.report.comparison import render_comparison
+
+_PRESET_MARK = "# The best of "
+
+
+SIZES = (1, 2, 5, 10)
+"""Clips per class of the learning curve, besides all."""
+
+
+def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, Any]:
+    """Compare the grid's recipes; writes best.toml, comparison.json and report.html into `output`, a folder or URI.
+
+    Returns {"summary", "bestPath", "reportPath", ...} and the figures. Raises UserError.
+    """
+    _check(config)
+    output = _placed("output", output, config)
+    report_path = f"{output}/report.html"
+    artifact.check_report("output", report_path)
+    _refuse_to_overwrite(f"{output}/best.toml")
+    grid = spell_out(config, grid_config)
+    source = _source(config)
+    division = divide(config, source)
+    outputs = (("paths.embedding_cache", _embeddings(config, output)),)
+    with ray_cluster.joined(config.cluster, config.device, source.clips.num_rows, outputs=outputs) as resources:
+        embedded, used = _embed(config, division, grid, resources, output)
+        any_encoder = next(iter(embedded.values()))
+        labels = division.labels[used].astype(np.int64)
+        groups = kept_together(division.groups, any_encoder.digests, used)
+        if not stratified_folds(labels, 1, config.training.seed, groups):
+            raise DataError(
+                "dataset.name: expected a class with two clips, or two groups, to cross-validate on, found none; take "
+                "more clips."
+            )
+        fields = _Fields(config, grid, embedded, used, labels, groups, len(source.labels))
+        rounds = fields.play(grid.candidates)
+        found = comparison.compare(rounds, labels, config.training.seed, groups)
+        best = found["order"][0]
+        curves = fields.learning_curves({number: rounds[number] for number in dict.fromkeys([0, best])})
+    result = _result(config, grid, found, curves, source, labels, _num_tested(rounds))
+    preset = _preset(config, grid, grid.candidates[best], result)
+    for name, text in (("best.toml", preset), ("comparison.json", json.dumps(result, indent=2) + "\n")):
+        try:
+            storage.write(f"{output}/{name}", text.encode())
+        except Exception as error:  # every filesystem has its own
+            raise ConfigError(
+                f"output: expected to be able to write {output}/{name}, but {one_line(error)}; mend that and run again."
+            ) from None
+    written = artifact.save_report(report_path, render_comparison(result))
+    return {**result, "bestPath": f"{output}/best.toml", "reportPath": report_path if written else None}
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise ConfigError for what has no place in a comparison."""
+    if config.paths.run_dir is not None:
+        raise ConfigError(
+            "paths.run_dir: expected none for a comparison, which keeps its embeddings in --output, found one; leave "
+            "it out."
+        )
+    for key in ("split", "holdout"):
+        if getattr(config.evaluation, key) is not None:
+            raise ConfigError(
+                f"evaluation.{key}: expected none in a comparison, which cross-validates, got "
+                f"{getattr(config.evaluation, key)!r}; test the winner on those clips with jobs/train.py."
+            )
+    if config.evaluation.repeats < 1:
+        raise ConfigError("evaluation.repeats: expected 1 or more in a comparison, got 0.")
+
+
+def _placed(key: str, path: str, config: TrainConfig) -> str:
+    """Where an output goes."""
+    return storage.resolve(key, path, config.paths, storage.in_submitted_job())
+
+
+def _refuse_to_overwrite(preset: str) -> None:
+    """Raise ConfigError if another preset than one of ours lies where the winner's goes."""
+    fs, place = storage.filesystem(preset)
+    if fs.exists(place) and not fs.cat_file(place).startswith(_PRESET_MARK.encode()):
+        raise ConfigError(f"output: expected room for the winner's preset, found another at {preset}; name a folder.")
+
+
+def _source(config: TrainConfig) -> Source:
+    limit = config.processing.max_samples
+    source = open_source(config.dataset, None if limit == "all" else limit, group_column=config.evaluation.group_column)
+    check_classes(config, source)
+    labels = source.clips["label"].drop_null().to_numpy()
+    check_labels(source, labels.astype(np.int64))
+    return source
+
+
+def _embeddings(config: TrainConfig, output: str) -> str:
+    """Where vectors are kept."""
+    root = config.paths.embedding_cache
+    return f"{output}/embeddings" if root is None else _placed("paths.embedding_cache", root, config)
+
+
+def _embed(
+    config: TrainConfig, division: Division, grid: Grid, resources: Resources, output: str
+) -> tuple[dict[str, Embeddings], np.ndarray]:
+    """Every clip's vectors by each encoder, one pass each, through the embedding cache; and the rows to use, (N,)."""
+    source, root = division.source, _embeddings(config, output)
+    digests, used = None, np.zeros(0, dtype=np.int64)
+    embedded: dict[str, Embeddings] = {}
+    for name, recipe in grid.recipes.items():
+        announce(config.dataset.name, source.clips.num_rows, recipe.encoder, resources)
+        cache = open_cache(root, recipe, resources)
+        if digests is None and cache.files():
+            digests = ray_cluster.hash_clips(source, resources)
+        most = allowed(config.processing.max_bad_fraction, source.clips.num_rows)
+        embedded[name] = ray_cluster.embed(source, recipe, resources, most, cache=cache, digests=digests)
+        used = _usable(config, source, embedded)
+    return embedded, used
+
+
+def _usable(config: TrainConfig, source: Source, embedded: dict[str, Embeddings]) -> np.ndarray:
+    """(N,) rows that every encoder could embed. Raises DataError if too many could not be."""
+    bad = {row: reason for each in embedded.values() for row, reason in each.bad.items()}
+    records = [{"clip": clip_at(source, row), "reason": bad[row]} for row in sorted(bad)]
+    check_bad_clips(records, source.clips.num_rows, config.processing.max_bad_fraction)
+    used = np.array([row for row in range(source.clips.num_rows) if row not in bad], dtype=np.int64)
+    if bad:
+        check_labels(source, source.clips["label"].to_numpy()[used].astype(np.int64))
+    return used
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fields:
+    """Where candidates play against each other."""
+
+    config: TrainConfig
+    grid: Grid
+    embedded: dict[str, Embeddings]
+    used: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    num_classes: int
+
+    def play(self, candidates: Sequence[Candidate]) -> list[list[Round]]:
+        """Every round of each candidate."""
+        repeats = self.config.evaluation.repeats
+        parts = {self._part(each): each for each in candidates}
+        shared = {part: ray_cluster.put(self._data(each)) for part, each in parts.items()}
+        jobs = [
+            (shared[self._part(each)], self.grid.heads[each.head], self.config.training, repeats, number)
+            for each in candidates
+            for number in range(repeats)
+        ]
+        rounds = ray_cluster.side_by_side(play_round, jobs, "comparing", "rounds")
+        return [rounds[start : start + repeats] for start in range(0, len(rounds), repeats)]
+
+    def learning_curves(self, played: dict[int, list[Round]]) -> dict[int, list[dict[str, Any]]]:
+        """Accuracy by clips per class, of candidates whose rounds with all clips were played."""
+        repeats, seed = self.config.evaluation.repeats, self.config.training.seed
+        folds = stratified_folds(self.labels, repeats, seed, self.groups)
+        most = max(int(np.bincount(self.labels[train]).max()) for train, _ in folds)
+        sizes = tuple(size for size in SIZES if size < most)
+        jobs = []
+        for candidate in (self.grid.candidates[number] for number in played):
+            data, head = ray_cluster.put(self._data(candidate)), self.grid.heads[candidate.head]
+            jobs += [(data, head, self.config.training, repeats, number, sizes) for number in range(repeats)]
+        fewer = ray_cluster.side_by_side(play_fewer, jobs, "learning curves", "rounds")
+        return {
+            number: comparison.curve(
+                sizes,
+                np.stack(fewer[start : start + repeats]),
+                np.stack([each.right for each in rounds]),
+                self.groups,
+            )
+            for start, (number, rounds) in zip(range(0, len(fewer), repeats), played.items(), strict=True)
+        }
+
+    def _part(self, candidate: Candidate) -> tuple[str, int | str, str]:
+        return candidate.encoder, candidate.layer, candidate.pooling
+
+    def _data(self, candidate: Candidate) -> TrainingSet:
+        recipe, vectors = self.grid.recipes[candidate.encoder], self.embedded[candidate.encoder].vectors
+        return TrainingSet(
+            embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling)[self.used],
+            labels=self.labels,
+            num_classes=self.num_classes,
+            groups=self.groups,
+        )
+
+
+def _num_tested(rounds: Sequence[Sequence[Round]]) -> int:
+    return int(np.any([np.isfinite(each.right) for each in rounds[0]], axis=0).sum())
+
+
+def _result(
+    config: TrainConfig,
+    grid: Grid,
+    found: dict[str, Any],
+    curves: dict[int, list[dict[str, Any]]],
+    source: Source,
+    labels: np.ndarray,
+    num_tested: int,
+) -> dict[str, Any]:
+    """The comparison as plain JSON values."""
+    rows = [
+        {**dataclasses.asdict(candidate), "name": str(candidate), **figures}
+        for candidate, figures in zip(grid.candidates, found["candidates"], strict=True)
+    ]
+    for row in rows:
+        row["head_config"] = _changed(grid.heads[row["head"]])
+    result = {
+        "dataset": config.dataset.name,
+        "split": config.dataset.split,
+        "num_clips": num_tested,
+        "num_single_clip_classes": len(labels) - num_tested,
+        "num_classes": len(source.labels),
+        "group_column": config.evaluation.group_column,
+        "repeats": config.evaluation.repeats,
+        "seed": config.training.seed,
+        "chance": 1 / len(np.unique(labels)),
+        "largest_class": float(np.bincount(labels).max() / len(labels)),
+        "default": rows[0]["name"],
+        "best": rows[found["order"][0]]["name"],
+        "candidates": [rows[number] for number in found["order"]],
+        "nested": {
+            **found["nested"],
+            "chosen": [{"name": rows[number]["name"], "folds": count} for number, count in found["nested"]["chosen"]],
+        },
+        "learning_curves": [{"name": rows[number]["name"], "points": points} for number, points in curves.items()],
+    }
+    return {"summary": words.summary(result), **result}
+
+
+def _preset(config: TrainConfig, grid: Grid, best: Candidate, result: dict[str, Any]) -> str:
+    """What trains the best candidate, as a preset."""
+    nested, rows = result["nested"], result["candidates"]
+    comments = [
+        f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} recipes on {result['num_clips']} clips of {result['dataset']}:",
+        f"{best}.",
+        f"Cross-validated accuracy {words.share(rows[0]['accuracy'])}, too good by its being chosen.",
+        f"Choosing anew in each fold {words.share(nested['accuracy'])},",
+        f"against the default {words.points(nested['against_default'])}.",
+    ]
+    return preset_text(grid.config(config, best), comments)
+
+
+def _changed(group: Any) -> dict[str, Any]:
+    """What differs from the group's defaults."""
+    return {
+        field.name: list(value) if isinstance(value, tuple) else value
+        for field in dataclasses.fields(group)
+        if (value := getattr(group, field.name)) != field.default
+    }

@@ -1,0 +1,205 @@
+"""What a training run leaves behind, besides the weights: the sidecar's entries, a summary in words, the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from golem_ray import artifact
+from golem_ray.artifact.provenance import provenance
+from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
+from golem_ray.data.split import HELD_OUT, Division, drawn, name
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.heads.target import softmax
+from golem_ray.heads.training_set import TrainedHead
+from golem_ray.metrics.figures import evaluate, largest_class
+from golem_ray.report.classifier import Judged, render
+from golem_ray.report.drawings import Points
+from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line, layer_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """Which rows of a division could be used, and for what."""
+
+    used: np.ndarray
+    """Rows that the head was trained on."""
+    unseen: np.ndarray
+    """Rows that it was tested on."""
+    num_also_trained_on: int
+    """Clips to test on that were left out, since they were trained on."""
+    bad: list[dict[str, Any]]
+    """The others: [{"split", "id", "clip", "reason"}]."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,): those that were trained on, then those that were tested on."""
+        return np.concatenate([self.used, self.unseen])
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """(P,): where in `rows` those stand that the report's map shows."""
+        return drawn(np.arange(len(self.used) + len(self.unseen)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run whose head is trained."""
+
+    config: TrainConfig
+    division: Division
+    recipe: Recipe
+    digests: np.ndarray
+    """(N,) S32: as Embeddings has them."""
+    audio_seconds: float
+    """As Embeddings.seconds."""
+    clips: Clips
+    head: TrainedHead
+    device: str
+    """What the head was trained on."""
+    gpu: bool
+    """Whether Ray gave it a GPU."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds that each stage took."""
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, of the clips that were trained on."""
+        return self.division.labels[self.clips.used].astype(np.int64)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Logits (M, K) of the head as calibrated probabilities."""
+        calibration = self.head.metrics["calibration"]
+        return softmax(logits, calibration["temperature"] if calibration else 1.0)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """How the head does on the clips to test on; None without any such."""
+        if self.division.how is None:
+            return None
+        found = {
+            "how": self.division.how,
+            "num_clips": len(self.clips.unseen),
+            "num_also_trained_on": self.clips.num_also_trained_on,
+        }
+        if self.head.held_out_logits is None or self.head.baseline_logits is None:
+            return found
+        return found | self._evaluate(self.clips.unseen, self.head.held_out_logits, softmax(self.head.baseline_logits))
+
+    def _evaluate(self, rows: np.ndarray, logits: np.ndarray, log_mel: np.ndarray | None = None) -> dict[str, Any]:
+        labels = self.division.labels[rows].astype(np.int64)
+        return evaluate(self.probabilities(logits), labels, self.division.names, largest_class(self.labels), log_mel)
+
+
+def sidecar(run: Run) -> dict[str, Any]:
+    """What the sidecar says of the run."""
+    source, metrics = run.division.source, dict(run.head.metrics)
+    if run.evaluation is not None:
+        metrics["evaluation"] = run.evaluation
+    counts = np.bincount(run.labels, minlength=len(source.labels)).tolist()
+    return {
+        "summary": summary(run),
+        **provenance(run.division, run.recipe, run.digests),
+        "labels": list(source.labels),
+        "head": _described(run.config.head, run.recipe.vector_size, len(source.labels)),
+        "clips": {
+            "total": int((~run.division.tested).sum()),
+            "used": len(run.labels),
+            "bad": run.clips.bad,
+            "per_class": dict(zip(source.labels, counts, strict=True)),
+            "digests": artifact.pack_digests(run.digests[run.clips.used]),
+        },
+        "metrics": metrics,
+        "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
+        "device": run.device,
+        "gpu": run.gpu,
+        "timings": {
+            "seconds": {stage: round(seconds, 3) for stage, seconds in run.timings.items()},
+            "audio_seconds_embedded": round(run.audio_seconds, 3),
+        },
+    }
+
+
+def _without_run_dir(config: TrainConfig) -> PathsConfig:
+    """Another run by this sidecar is not that run."""
+    return dataclasses.replace(config.paths, run_dir=None)
+
+
+def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str, Any]:
+    """The head's shape: with the weights, all that heads.load_head needs."""
+    shape = {"in_features": in_features, "out_features": num_classes}
+    if not head.hidden:
+        return {"kind": "linear", **shape}
+    return {
+        "kind": "mlp",
+        **shape,
+        "hidden": list(head.hidden),
+        "activation": head.activation,
+        "layer_norm": head.layer_norm,
+    }
+
+
+def summary(run: Run) -> str:
+    """The run in words, its accuracies beside chance and with their intervals."""
+    metrics, num_classes = run.head.metrics, len(run.division.source.labels)
+    classes = f"{num_classes} classes"
+    if metrics["num_classes_with_clips"] < num_classes:
+        classes += f" ({metrics['num_classes_with_clips']} with clips)"
+    skipped = int((~run.division.tested).sum()) - len(run.labels)
+    lines = [
+        f"Trained on {len(run.labels)} clips of {run.config.dataset.name} ({skipped} skipped) in {classes}, with "
+        f"{run.recipe.encoder.name} on {run.device}. Final loss {metrics['final_loss']:.4f}, training accuracy "
+        f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
+        f"{metrics['largest_class']:.1%}.",
+        cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
+    ]
+    if run.head.layer is not None:
+        lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
+    if run.evaluation is not None:
+        lines.append(evaluation_line(run.evaluation))
+    return "\n".join([*lines, calibration_line(metrics["calibration"])])
+
+
+def report(run: Run, document: dict[str, Any]) -> str:
+    """The HTML report; `document` is the run's sidecar."""
+    rows = run.clips.rows[run.clips.drawn]
+    points = Points(
+        vectors=run.head.drawn,
+        labels=run.division.labels[rows].astype(np.int64),
+        clips=[name(run.division, row) for row in rows],
+        tested=run.division.tested[rows],
+    )
+    return render(document, _tested(run), points)
+
+
+def _tested(run: Run) -> Judged | None:
+    """What the report shows: the clips to test on, else those of the first cross-validation."""
+    if run.evaluation is not None and run.head.held_out_logits is not None:
+        scores, rows, logits = run.evaluation, run.clips.unseen, run.head.held_out_logits
+        which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
+        how = f"The {len(rows)} clips {which}, which the head did not see."
+    else:
+        scored, sampled = np.isfinite(run.head.unseen_logits).all(axis=1), run.head.unseen_rows
+        judged = run.clips.used if sampled is None else run.clips.used[sampled]
+        rows, logits = judged[scored], run.head.unseen_logits[scored]
+        if not len(rows):
+            return None
+        scores = run._evaluate(rows, logits)
+        how = (
+            f"The {len(rows)} {'' if sampled is None else 'sampled '}clips of the first round of cross-validation, "
+            "each judged by a head that was trained on the other folds (the temperature of its probabilities was "
+            "fitted on these clips)."
+        )
+    return Judged(
+        how=how,
+        clips=[name(run.division, row) for row in rows],
+        labels=run.division.labels[rows].astype(np.int64),
+        probabilities=run.probabilities(logits),
+        names=run.division.names,
+        figures=scores["figures"],
+        baselines=scores["baselines"],
+    )

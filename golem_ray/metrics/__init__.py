@@ -1,0 +1,1 @@
+"""Figures, intervals and comparisons. Knows no heads, encoders or Ray."""

@@ -1,0 +1,101 @@
+"""The report of a comparison: the table, accuracy by layer, and by clips per class, on one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from golem_ray.report.drawings import draw_lines
+from golem_ray.report.html import assemble, cell, number, section, table
+from golem_ray.report.words import clips, points, rounds_played, share
+
+_MOST_ROWS, _MOST_LINES = 200, 12
+
+
+_LAYERS = (
+    "Cross-validated accuracy of each layer under a kind of head, on the folds that the best one was chosen by. Small "
+    "differences may be chance."
+)
+
+
+_CURVE = (
+    "Accuracy with at most so many clips of each class to train on, with 95 % intervals. If it still rises, more clips "
+    "help. The best recipe was chosen on these folds, which flatters it, most of all with all clips."
+)
+
+
+def render_comparison(result: dict[str, Any]) -> str:
+    """The page, from what compare_job found."""
+    rows = result["candidates"]
+    about = {
+        "Clips": clips(result),
+        "Folds": f"{rounds_played(result)}, seed {result['seed']}",
+        "Best": rows[0]["name"],
+        "Default": result["default"],
+    }
+    listed = "\n".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in about.items())
+    nested = result["nested"]
+    often = "; ".join(f"{escape(each['name'])}: {each['folds']}" for each in nested["chosen"][:5])
+    parts = [
+        f"<h1>{len(rows)} recipes compared</h1>\n<dl>\n{listed}\n</dl>",
+        f"<p>Choosing anew in each fold, by that fold's training clips alone: {share(nested['accuracy'])}, against the "
+        f"default {points(nested['against_default'])}. Chance is {result['chance']:.1%}, always naming the largest "
+        f"class {result['largest_class']:.1%}. This is what the choice is worth: the best recipe's own figure below is "
+        "too good, since it was chosen for it.</p>",
+        f'<p class="note">Chosen in so many folds: {often}.</p>',
+        "<h2>Every recipe</h2>",
+        '<p class="note">Cross-validated accuracy on the same clips in the same folds. Differences are paired: where '
+        "an interval holds 0, the two may be equally good.</p>",
+        _ranking(rows, result["default"]),
+    ]
+    drawings = {}
+    layers = _layer_lines(rows)
+    if layers:
+        drawings["layers"] = draw_lines(layers, "layer", "accuracy")
+        parts.append(section("By layer", _LAYERS, "layers"))
+    lines = [
+        {
+            "name": curve["name"],
+            "x": [str(point["clips_per_class"]) for point in curve["points"]],
+            "y": [point["value"] for point in curve["points"]],
+            "interval_95": [point["interval_95"] for point in curve["points"]],
+        }
+        for curve in result["learning_curves"]
+    ]
+    drawings["curve"] = draw_lines(lines, "clips per class to train on", "accuracy")
+    parts.append(section("By clips per class", _CURVE, "curve"))
+    return assemble(f"{len(rows)} recipes compared", parts, drawings)
+
+
+def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:
+    cells = [
+        [
+            cell(row["name"] + (" (default)" if row["name"] == default else "")),
+            number(f"{row['accuracy']['value']:.1%}"),
+            number("{:.1%} to {:.1%}".format(*row["accuracy"]["interval_95"])),
+            number(points(row["against_best"])),
+            number(points(row["against_default"])),
+        ]
+        for row in rows[:_MOST_ROWS]
+    ]
+    more = f"<p>And {len(rows) - _MOST_ROWS} more: see comparison.json.</p>" if len(rows) > _MOST_ROWS else ""
+    return table(["Recipe", "Accuracy", "95 % interval", "Against the best", "Against the default"], cells) + more
+
+
+def _layer_lines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each encoder, pooling and head that was tried on several layers, the best ones first."""
+    found: dict[tuple[str, str, str], dict[int | str, float]] = {}
+    for row in rows:
+        found.setdefault((row["encoder"], row["pooling"], row["head"]), {})[row["layer"]] = row["accuracy"]["value"]
+    lines = []
+    for key, by_layer in found.items():
+        layers = sorted(by_layer, key=_place)
+        if len(layers) > 1:
+            shown = [str(layer) for layer in layers]
+            lines.append({"name": ", ".join(key), "x": shown, "y": [by_layer[layer] for layer in layers]})
+    return lines[:_MOST_LINES]
+
+
+def _place(layer: int | str) -> float:
+    return layer if isinstance(layer, int) else {"last": 1e6, "mean": 1e7}[layer]

@@ -1,0 +1,278 @@
+"""What the report draws, as Plotly's figures: plain dictionaries of data and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
+from golem_ray.metrics.intervals import wilson_interval
+
+_MAX_COUNTED, _MAX_LEGEND = 20, 40
+"""Most classes whose confusions are written as numbers, and that the map's legend names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Embeddings to be mapped."""
+
+    vectors: np.ndarray
+    """(M, D) float32."""
+    labels: np.ndarray
+    """(M,) int64, indices into the classes' names."""
+    clips: Sequence[str]
+    """(M,) names."""
+    tested: np.ndarray
+    """(M,) bool: not trained on."""
+
+
+def _text(name: str, most: int | None = None) -> str:
+    """A name for Plotly, which reads some HTML; shortened in the middle to so many characters."""
+    if most is not None and len(name) > most:
+        name = f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
+    return escape(name)
+
+
+def _class_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
+    """An axis with a place for each class."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [_text(name, 20) for name in names]}
+    return {"automargin": True, "fixedrange": True, "showgrid": False, "zeroline": False, **ticks, **more}
+
+
+def _layout(height: int, **more: Any) -> dict[str, Any]:
+    return {
+        "height": height,
+        "margin": {"l": 50, "r": 10, "t": 10, "b": 50},
+        "font": {"size": 12},
+        "dragmode": False,  # on a phone a finger scrolls the page
+        "hovermode": "closest",
+        "showlegend": False,
+        **more,
+    }
+
+
+def _axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, "automargin": True, "fixedrange": True, **more}
+
+
+def _height(num_classes: int, each: int) -> int:
+    return min(160 + each * num_classes, 3000)
+
+
+def draw_confusion(labels: np.ndarray, said: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """How many clips of each label (rows) are taken for each class (columns): (N,) int64 each."""
+    counts = confusion(said, labels, len(names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    hover = [[""] * len(names) for _ in names]
+    for row, column in np.argwhere(counts).tolist():
+        hover[row][column] = f"{_text(names[row])}<br>said: {_text(names[column])}<br>{counts[row, column]} clips"
+    drawn: dict[str, Any] = {
+        "type": "heatmap",
+        "z": shares.round(3).tolist(),
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "#ffffff"], [1, "#2f5f9e"]],
+        "showscale": False,
+        "hovertext": hover,
+        "hoverinfo": "text",
+        "xgap": 1,
+        "ygap": 1,
+    }
+    if len(names) <= _MAX_COUNTED:
+        drawn |= {"text": [[str(count or "") for count in row] for row in counts.tolist()], "texttemplate": "%{text}"}
+    across = _class_axis(names, tickangle=-90)
+    down = _class_axis(names, autorange="reversed")
+    return {"data": [drawn], "layout": _layout(_height(len(names), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd")}
+
+
+def draw_per_class(labels: np.ndarray, said: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Recall of each class that has clips, with its interval: labels and what was said, (N,) int64 each."""
+    counts = np.bincount(labels, minlength=len(names))
+    present = np.flatnonzero(counts).tolist()
+    recall = [float((said[labels == number] == number).mean()) for number in present]
+    bounds = [wilson_interval(value, int(counts[number])) for value, number in zip(recall, present, strict=True)]
+    drawn = {
+        "type": "bar",
+        "orientation": "h",
+        "y": list(range(len(present))),
+        "x": recall,
+        "marker": {"color": "#4a7fb5"},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [high - value for (_, high), value in zip(bounds, recall, strict=True)],
+            "arrayminus": [value - low for (low, _), value in zip(bounds, recall, strict=True)],
+            "color": "#333",
+            "thickness": 1,
+        },
+        "hovertext": [
+            f"{_text(names[number])}<br>{value:.1%} of {counts[number]} clips"
+            for value, number in zip(recall, present, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    across = _axis("recall", range=[0, 1.02], tickformat=".0%")
+    down = _class_axis([names[number] for number in present], autorange="reversed")
+    return {"data": [drawn], "layout": _layout(_height(len(present), 22), xaxis=across, yaxis=down)}
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[float, float, int]]:
+    """(mean confidence, share right, clips) of each of ten bins of confidence that has clips."""
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = confidence_bins(sure)
+    return [
+        (float(sure[bins == number].mean()), float(right[bins == number].mean()), int((bins == number).sum()))
+        for number in range(NUM_BINS)
+        if (bins == number).any()
+    ]
+
+
+def draw_reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """How often the classifier is right by how sure it is: labels (N,) int64, probabilities (N, K)."""
+    found = reliability(labels, probabilities)
+    line = {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "hoverinfo": "skip"}
+    drawn = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [sure for sure, _, _ in found],
+        "y": [right for _, right, _ in found],
+        "marker": {"size": [8 + 22 * (count / len(labels)) ** 0.5 for *_, count in found], "color": "#4a7fb5"},
+        "hovertext": [f"sure of {sure:.0%}, right {right:.0%}<br>{count} clips" for sure, right, count in found],
+        "hoverinfo": "text",
+    }
+    axes = {
+        "xaxis": _axis("probability of what was said", range=[0, 1.03], tickformat=".0%"),
+        "yaxis": _axis("share that was right", range=[-0.05, 1.05], tickformat=".0%"),
+    }
+    return {"data": [{**line, "line": {"color": "#aaa", "dash": "dot"}}, drawn], "layout": _layout(360, **axes)}
+
+
+def draw_loss(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The loss by epoch: [{"epoch", "loss"}]."""
+    drawn = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [entry["epoch"] for entry in history],
+        "y": [entry["loss"] for entry in history],
+        "marker": {"color": "#4a7fb5"},
+    }
+    axes = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", rangemode="tozero")}
+    return {"data": [drawn], "layout": _layout(300, **axes)}
+
+
+def draw_layers(scores: Sequence[dict[str, Any]], chosen: object) -> dict[str, Any]:
+    """Accuracy by layer: [{"layer", "accuracy", ...}]."""
+    names = [str(entry["layer"]) for entry in scores]
+    drawn = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": names,
+        "y": [entry["accuracy"] for entry in scores],
+        "line": {"color": "#9bb8d3"},
+        "marker": {
+            "color": "#2f5f9e",
+            "size": 10,
+            "symbol": ["circle" if name == str(chosen) else "circle-open" for name in names],
+        },
+        "hovertext": [
+            f"layer {name}<br>{entry['accuracy']:.1%}, log-loss {entry['log_loss']:.3f}"
+            for name, entry in zip(names, scores, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    axes = {"xaxis": _axis("layer", type="category"), "yaxis": _axis("accuracy", rangemode="tozero", tickformat=".0%")}
+    return {"data": [drawn], "layout": _layout(300, **axes)}
+
+
+def draw_lines(lines: Sequence[dict[str, Any]], across: str, up: str) -> dict[str, Any]:
+    """Shares by category: [{"name", "x": names, "y": shares, and perhaps "interval_95": one for each}]."""
+    drawn = []
+    for number, line in enumerate(lines):
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": _text(line["name"], 44),
+            "x": line["x"],
+            "y": line["y"],
+            "marker": {"color": f"hsl({(210 + 137.5 * number) % 360:.0f},55%,{(42, 58)[number % 2]}%)", "size": 8},
+            "hovertext": [f"{_text(line['name'])}<br>{x}: {y:.1%}" for x, y in zip(line["x"], line["y"], strict=True)],
+            "hoverinfo": "text",
+        }
+        if "interval_95" in line:
+            bounds = list(zip(line["interval_95"], line["y"], strict=True))
+            trace["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - y for (_, high), y in bounds],
+                "arrayminus": [y - low for (low, _), y in bounds],
+                "thickness": 1,
+            }
+        drawn.append(trace)
+    categories = sorted({x for line in lines for x in line["x"]}, key=_in_order)
+    layout = _layout(
+        340 + 20 * len(lines),
+        xaxis=_axis(across, type="category", categoryorder="array", categoryarray=categories),
+        yaxis=_axis(up, rangemode="tozero", tickformat=".0%"),
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.25, "yanchor": "top"},
+    )
+    return {"data": drawn, "layout": layout}
+
+
+def _in_order(category: str) -> tuple[float, str]:
+    """Numbers first, as numbers."""
+    return (float(category), "") if category.isdigit() else (float("inf"), category)
+
+
+def project(vectors: np.ndarray) -> tuple[np.ndarray, float]:
+    """Vectors (M, D) on their two first principal components, (M, 2), and the share of variance that those hold.
+
+    Components point to where their largest coordinate is positive, so that the same vectors give the same map.
+    """
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    small = centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
+    values, axes = np.linalg.eigh(small)
+    top = axes[:, ::-1][:, :2]
+    where = top * np.sqrt(np.maximum(values[::-1][:2], 0)) if len(centred) <= centred.shape[1] else centred @ top
+    where = where * np.where(where[np.abs(where).argmax(axis=0), np.arange(where.shape[1])] < 0, -1, 1)
+    return where, float(np.maximum(values[::-1][:2], 0).sum() / max(np.maximum(values, 0).sum(), 1e-30))
+
+
+def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """The embeddings' first two principal components, coloured by class, and the share of variance that they hold."""
+    where, share = project(points.vectors)
+    drawn = []
+    for number in np.unique(points.labels).tolist():
+        rows = np.flatnonzero(points.labels == number).tolist()
+        colour = f"hsl({360 * number * 0.618 % 360:.0f},65%,{(45, 60, 35)[number % 3]}%)"
+        drawn.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": _text(names[number], 24),
+                "x": where[rows, 0].round(4).tolist(),
+                "y": where[rows, 1].round(4).tolist(),
+                "marker": {
+                    "color": colour,
+                    "size": 8,
+                    "symbol": ["circle-open" if points.tested[row] else "circle" for row in rows],
+                },
+                "hovertext": [f"{_text(points.clips[row])}<br>{_text(names[number])}" for row in rows],
+                "hoverinfo": "text",
+            }
+        )
+    bare = {"fixedrange": True, "showticklabels": False, "zeroline": False}
+    legend = len(drawn) <= _MAX_LEGEND
+    layout = _layout(
+        460 + (18 * len(drawn) if legend else 0),
+        xaxis=bare,
+        yaxis=bare,
+        showlegend=legend,
+        legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemclick": False, "itemdoubleclick": False},
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+    )
+    return {"data": drawn, "layout": layout}, share

@@ -1,0 +1,1 @@
+"""Clips: how they are read, the encoders that embed them, and the plain baseline."""

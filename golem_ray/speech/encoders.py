@@ -1,0 +1,297 @@
+"""Frozen speech encoders: waveforms -> one vector a clip, in float32 or less, one by one or in batches.
+
+Which checkpoint that is, and of what kind, encoder_info.py has found out; what is computed stands in forward.py.
+Knows nothing of Ray, labels or heads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+from transformers import AutoFeatureExtractor, AutoModel
+from transformers.utils import logging as transformers_logging
+
+from golem_ray.embedding.recipe import EncoderInfo, Recipe
+from golem_ray.errors import ConfigError
+from golem_ray.speech.exact_forward import BlockInputs, Frames, frames_alone, vectors, wav2vec2_frames, whisper_frames
+from golem_ray.speech.read import MIN_DURATION_S
+
+DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+"""model.precision -> what weights and activations are kept in."""
+
+
+_PREPARED_AHEAD = 2
+"""Batches made ready while the device works on one."""
+
+
+T = TypeVar("T")
+
+
+R = TypeVar("R")
+
+
+class Window(NamedTuple):
+    """A part of a clip, from sample `start` to before `stop`; nearly always all of it."""
+
+    row: int
+    start: int
+    stop: int
+
+
+class SpeechEncoder:
+    """A frozen encoder on one device. A clip's vector depends on that clip alone, whatever runs beside it.
+
+    With batch_seconds, clips of like lengths go in batches of at most so many padded seconds (a longer one by
+    itself), and their vectors are those of one by one up to rounding. Without, one by one through the model's own
+    forward pass: the reference. A compiled pass takes a minute or so to compile first.
+
+    Raises ConfigError if the weights cannot be loaded, if the encoder is not exact in batches, or if compiling fails.
+    """
+
+    def __init__(self, recipe: Recipe, device: str, *, batch_seconds: float | None = None) -> None:
+        info = recipe.encoder
+        if batch_seconds is not None and not info.exact_in_batches:
+            raise ConfigError(f"cluster.batch_seconds: expected an encoder that is exact in batches, not {info.name}.")
+        torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"  # PyTorch's own default is to allow it
+        self.preprocessor, model = _load(info)
+        self.recipe = recipe
+        self.device = device
+        self.batch_seconds = batch_seconds
+        self.batch_fill: float | None = None  # of the last call's batches, the share of batch_seconds that was audio
+        self._copies = torch.cuda.Stream() if device == "cuda" else None
+        self._dtype = DTYPES[recipe.precision]
+        self._rate = info.sampling_rate
+        self._window = _shorter(recipe.max_seconds, info.window_s)
+        self._whisper = info.window_s is not None
+        self._padded_s = info.window_s
+        self.model = (model.get_encoder() if self._whisper else model).to(device, self._dtype)
+        frames: Frames = frames_alone
+        if self._whisper:
+            frames = whisper_frames
+        elif batch_seconds is not None or (recipe.compiled and info.exact_in_batches):
+            frames = wav2vec2_frames
+        seen = BlockInputs()
+        if recipe.layer != "last":
+            blocks = self.model.layers if self._whisper else self.model.encoder.layers
+            if isinstance(recipe.layer, int):
+                del blocks[recipe.layer + 1 :]  # the input of the one behind it is all that is needed
+            seen.watch(blocks)
+
+        def forward(model: Any, inputs: Tensor, lengths: Tensor) -> Tensor:
+            return vectors(frames, model, inputs, lengths, recipe.layer, recipe.pooling, seen)
+
+        self._forward: Callable[[Any, Tensor, Tensor], Tensor] = forward
+        if recipe.compiled:
+            torch._dynamo.config.recompile_limit = 64  # one long clip, very short ones, ... are graphs of their own
+            self._forward = torch.compile(forward, fullgraph=True, dynamic=True)
+            self._try_compiled()
+
+    def embed(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """A clip's vector, by the recipe: N arrays (T,) float32 at the encoder's rate -> (N, vector_size) float32.
+
+        Where clips are split into windows, it is over the frames of all of a clip's windows.
+        """
+        windows = [window for row, wave in enumerate(waveforms) for window in self._windows(row, len(wave))]
+        embeddings = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
+        if not windows:
+            return embeddings
+        order = self._batches(windows)
+        if self.batch_seconds is not None:
+            seconds = sum(window.stop - window.start for window in windows) / self._rate
+            self.batch_fill = seconds / (len(order) * self.batch_seconds)
+        scales: dict[int, tuple[np.float32, np.float32]] = {}
+
+        def prepare(batch: list[int]) -> tuple[Tensor, Tensor]:
+            return self._collate([self._samples(waveforms, windows[index], scales) for index in batch])
+
+        results = []
+        with torch.inference_mode():
+            for inputs, lengths in self._prepared(prepare, order):
+                if self._copies is not None:
+                    torch.cuda.current_stream().wait_stream(self._copies)
+                    inputs.record_stream(torch.cuda.current_stream())
+                    lengths.record_stream(torch.cuda.current_stream())
+                results.append(self._forward(self.model, inputs, lengths))
+            found = torch.cat(results).cpu().numpy()
+        parts: dict[int, list[tuple[np.ndarray, int]]] = {}
+        for index, vector in zip((index for batch in order for index in batch), found, strict=True):
+            window = windows[index]
+            parts.setdefault(window.row, []).append((vector, self._num_frames(window.stop - window.start)))
+        for row, pieces in parts.items():
+            embeddings[row] = pieces[0][0] if len(pieces) == 1 else self._joined(*zip(*pieces, strict=True))
+        return embeddings
+
+    def _joined(self, pieces: Sequence[np.ndarray], num_frames: Sequence[int]) -> np.ndarray:
+        """The vector (D,) over the frames of all windows, from each window's."""
+        weights = np.array(num_frames, dtype=np.float64)
+        if self.recipe.pooling == "mean":
+            return weights @ np.stack(pieces) / weights.sum()
+        moments = np.stack(pieces).astype(np.float64).reshape(len(pieces), *self.recipe.parts)
+        share, mean, std = weights / weights.sum(), moments[:, :, 0], moments[:, :, 1]
+        whole = np.tensordot(share, mean, 1)
+        variance = np.tensordot(share, std**2 + (mean - whole) ** 2, 1)
+        return np.stack([whole, np.sqrt(variance)], axis=1).reshape(-1)
+
+    def _windows(self, row: int, length: int) -> list[Window]:
+        """A clip's windows, in order. One too short for a frame of its own goes to the one before it."""
+        if self._window is None:
+            return [Window(row, 0, length)]
+        size = round(self._window * self._rate)
+        starts = list(range(0, length, size))
+        if len(starts) > 1 and not self._whisper and length - starts[-1] < MIN_DURATION_S * self._rate:
+            starts.pop()
+        return [Window(row, start, stop) for start, stop in zip(starts, [*starts[1:], length], strict=True)]
+
+    def _batches(self, windows: list[Window]) -> list[list[int]]:
+        """Indices of windows in batches."""
+        if self.batch_seconds is None:
+            return [[index] for index in range(len(windows))]
+        seconds = [self._padded_s or (window.stop - window.start) / self._rate for window in windows]
+        return pack(seconds, self.batch_seconds)
+
+    def _samples(
+        self, waveforms: Sequence[np.ndarray], window: Window, scales: dict[int, tuple[np.float32, np.float32]]
+    ) -> np.ndarray:
+        """A window's samples, with the whole clip at zero mean and unit variance where the encoder wants that.
+
+        Clip by clip and by the very arithmetic of the Wav2Vec2 feature extractor: of a constant clip only the
+        rounding error is left, which a norm behind it can blow up.
+        """
+        waveform = waveforms[window.row]
+        samples = waveform[window.start : window.stop]
+        if self._whisper or not self.preprocessor.do_normalize:
+            return samples
+        if window.row not in scales:
+            scales[window.row] = waveform.mean(), np.sqrt(waveform.var() + 1e-7)
+        mean, scale = scales[window.row]
+        return (samples - mean) / scale
+
+    def _collate(self, samples: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """The model's inputs and each row's own length, on the device: padded samples, or Whisper's log-mel windows."""
+        if self._whisper:
+            hop = self.preprocessor.hop_length
+            lengths = torch.tensor([-(-len(row) // hop) for row in samples])
+            inputs = self.preprocessor(samples, sampling_rate=self._rate, return_tensors="pt").input_features
+        else:
+            lengths = torch.tensor([len(row) for row in samples])
+            inputs = torch.zeros(len(samples), int(lengths.max()), pin_memory=self._copies is not None)
+            for row, values in zip(inputs, samples, strict=True):
+                row[: len(values)] = torch.from_numpy(values)
+        if self._copies is None:
+            return inputs.to(self._dtype), lengths
+        with torch.cuda.stream(self._copies):  # beside the stream that computes; pinned, so that nobody waits
+            inputs = inputs.pin_memory().to(self.device, non_blocking=True).to(self._dtype)
+            return inputs, lengths.pin_memory().to(self.device, non_blocking=True)
+
+    def _prepared(self, prepare: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+        """Each batch made ready; for a GPU on other threads, while it works on those before."""
+        if self._copies is None:
+            yield from map(prepare, batches)
+            return
+        pending: deque[Future[R]] = deque()
+        with ThreadPoolExecutor(_PREPARED_AHEAD) as threads:
+            for batch in batches:
+                pending.append(threads.submit(prepare, batch))
+                if len(pending) > _PREPARED_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    def _num_frames(self, num_samples: int) -> int:
+        if self._whisper:
+            return (-(-num_samples // self.preprocessor.hop_length) - 1) // self.model.conv2.stride[0] + 1
+        for layer in self.model.feature_extractor.conv_layers:
+            num_samples = (num_samples - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1
+        return num_samples
+
+    def _try_compiled(self) -> None:
+        """Compile on some noise of a usual length, so that the first real batch need not wait.
+
+        Raises ConfigError if that fails.
+        """
+        noise = np.random.default_rng(0).standard_normal(8 * self._rate).astype(np.float32)
+        num_clips = 1 if self.batch_seconds is None else max(2, int(self.batch_seconds / 8))
+        try:
+            self.embed([noise] * num_clips)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler's own, Triton's, the C++ compiler's
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"model.compile: expected PyTorch to compile the encoder, but {type(error).__name__}: {reason}; leave "
+                "it off."
+            ) from None
+
+
+def pack(seconds: Sequence[float], budget: float) -> list[list[int]]:
+    """Indices in batches, longest first: each batch at most `budget` padded seconds, or a single clip."""
+    batches: list[list[int]] = []
+    longest = 0.0
+    for index in sorted(range(len(seconds)), key=lambda index: (-seconds[index], index)):
+        if not batches or (len(batches[-1]) + 1) * longest > budget:
+            batches.append([])
+            longest = seconds[index]
+        batches[-1].append(index)
+    return batches
+
+
+def precision_note(precision: str, device: str) -> str:
+    """What there is to say about a precision on this processor; '' for nothing."""
+    if device != "cpu" or precision == "float32":
+        return ""
+    if precision == "tf32":
+        return "model.precision: tf32 is float32 on a CPU"
+    if not hasattr(torch.cpu, "get_capabilities"):  # older releases
+        return ""
+    found = torch.cpu.get_capabilities()
+    names = ("amx_fp16", "avx512_fp16", "fp16") if precision == "float16" else ("amx_bf16", "avx512_bf16", "bf16")
+    if any(found.get(name) for name in names):
+        return ""
+    return f"model.precision: this CPU has no arithmetic of its own for {precision}, so that float32 may be faster"
+
+
+def _shorter(first: float | None, second: float | None) -> float | None:
+    return min(first, second) if first and second else first or second
+
+
+def _load(info: EncoderInfo) -> tuple[Any, Any]:
+    """The preprocessor and the model, in float32 on the CPU. Raises ConfigError."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # For a checkpoint that is no .safetensors, transformers would have a service on the Hub convert it meanwhile.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    options: dict[str, Any] = {"revision": info.revision, "local_files_only": info.cached}
+    try:
+        preprocessor = AutoFeatureExtractor.from_pretrained(info.path, **options)
+        model, loading = AutoModel.from_pretrained(info.path, dtype=torch.float32, output_loading_info=True, **options)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"model.feature_extractor_model: expected weights that load from {info.name}, but "
+            f"{type(error).__name__}: {reason}"
+        ) from None
+    needed = "encoder." if info.window_s else ""  # of Whisper, whose decoder is not used
+    missing = sorted(key for key in set(loading["missing_keys"]) - {"masked_spec_embed"} if key.startswith(needed))
+    if missing:
+        raise ConfigError(
+            f"model.feature_extractor_model: expected all weights of a {info.model_type} encoder in {info.name}, found "
+            f"{len(missing)} missing ({missing[0]}, ...): they would be random."
+        )
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module, "weight"):  # a norm of the weights, else taken with each forward pass
+            parametrize.remove_parametrizations(module, "weight")
+    return preprocessor, model.eval().requires_grad_(False)

@@ -1,0 +1,100 @@
+"""One clip: from the bytes of an audio file to a mono waveform at the encoder's rate.
+
+Knows nothing of datasets, encoders or Ray. Normalising to zero mean and unit variance is the encoder's own
+affair (its preprocessor says whether), so it happens there.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from functools import lru_cache
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+
+from golem_ray.errors import ClipError
+
+MIN_DURATION_S = 0.025
+"""Shortest clip that a Wav2Vec2 encoder turns into a frame: 400 samples at 16 kHz."""
+
+
+_MAX_KERNEL_SIZE = 2**22
+"""Most taps of a cached resampling kernel (16 MiB); rates with hardly a common divisor would need gigabytes."""
+
+
+def decode(data: bytes) -> tuple[np.ndarray, int]:
+    """The clip's samples, channels averaged, and its sampling rate: (T,) float32, integers scaled to [-1, 1].
+
+    Raises ClipError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...).
+    """
+    if not data:
+        raise ClipError("empty file")
+    try:
+        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except MemoryError:
+        raise ClipError("a header that promises more samples than fit into memory") from None
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise ClipError(f"not audio that libsndfile can read ({reason})") from None
+    return samples.mean(axis=1), rate
+
+
+def load_clip(data: bytes, target_rate: int) -> np.ndarray:
+    """The clip as the encoder hears it: (T,) float32 at target_rate Hz.
+
+    Raises ClipError for clips that are not audio, empty, shorter than 25 ms, or not finite.
+    """
+    waveform, rate = decode(data)
+    check_waveform(waveform, rate)
+    return resample(waveform, rate, target_rate)
+
+
+def check_waveform(waveform: np.ndarray, rate: int) -> None:
+    """Raise ClipError for a waveform (T,) at `rate` Hz that is empty, shorter than 25 ms, or not finite."""
+    if waveform.size == 0:
+        raise ClipError("no samples")
+    if not np.isfinite(waveform).all():
+        raise ClipError("samples that are not finite")
+    if waveform.size < MIN_DURATION_S * rate:
+        raise ClipError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * MIN_DURATION_S:.0f} ms")
+
+
+def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+    """The waveform at another rate, as torchaudio.transforms.Resample gives it: (T,) -> (ceil(T * ratio),)."""
+    if rate == target_rate:
+        return waveform
+    common = math.gcd(rate, target_rate)
+    if (rate // common + 1) * (target_rate // common) > _MAX_KERNEL_SIZE:
+        return _resample_directly(waveform, rate // common, target_rate // common)
+    with torch.inference_mode():
+        return _resampler(rate, target_rate)(torch.from_numpy(waveform)).numpy()
+
+
+@lru_cache(maxsize=32)
+def _resampler(rate: int, target_rate: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(rate, target_rate)
+
+
+def _resample_directly(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+    """torchaudio's default resampling, its window evaluated at each output sample instead of tabulated.
+
+    For rates whose table would be huge (11127 Hz needs 11127 x 16000 taps). The filter is a sinc cut off at
+    0.99 of the lower rate's half, under a Hann window six zero crossings wide on either side.
+    """
+    zeros, rolloff = 6, 0.99
+    cutoff = min(rate, target_rate) * rolloff
+    width = math.ceil(zeros * rate / cutoff)
+    num_out = math.ceil(waveform.size * target_rate / rate)
+    padded = np.pad(waveform.astype(np.float64), (width, width + 1))
+    out = np.empty(num_out, dtype=np.float32)
+    for start in range(0, num_out, 65536):
+        position = np.arange(start, min(start + 65536, num_out)) * (rate / target_rate)
+        first = np.floor(position).astype(np.int64)
+        taps = first[:, None] + np.arange(-width, width + 2)
+        phase = np.clip((taps - position[:, None]) * (cutoff / rate), -zeros, zeros)
+        kernel = np.sinc(phase) * np.cos(phase * np.pi / zeros / 2) ** 2 * (cutoff / rate)
+        out[start : start + len(position)] = (kernel * padded[np.minimum(taps + width, padded.size - 1)]).sum(axis=1)
+    return out
