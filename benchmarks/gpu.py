@@ -66,9 +66,9 @@ def repeated(source: Source, num_clips: int) -> Source:
     """The source's clips over and over."""
     import pyarrow as pa
 
-    rows = np.arange(num_clips) % source.clips.num_rows
-    clips = source.clips.take(rows).set_column(0, "id", pa.array(range(num_clips), pa.int64()))
-    return Source(clips=clips, labels=source.labels)
+    rows = np.arange(num_clips) % source.examples.num_rows
+    clips = source.examples.take(rows).set_column(0, "id", pa.array(range(num_clips), pa.int64()))
+    return Source(examples=clips, labels=source.labels)
 
 
 def profile(recipe: Recipe, device: str, batch_seconds: float) -> str:

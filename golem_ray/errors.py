@@ -10,8 +10,24 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A dataset, or its clips, that cannot be used."""
+    """A dataset, or its examples, that cannot be used."""
 
 
-class ClipError(Exception):
-    """The reason why one clip cannot be used; counted and reported, never fatal by itself."""
+class ExampleError(Exception):
+    """The reason why one example cannot be used; counted and reported, never fatal by itself."""
+
+
+class StorageError(Exception):
+    """What a filesystem said, in one line, whichever it is: each has exceptions of its own."""
+
+    def __init__(self, reason: str, *, kind: str = "", missing: bool = False) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        """Name of the filesystem's own exception."""
+        self.missing = missing
+        """Whether there is no such file or folder."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message, fit for the end of a one-line error: 300 characters at most."""
+    return " ".join(str(error).split())[:300]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from golem_ray.config import PathsConfig
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ def check_folder(folder: str) -> None:
         (existing / probe).touch(exist_ok=False)
         (existing / probe).unlink()
     except Exception as error:  # every filesystem has its own
-        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:300].replace(probe, '...')}") from None
+        raise OSError(f"{type(error).__name__}: {one_line(error).replace(probe, '...')}") from None
 
 
 def check_file(path: str) -> None:

@@ -4,7 +4,7 @@ import soundfile
 import torch
 import torchaudio
 
-from golem_ray.errors import ClipError
+from golem_ray.errors import ExampleError
 from golem_ray.speech import read as audio
 from tests.conftest import audio_bytes, tone
 
@@ -87,7 +87,7 @@ def test_a_clip_comes_at_the_encoders_rate():
     ],
 )
 def test_an_unusable_clip_has_a_reason(data, reason):
-    with pytest.raises(ClipError, match=reason):
+    with pytest.raises(ExampleError, match=reason):
         audio.load_clip(data, 16000)
 
 
@@ -95,7 +95,7 @@ def test_a_header_that_promises_too_much_is_a_reason():
     data = bytearray(audio_bytes(tone(0), format="FLAC"))
     data[21] |= 0x0F  # the low 36 bits of these eight bytes are the number of samples
     data[22:26] = b"\xff" * 4
-    with pytest.raises(ClipError, match="not audio|more samples than fit"):
+    with pytest.raises(ExampleError, match="not audio|more samples than fit"):
         audio.load_clip(bytes(data), 16000)
 
 

@@ -77,7 +77,7 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(
         assert resources.stall_timeout == 123.0
         with fewest_free_gpus() as free:
             embedded = cluster.embed(source, recipe, resources, 0)
-        labels = source.clips["label"].to_numpy()
+        labels = source.examples["label"].to_numpy()
         data = TrainingSet(embeddings=embedded.vectors, labels=labels, num_classes=4)
         _, worker = cluster.train(lambda scratch: data, TrainConfig(), resources)
     assert min(free) == 0  # every GPU had its actor, and each actor that worked had one
@@ -88,7 +88,7 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(
     assert ray.is_initialized()  # a Ray that was there stays
 
     direct = SpeechEncoder(Recipe(encoder=info(encoder_folder)), "cpu")
-    for row, path in enumerate(source.clips["path"].to_pylist()):
+    for row, path in enumerate(source.examples["path"].to_pylist()):
         samples, rate = soundfile.read(path, dtype="float32")
         waveform = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples)).numpy()
         expected = direct.embed([waveform])[0]

@@ -238,7 +238,7 @@ def test_what_lies_where_the_winners_preset_goes_is_kept_unless_it_is_ours(clips
 
 def test_bad_clips_that_leave_one_class_end_the_comparison():
     paths = [f"{row}.wav" for row in range(12)]
-    source = Source(clips=pa.table({"path": paths, "label": [0, 1] * 6}), labels=("a", "b"))
+    source = Source(examples=pa.table({"path": paths, "label": [0, 1] * 6}), labels=("a", "b"))
 
     def embedded(bad):
         vectors, digests = np.zeros((12, 2), dtype=np.float32), np.zeros(12, dtype="S32")
@@ -365,7 +365,7 @@ def test_the_best_of_a_comparison_is_a_preset(compared):
     chosen = json.loads((work / "comparison" / "comparison.json").read_text())["candidates"][0]
     assert chosen == found["candidates"][0]
     assert (best.model.feature_extractor_model, best.model.layer) == (chosen["encoder"], chosen["layer"])
-    assert open_source(best.dataset, None).clips.num_rows == 18
+    assert open_source(best.dataset, None).examples.num_rows == 18
     assert "Choosing anew in each fold" in (work / "comparison" / "best.toml").read_text()
 
 

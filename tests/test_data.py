@@ -9,8 +9,8 @@ from golem_ray.config import DatasetConfig
 from golem_ray.data import open_source
 from golem_ray.data.files import open_paths
 from golem_ray.data.shards import with_contents
-from golem_ray.data.table import clip_name, encode_labels, read_audio
-from golem_ray.errors import ClipError, DataError
+from golem_ray.data.table import encode_labels, example_name, read_content
+from golem_ray.errors import DataError, ExampleError
 from tests.conftest import audio_bytes, tone, write_clips
 
 
@@ -24,7 +24,7 @@ def contents(clips) -> list[bytes | None]:
 
 
 def names(opened) -> list[str | None]:
-    return [None if row is None else opened.labels[row] for row in opened.clips["label"].to_pylist()]
+    return [None if row is None else opened.labels[row] for row in opened.examples["label"].to_pylist()]
 
 
 def test_metadata_csv_gives_clips_in_its_order(tmp_path):
@@ -32,10 +32,10 @@ def test_metadata_csv_gives_clips_in_its_order(tmp_path):
     opened = source(folder)
     assert opened.labels == ("a", "b", "c")
     assert names(opened) == ["b", "a", "c", "a"]
-    assert opened.clips["id"].to_pylist() == [0, 1, 2, 3]
-    assert opened.clips["path"].to_pylist() == [f"{folder}/clips/{row}.wav" for row in range(4)]
-    assert opened.clips["bytes"].null_count == 4
-    assert source(folder / "metadata.csv").clips.equals(opened.clips)
+    assert opened.examples["id"].to_pylist() == [0, 1, 2, 3]
+    assert opened.examples["path"].to_pylist() == [f"{folder}/clips/{row}.wav" for row in range(4)]
+    assert opened.examples["bytes"].null_count == 4
+    assert source(folder / "metadata.csv").examples.equals(opened.examples)
 
 
 def test_labels_are_sorted_over_the_whole_source_not_the_first_clips(tmp_path):
@@ -50,16 +50,16 @@ def test_the_other_manifests_say_the_same(tmp_path):
     rows = [{"file_name": f"clips/{row}.wav", "label": label} for row, label in enumerate(["b", "a", "b"])]
     (folder / "metadata.csv").unlink()
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert source(folder).clips.equals(expected.clips)
+    assert source(folder).examples.equals(expected.examples)
     (folder / "metadata.jsonl").unlink()
     pq.write_table(pa.Table.from_pylist(rows), folder / "metadata.parquet")
-    assert source(folder).clips.equals(expected.clips)
+    assert source(folder).examples.equals(expected.examples)
     pq.write_table(
         pa.table({"audio": [f"{folder}/clips/{row}.wav" for row in range(3)], "label": ["b", "a", "b"]}),
         tmp_path / "manifest.parquet",
     )
-    assert source(tmp_path / "manifest.parquet").clips.equals(expected.clips)
-    assert source(f"file://{tmp_path}/manifest.parquet").clips.equals(expected.clips)
+    assert source(tmp_path / "manifest.parquet").examples.equals(expected.examples)
+    assert source(f"file://{tmp_path}/manifest.parquet").examples.equals(expected.examples)
 
 
 def test_a_folder_per_label_is_taken_in_turn(tmp_path):
@@ -95,7 +95,7 @@ def test_names_are_taken_literally(tmp_path):
         (tmp_path / name / "other" / "1.wav").write_bytes(b"sound")
         opened = source(tmp_path / name)
         assert opened.labels == ("other", "yes::no")
-        assert {read_audio(None, path) for path in opened.clips["path"].to_pylist()} == {b"sound"}
+        assert {read_content(None, path) for path in opened.examples["path"].to_pylist()} == {b"sound"}
     pq.write_table(pa.table({"audio": [b"x", b"y"], "label": [0, 1]}), tmp_path / "set[1]" / "train-0.parquet")
     assert source(tmp_path / "set[1]").labels == ("0", "1")
 
@@ -142,13 +142,13 @@ def test_audio_bytes_may_lie_in_the_parquet_file(tmp_path):
     pq.write_table(hub.replace_schema_metadata(metadata), tmp_path / "hub.parquet")
 
     plain = source(tmp_path / "plain.parquet", 2)
-    assert contents(plain.clips) == clips[:2]
+    assert contents(plain.examples) == clips[:2]
     assert plain.labels == ("0", "2")
     opened = source(tmp_path / "hub.parquet")
     assert opened.labels == ("p", "q", "r", "s")  # unused classes keep their index
-    assert opened.clips["label"].to_pylist() == [2, 0, 2]
-    assert contents(opened.clips) == clips
-    assert opened.clips["path"].to_pylist() == ["0.wav", "1.wav", "2.wav"]
+    assert opened.examples["label"].to_pylist() == [2, 0, 2]
+    assert contents(opened.examples) == clips
+    assert opened.examples["path"].to_pylist() == ["0.wav", "1.wav", "2.wav"]
 
 
 @pytest.mark.parametrize(
@@ -206,14 +206,14 @@ def test_a_manifest_of_several_columns_without_audio_says_which_it_has(tmp_path)
     with pytest.raises(DataError, match="dataset.audio_column: .* none called 'audio'; it has sound, label"):
         source(tmp_path / "m.csv")
     (tmp_path / "m.csv").write_text("sound,label\nx.wav,a\ny.wav,b\n")
-    assert source(tmp_path / "m.csv", audio_column="sound").clips["path"][0].as_py() == f"{tmp_path}/x.wav"
+    assert source(tmp_path / "m.csv", audio_column="sound").examples["path"][0].as_py() == f"{tmp_path}/x.wav"
 
 
 def test_a_label_column_called_audio_leaves_the_files_to_file_name(tmp_path):
     (tmp_path / "m.CSV").write_text('file_name,audio,note\nx.wav,a,"two\nlines"\ny.wav,b,\n')
     opened = source(tmp_path / "m.CSV", label_column="audio")
     assert names(opened) == ["a", "b"]
-    assert opened.clips["path"].to_pylist() == [f"{tmp_path}/x.wav", f"{tmp_path}/y.wav"]
+    assert opened.examples["path"].to_pylist() == [f"{tmp_path}/x.wav", f"{tmp_path}/y.wav"]
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
@@ -242,23 +242,23 @@ def test_broken_manifests_are_reported_in_words(tmp_path):
 
 def test_read_audio_gives_bytes_or_a_reason(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"sound")
-    assert read_audio(b"held", "ignored") == b"held"
-    assert read_audio(None, str(tmp_path / "a.wav")) == b"sound"
-    assert read_audio(None, f"file://{tmp_path}/a.wav") == b"sound"
+    assert read_content(b"held", "ignored") == b"held"
+    assert read_content(None, str(tmp_path / "a.wav")) == b"sound"
+    assert read_content(None, f"file://{tmp_path}/a.wav") == b"sound"
     for path, reason in (
         (str(tmp_path / "b.wav"), "missing file"),
         (str(tmp_path), "cannot be read"),
         (None, "no audio"),
         ("nosuchprotocol://x", "cannot be read"),
     ):
-        with pytest.raises(ClipError, match=reason):
-            read_audio(None, path)
+        with pytest.raises(ExampleError, match=reason):
+            read_content(None, path)
 
 
 def test_a_clip_is_named_without_its_secrets():
-    assert clip_name(3, None) == "clip 3"
-    assert clip_name(3, "/a/b.wav") == "clip 3 (/a/b.wav)"
-    assert clip_name(3, "https://me:word@host/a.wav?token=x") == "clip 3 (https://host/a.wav)"
+    assert example_name(3, None) == "clip 3"
+    assert example_name(3, "/a/b.wav") == "clip 3 (/a/b.wav)"
+    assert example_name(3, "https://me:word@host/a.wav?token=x") == "clip 3 (https://host/a.wav)"
 
 
 def test_clips_without_labels_need_no_label_column(tmp_path):
@@ -266,13 +266,13 @@ def test_clips_without_labels_need_no_label_column(tmp_path):
     (folder / "metadata.csv").write_text("file_name\nclips/2.wav\nclips/0.wav\n")
     opened = open_source(DatasetConfig(name=str(folder)), None, labelled=False)
     assert opened.labels == ()
-    assert [Path(path).name for path in opened.clips["path"].to_pylist()] == ["2.wav", "0.wav"]
-    assert opened.clips["label"].to_pylist() == [0, 0]
+    assert [Path(path).name for path in opened.examples["path"].to_pylist()] == ["2.wav", "0.wav"]
+    assert opened.examples["label"].to_pylist() == [0, 0]
     (folder / "metadata.csv").unlink()
     (folder / "clips" / "notes.txt").write_text("")
     (folder / ".hidden.wav").write_bytes(b"")
     opened = open_source(DatasetConfig(name=str(folder)), 2, labelled=False)
-    assert [Path(path).name for path in opened.clips["path"].to_pylist()] == ["0.wav", "1.wav"]
+    assert [Path(path).name for path in opened.examples["path"].to_pylist()] == ["0.wav", "1.wav"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected clips, found none"):
         open_source(DatasetConfig(name=str(tmp_path / "empty")), None, labelled=False)
@@ -282,9 +282,9 @@ def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
     folder = write_clips(tmp_path / "set", ["a", "b"])
     pq.write_table(pa.table({"audio": [b"x", b"y"], "label": ["a", "b"]}), tmp_path / "two.parquet")
     opened = open_paths([str(tmp_path / "absent.wav"), str(folder), str(tmp_path / "two.parquet")], "audio")
-    assert opened.clips["id"].to_pylist() == [0, 1, 2, 3, 4]
-    assert contents(opened.clips) == [None, None, None, b"x", b"y"]
-    paths = opened.clips["path"].to_pylist()
+    assert opened.examples["id"].to_pylist() == [0, 1, 2, 3, 4]
+    assert contents(opened.examples) == [None, None, None, b"x", b"y"]
+    paths = opened.examples["path"].to_pylist()
     assert paths[:3] == [str(tmp_path / "absent.wav"), str(folder / "clips/0.wav"), str(folder / "clips/1.wav")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"expected audio files \(\.wav, .* in the folder, found none"):
@@ -298,8 +298,8 @@ def test_groups_are_read_where_a_column_is_named(tmp_path):
     (folder / "metadata.csv").write_text("file_name,label,who\nclips/0.wav,a,7\nclips/1.wav,b,\nclips/2.wav,a,x\n")
     dataset = DatasetConfig(name=str(folder), label_column="label")
     opened = open_source(dataset, 2, group_column="who")
-    assert opened.clips["group"].to_pylist() == ["7", None]
-    assert "group" not in open_source(dataset, 2).clips.column_names
+    assert opened.examples["group"].to_pylist() == ["7", None]
+    assert "group" not in open_source(dataset, 2).examples.column_names
     with pytest.raises(DataError, match=r"evaluation\.group_column: expected a column .* none called 'speaker'"):
         open_source(dataset, None, group_column="speaker")
     by_label = tmp_path / "labels"
@@ -328,10 +328,10 @@ def write_shards(folder, sizes, group_rows=4, first=0):
 
 def test_any_rows_of_any_shards_are_read_where_they_are_asked_for(tmp_path):
     opened = source(write_shards(tmp_path / "set", [10, 0, 7]))
-    assert opened.clips["path"].to_pylist() == [f"{row}.wav" for row in range(17)]
+    assert opened.examples["path"].to_pylist() == [f"{row}.wav" for row in range(17)]
     for wanted in ([0], [3, 4], [9, 10, 16], [2, 11], range(17), [8, 9, 0, 1, 8], [16, 3, 12, 3]):
-        assert contents(opened.clips.take(list(wanted))) == [b"%d" % row for row in wanted]
-    assert contents(source(tmp_path / "set", 12).clips) == [b"%d" % row for row in range(12)]
+        assert contents(opened.examples.take(list(wanted))) == [b"%d" % row for row in wanted]
+    assert contents(source(tmp_path / "set", 12).examples) == [b"%d" % row for row in range(12)]
 
 
 def test_a_worker_reads_a_row_group_no_further_than_it_needs(tmp_path, monkeypatch):
@@ -345,14 +345,14 @@ def test_a_worker_reads_a_row_group_no_further_than_it_needs(tmp_path, monkeypat
             yield batch
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-    assert contents(opened.clips.slice(210, 3)) == [b"210", b"211", b"212"]
+    assert contents(opened.examples.slice(210, 3)) == [b"210", b"211", b"212"]
     assert sum(read) <= 64
 
 
 def test_a_shard_that_is_gone_costs_only_its_own_clips(tmp_path):
     opened = source(write_shards(tmp_path / "set", [2, 2]))
     (tmp_path / "set" / "train-00000.parquet").unlink()
-    read = with_contents(opened.clips)
+    read = with_contents(opened.examples)
     assert read["bytes"].to_pylist() == [None, None, b"2", b"3"]
     assert ["cannot be read (FileNotFoundError" in (problem or "") for problem in read["problem"].to_pylist()] == [
         True,
@@ -365,12 +365,12 @@ def test_a_shard_that_is_gone_costs_only_its_own_clips(tmp_path):
 def test_a_shard_may_hold_paths_or_both(tmp_path):
     both = [{"bytes": b"x", "path": "x.wav"}, {"bytes": None, "path": "clips/1.wav"}]
     pq.write_table(pa.table({"audio": both, "label": ["a", "b"]}), tmp_path / "both.parquet")
-    read = with_contents(source(tmp_path / "both.parquet").clips)
+    read = with_contents(source(tmp_path / "both.parquet").examples)
     assert read["bytes"].to_pylist() == [b"x", None]
     assert read["path"].to_pylist() == ["x.wav", f"{tmp_path}/clips/1.wav"]
     paths = pa.array([{"bytes": None, "path": "clips/1.wav"}] * 2, both_type())
     pq.write_table(pa.table({"audio": paths, "label": ["a", "b"]}), tmp_path / "paths.parquet")
-    clips = source(tmp_path / "paths.parquet").clips
+    clips = source(tmp_path / "paths.parquet").examples
     assert "shard" not in clips.column_names
     assert clips["path"].to_pylist() == [f"{tmp_path}/clips/1.wav"] * 2
 
@@ -384,5 +384,5 @@ def test_what_the_hub_converts_a_dataset_into_is_read(tmp_path):
         folder = write_shards(tmp_path / "en-US" / split, [3, 2], first=first)
         for number, shard in enumerate(sorted(folder.iterdir())):
             shard.rename(folder / f"{number:04}.parquet")
-    assert contents(source(tmp_path / "en-US").clips) == [b"0", b"1", b"2", b"3", b"4"]
-    assert contents(source(tmp_path / "en-US", split="test").clips) == [b"10", b"11", b"12", b"13", b"14"]
+    assert contents(source(tmp_path / "en-US").examples) == [b"0", b"1", b"2", b"3", b"4"]
+    assert contents(source(tmp_path / "en-US", split="test").examples) == [b"10", b"11", b"12", b"13", b"14"]

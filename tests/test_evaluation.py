@@ -9,7 +9,7 @@ from golem_ray.config.presets import config_from_dict
 from golem_ray.data.groups import joined_groups
 from golem_ray.data.split import HELD_OUT, divide, drawn, renumbered
 from golem_ray.data.table import Source
-from golem_ray.data.unusable import allowed, check_bad_clips
+from golem_ray.data.unusable import allowed, check_unusable
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.metrics.figures import evaluate, figures
 from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line
@@ -18,7 +18,7 @@ from golem_ray.report.words import calibration_line, cross_validation_line, eval
 def source(labels, groups=None, names=("a", "b", "c")):
     columns = {"id": range(len(labels)), "bytes": [None] * len(labels), "path": [None] * len(labels)}
     table = pa.table({**columns, "label": pa.array(labels, pa.int64())})
-    return Source(clips=table if groups is None else table.append_column("group", pa.array(groups)), labels=names)
+    return Source(examples=table if groups is None else table.append_column("group", pa.array(groups)), labels=names)
 
 
 def with_evaluation(**keys) -> TrainConfig:
@@ -118,12 +118,12 @@ def test_sentences_say_the_figure_its_interval_and_chance():
 def test_bad_clips_are_allowed_up_to_a_share(caplog):
     records = [{"clip": f"clip {row}", "reason": "empty file"} for row in range(29)]
     assert allowed(0.58, 50) == 29
-    check_bad_clips(records, 50, 0.58)
+    check_unusable(records, 50, 0.58)
     assert "clips that cannot be used, 29 of 50: clip 0: empty file" in caplog.text
     assert "and 9 more" in caplog.text
     with pytest.raises(DataError, match="at most 28 of 50"):
-        check_bad_clips(records, 50, 0.57)
-    check_bad_clips([], 0, 0.0)
+        check_unusable(records, 50, 0.57)
+    check_unusable([], 0, 0.0)
 
 
 def test_groups_that_share_a_clip_are_one():

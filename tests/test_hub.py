@@ -268,7 +268,7 @@ for case in cases:
     try:
         if "name" in case:
             source = open_source(DatasetConfig(**case), max_samples=50)
-            found = [source.revision, source.clips.num_rows]
+            found = [source.revision, source.examples.num_rows]
         else:
             found = [inspect_encoder(ModelConfig(**case)).revision]
         answers.append(["found", *found])
@@ -302,9 +302,9 @@ from golem_ray.data import open_source
 from golem_ray.data.shards import with_contents
 
 source = open_source(DatasetConfig(name="hf://datasets/PolyAI/minds14/en-US"), None)
-clips = pickle.loads(pickle.dumps(source.clips.slice(7, 3)))  # as a worker gets them
+clips = pickle.loads(pickle.dumps(source.examples.slice(7, 3)))  # as a worker gets them
 digests = [hashlib.sha256(content.as_py()).hexdigest() for content in with_contents(clips)["bytes"]]
-print(json.dumps([source.labels, source.clips["bytes"].null_count, digests]))
+print(json.dumps([source.labels, source.examples["bytes"].null_count, digests]))
 """
 
 

@@ -157,7 +157,7 @@ assert (found == vectors).all()
 for row in range(20):
     storage.write(f"s3://bucket/files/{row}", b"%d" % row * 1000)
     assert storage.read(f"s3://bucket/files/{row}") == b"%d" % row * 1000
-clips = open_source(DatasetConfig(name="s3://bucket/set.parquet", label_column="label"), None).clips
+clips = open_source(DatasetConfig(name="s3://bucket/set.parquet", label_column="label"), None).examples
 read = [with_contents(clips.slice(row, 3))["bytes"].to_pylist() for row in range(0, 12, 3)]
 assert sum(read, []) == [b"%d" % row * 100 for row in range(12)], read
 """

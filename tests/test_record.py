@@ -16,7 +16,7 @@ LOGITS = np.array([[2, 0], [0, 2], [np.nan, np.nan], [2, 0]], dtype=np.float32)
 def run(unseen_rows, used):
     """A run on eight clips, whose labels take turns."""
     columns = {"id": range(8), "bytes": [None] * 8, "path": [None] * 8, "label": np.arange(8) % 2}
-    source = Source(clips=pa.table(columns), labels=("a", "b"))
+    source = Source(examples=pa.table(columns), labels=("a", "b"))
     return Run(
         config=TrainConfig(),
         division=Division(source=source, names=source.labels, tested=np.zeros(8, dtype=bool)),

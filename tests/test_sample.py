@@ -33,9 +33,9 @@ def test_each_split_holds_the_fourteen_intents_of_minds14(split):
         *("cash_deposit", "direct_debit", "freeze", "high_value_payment", "joint_account", "latest_transactions"),
         "pay_bill",
     )
-    counts = np.bincount(source.clips["label"].to_numpy(), minlength=14)
+    counts = np.bincount(source.examples["label"].to_numpy(), minlength=14)
     assert counts.min() >= 20
-    assert set(source.clips["label"].to_pylist()[:50]) == set(range(14))
+    assert set(source.examples["label"].to_pylist()[:50]) == set(range(14))
 
 
 def test_the_splits_share_neither_speakers_nor_phrasings():
@@ -82,9 +82,9 @@ def test_the_encoder_tells_what_is_said_better_than_by_chance():
     vectors, labels = {}, {}
     for split in SPLITS:
         source = open_source(DatasetConfig(name="sample", split=split), 70)
-        clips = with_contents(source.clips)
+        clips = with_contents(source.examples)
         vectors[split] = encoder.embed([read_clip(row, 16000, False).waveform for row in rows_of(clips)])
-        labels[split] = source.clips["label"].to_numpy()
+        labels[split] = source.examples["label"].to_numpy()
     means = np.stack([vectors["train"][labels["train"] == label].mean(axis=0) for label in range(14)])
     distances = np.linalg.norm(vectors["test"][:, None] - means, axis=2)
     assert (distances.argmin(axis=1) == labels["test"]).mean() > 0.25  # chance is 0.07

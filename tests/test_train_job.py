@@ -281,7 +281,7 @@ def test_unusable_clips_are_all_named_with_their_reasons():
 
 
 def test_nothing_but_bad_clips_is_an_error_however_many_are_allowed():
-    source = Source(clips=pa.table({"path": ["0.wav", "1.wav"], "label": [0, 1]}), labels=("a", "b"))
+    source = Source(examples=pa.table({"path": ["0.wav", "1.wav"], "label": [0, 1]}), labels=("a", "b"))
     division = Division(source=source, names=source.labels, tested=np.zeros(2, dtype=bool))
     everything = config_from_dict({"processing": {"max_bad_fraction": 1.0}})
     with pytest.raises(DataError, match="at least two classes, found 0 among 2 clips"):
@@ -290,7 +290,7 @@ def test_nothing_but_bad_clips_is_an_error_however_many_are_allowed():
 
 def test_bad_clips_of_the_other_split_are_named_as_its_own():
     paths = [f"train/{row}.wav" for row in range(6)] + ["test/0.wav", "test/1.wav"]
-    source = Source(clips=pa.table({"path": paths, "label": [0, 1] * 4}), labels=("a", "b"))
+    source = Source(examples=pa.table({"path": paths, "label": [0, 1] * 4}), labels=("a", "b"))
     division = Division(source=source, names=source.labels, tested=np.arange(8) >= 6, how="test")
     with pytest.raises(DataError, match=r"test clip 1 \(.*test/1.wav\): not audio"):
         train_job._clips(TrainConfig(), division, embedded([7], 8))
@@ -334,21 +334,21 @@ def test_another_kind_of_processor_is_named():
 
 
 def test_classes_without_a_clip_are_named_and_the_job_goes_on(caplog):
-    source = Source(clips=pa.table({"label": [0, 2]}), labels=("north", "east", "south"))
+    source = Source(examples=pa.table({"label": [0, 2]}), labels=("north", "east", "south"))
     with caplog.at_level(logging.WARNING, logger="golem_ray"):
         labelled.check_labels(source, np.array([0, 2]))
     assert "1 of 3 classes have no clip: east" in caplog.text
 
 
 def test_one_class_is_nothing_to_learn():
-    source = Source(clips=pa.table({"label": [0, 0]}), labels=("only",))
+    source = Source(examples=pa.table({"label": [0, 0]}), labels=("only",))
     with pytest.raises(DataError, match=r"expected at least two classes in .*, found 1 \(only\)"):
         labelled.check_classes(TrainConfig(), source)
 
 
 def test_more_bad_clips_than_a_report_names_are_counted():
     clips = pa.table({"path": pa.nulls(30, pa.string())})
-    source = Source(clips=clips, labels=("a", "b"))
+    source = Source(examples=clips, labels=("a", "b"))
     division = Division(source=source, names=source.labels, tested=np.zeros(30, dtype=bool))
     with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
         train_job._bad_clips(TrainConfig(), division, dict.fromkeys(range(25), "x"))

@@ -11,9 +11,9 @@ import numpy as np
 
 from golem_ray import artifact
 from golem_ray.config import ModelConfig
-from golem_ray.data.table import read_audio
+from golem_ray.data.table import read_content
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ClipError, ConfigError, DataError
+from golem_ray.errors import ConfigError, DataError, ExampleError
 from golem_ray.heads.target import softmax
 from golem_ray.speech.inspect import recipe_for
 
@@ -109,14 +109,14 @@ class Classifier:
             if isinstance(clip, bytes | bytearray | memoryview):
                 return load_clip(bytes(clip), self.sampling_rate)
             if isinstance(clip, str | os.PathLike):
-                return load_clip(read_audio(None, _located(clip)), self.sampling_rate)
+                return load_clip(read_content(None, _located(clip)), self.sampling_rate)
             samples = _samples(clip)
             if samples.ndim != 1:
-                raise ClipError(f"samples of shape {samples.shape}, not (T,): average the channels first")
+                raise ExampleError(f"samples of shape {samples.shape}, not (T,): average the channels first")
             rate = sampling_rate or self.sampling_rate
             check_waveform(samples, rate)
             return resample(np.ascontiguousarray(samples), rate, self.sampling_rate)
-        except ClipError as error:
+        except ExampleError as error:
             return str(error)
 
 
@@ -173,16 +173,16 @@ def _located(path: str | os.PathLike[str]) -> str:
 
 
 def _samples(clip: object) -> np.ndarray:
-    """A waveform as float32. Raises ClipError for what is none."""
+    """A waveform as float32. Raises ExampleError for what is none."""
     import torch
 
     if isinstance(clip, torch.Tensor):
         clip = clip.detach().cpu()
         clip = (clip.float() if clip.is_floating_point() else clip).numpy()
     if not isinstance(clip, np.ndarray) or clip.dtype.kind not in "fiu":
-        raise ClipError(f"a {type(clip).__name__}, which is no path, bytes, array or tensor of samples")
+        raise ExampleError(f"a {type(clip).__name__}, which is no path, bytes, array or tensor of samples")
     if clip.dtype.kind != "f":
-        raise ClipError(f"samples of {clip.dtype}: scale them to [-1, 1] first")
+        raise ExampleError(f"samples of {clip.dtype}: scale them to [-1, 1] first")
     return clip.astype(np.float32)
 
 

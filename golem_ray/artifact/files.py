@@ -21,8 +21,7 @@ from golem_ray import hub, storage
 from golem_ray.artifact import sharing
 from golem_ray.artifact.format import build_head, parse_sidecar
 from golem_ray.config.presets import SIDECAR_FORMAT, SIDECAR_VERSION
-from golem_ray.data.table import one_line
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from torch import nn

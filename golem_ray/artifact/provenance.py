@@ -86,7 +86,7 @@ def provenance(division: Division, recipe: Recipe, digests: np.ndarray) -> dict[
 
 def _clips_sha256(division: Division, digests: np.ndarray, which: np.ndarray) -> str:
     total = hashlib.sha256()
-    labels = division.source.clips["label"].to_pylist()
+    labels = division.source.examples["label"].to_pylist()
     for row in np.flatnonzero(which):
         total.update(f"{labels[row]} ".encode() + digests[row].ljust(32, b"\0"))
     return total.hexdigest()

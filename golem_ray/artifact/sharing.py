@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from golem_ray import hub
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -158,7 +158,7 @@ def _reason(error: BaseException) -> str:
     """An error of somebody else's, in one line."""
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload's, around the real one
         error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def published(document: dict[str, Any]) -> dict[str, Any]:

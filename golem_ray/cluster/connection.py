@@ -21,7 +21,7 @@ import golem_ray
 from golem_ray.cluster.preflight import check_nodes
 from golem_ray.config import ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 from golem_ray.storage import in_submitted_job
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ _ours = False  # whether the first of them connected to it, so that the last one
 
 @contextmanager
 def joined(
-    config: ClusterConfig, device: DeviceConfig, num_clips: int, *, outputs: tuple[tuple[str, str], ...] = ()
+    config: ClusterConfig, device: DeviceConfig, num_examples: int, *, outputs: tuple[tuple[str, str], ...] = ()
 ) -> Iterator[Resources]:
     """Join or start the configured Ray, and leave or end it again; yields how the work will be spread there.
 
@@ -67,7 +67,7 @@ def joined(
             _ours = True
         _users += 1
     try:
-        resources = _awaited(config, device, num_clips)
+        resources = _awaited(config, device, num_examples)
         check_nodes(outputs)
         yield resources
     finally:
@@ -100,9 +100,7 @@ def _connect(address: str) -> None:
         _knock(address)
         ray.init(address=address, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"cluster.address: expected a Ray cluster at {address!r}, but {' '.join(str(error).split())[:300]}"
-        ) from None
+        raise ConfigError(f"cluster.address: expected a Ray cluster at {address!r}, but {one_line(error)}") from None
 
 
 @contextmanager
@@ -156,7 +154,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 # --- what there is, and what may come --------------------------------------------------------------------------
 
 
-def _awaited(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Resources:
+def _awaited(config: ClusterConfig, device: DeviceConfig, num_examples: int) -> Resources:
     """The plan, as soon as the cluster carries it. Raises ConfigError after cluster.wait_s."""
     autoscaled = is_autoscaled()
     wait_s = (AUTOSCALER_WAIT_S if autoscaled else 0.0) if config.wait_s == "auto" else config.wait_s
@@ -164,7 +162,7 @@ def _awaited(config: ClusterConfig, device: DeviceConfig, num_clips: int) -> Res
     try:
         while True:
             try:
-                return plan(config, device, num_clips, wait_s)
+                return plan(config, device, num_examples, wait_s)
             except ConfigError as problem:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -204,7 +202,7 @@ def is_autoscaled() -> bool:
     return any(not name.startswith("node_") for name in types)
 
 
-def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int, wait_s: float = 0.0) -> Resources:
+def plan(config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s: float = 0.0) -> Resources:
     """How to spread the work over the cluster as it stands, so that nothing waits for what it lacks.
 
     Raises ConfigError if it lacks what is asked for.
@@ -242,7 +240,7 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_clips: int, wait_s: fl
     elif gpu:
         workers = most
     else:
-        workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_clips / _CLIPS_PER_WORKER)))
+        workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_examples / _CLIPS_PER_WORKER)))
     return Resources(
         workers=workers,
         threads=config.threads_per_worker,

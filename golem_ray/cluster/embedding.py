@@ -22,7 +22,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from golem_ray.cluster.connection import carried, last_line
 from golem_ray.cluster.workers import Embedder, KeyValueStore
 from golem_ray.data.table import Source
-from golem_ray.data.unusable import MAX_NAMED_CLIPS
+from golem_ray.data.unusable import MAX_NAMED
 from golem_ray.devices import Resources, worker_record
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.embedding.crash_notes import MOST_DEATHS, Journal
@@ -76,7 +76,7 @@ def embed(
     vain = 0
     bar = ProgressBar("embedding", int(work.left.sum()), "clips")
     try:
-        while work.left.any() and len(work.into.bad) <= max(max_bad, MAX_NAMED_CLIPS):
+        while work.left.any() and len(work.into.bad) <= max(max_bad, MAX_NAMED):
             before = int(work.left.sum())
             try:
                 work.run(resources, max_bad, bar)
@@ -100,16 +100,16 @@ class _Work:
     def __init__(
         self, source: Source, recipe: Recipe, baseline: bool, cache: EmbeddingCache | None, gathered: bool
     ) -> None:
-        num_clips = source.clips.num_rows
+        num_examples = source.examples.num_rows
         self.source, self.recipe, self.baseline, self.cache, self.gathered = source, recipe, baseline, cache, gathered
         self.into = Embeddings(
-            vectors=np.zeros((num_clips if gathered else 0, recipe.vector_size), dtype=np.float32),
+            vectors=np.zeros((num_examples if gathered else 0, recipe.vector_size), dtype=np.float32),
             bad={},
-            digests=np.zeros(num_clips, dtype="S32"),
-            log_mel=np.zeros((num_clips, LOG_MEL_SIZE), dtype=np.float32) if baseline and gathered else None,
+            digests=np.zeros(num_examples, dtype="S32"),
+            log_mel=np.zeros((num_examples, LOG_MEL_SIZE), dtype=np.float32) if baseline and gathered else None,
             workers=(),
         )
-        self.left = np.ones(num_clips, dtype=bool)
+        self.left = np.ones(num_examples, dtype=bool)
         self.workers: set[str] = set()
         self.seconds = 0.0
         self.unsaved = False
@@ -121,7 +121,7 @@ class _Work:
         assert self.cache is not None
         vectors = self.into.vectors if self.gathered else None
         known = self.cache.look_up(digests, vectors=vectors, log_mel=self.into.log_mel, baseline=self.baseline)
-        known &= self.source.clips["label"].is_valid().to_numpy()  # one without a label cannot be used all the same
+        known &= self.source.examples["label"].is_valid().to_numpy()  # one without a label cannot be used all the same
         for values in (vectors, self.into.log_mel):
             if values is not None:
                 values[~known] = 0
@@ -143,7 +143,7 @@ class _Work:
             self.blocks = _cut(missing, workers)
         blocks = [block for block in self.blocks if self.left[block].any()]
         with _quiet_context(resources, workers):
-            clips = _dataset(self.source.clips, blocks)
+            clips = _dataset(self.source.examples, blocks)
             if resources.gpu:
                 seconds = BATCHES_PER_GROUP * resources.batch_seconds
                 journal = Journal("reading", self.store)
@@ -166,7 +166,7 @@ class _Work:
                 self._take(batch)
                 note = f"{len(self.into.bad)} bad" if self.into.bad else ""
                 bar.update(bar.total - int(self.left.sum()), note)
-                if len(self.into.bad) > max(max_bad, MAX_NAMED_CLIPS):
+                if len(self.into.bad) > max(max_bad, MAX_NAMED):
                     return
         assert not self.left.any(), f"{self.left.sum()} of {len(missing)} clips did not come back"
 
@@ -239,21 +239,21 @@ def _stalled(done: int, total: int, resources: Resources) -> ConfigError:
 
 def hash_clips(source: Source, resources: Resources) -> np.ndarray:
     """(N,) S32: sha256 of each clip's audio file, zeros where it cannot be read; nothing is decoded."""
-    num_clips = source.clips.num_rows
-    digests, left = np.zeros(num_clips, dtype="S32"), np.ones(num_clips, dtype=bool)
-    bar = ProgressBar("reading", num_clips, "clips")
+    num_examples = source.examples.num_rows
+    digests, left = np.zeros(num_examples, dtype="S32"), np.ones(num_examples, dtype=bool)
+    bar = ProgressBar("reading", num_examples, "clips")
     vain = 0
     while left.any():
         before = int(left.sum())
         try:
             with _quiet_context(resources):
-                clips = _dataset(source.clips, _cut(np.flatnonzero(left), resources.workers))
+                clips = _dataset(source.examples, _cut(np.flatnonzero(left), resources.workers))
                 hashed = clips.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
                 for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
                     digests[batch["id"]], left[batch["id"]] = batch["digest"], False
-                    bar.update(num_clips - int(left.sum()))
+                    bar.update(num_examples - int(left.sum()))
         except ExecutionTimeoutError:
-            raise _stalled(bar.done, num_clips, resources) from None
+            raise _stalled(bar.done, num_examples, resources) from None
         except ray.exceptions.RayError as error:
             _after(error, resources)
             vain = vain + 1 if int(left.sum()) == before else 0

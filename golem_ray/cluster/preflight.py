@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import golem_ray
 from golem_ray import storage
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 
 PROBE_TIMEOUT_S = 25.0
 """How long a node may take to answer."""
@@ -106,9 +106,7 @@ def _check_answer(reference: ray.ObjectRef, node: str, expected: dict[str, str])
     except ray.exceptions.RayError as error:  # it went meanwhile: the work does without it
         if isinstance(error, _GONE):
             return
-        raise ConfigError(
-            f"cluster.address: expected node {node} to run a task, but {' '.join(str(error).split())[:300]}"
-        ) from None
+        raise ConfigError(f"cluster.address: expected node {node} to run a task, but {one_line(error)}") from None
     differing = [f"{name} {found.get(name)}" for name, version in expected.items() if found.get(name) != version]
     if differing:
         wanted = ", ".join(f"{name} {expected[name]}" for name in (each.split()[0] for each in differing))

@@ -19,7 +19,7 @@ import typeguard
 from golem_ray import storage
 from golem_ray.config.grid import GridConfig
 from golem_ray.config.jobs import TrainConfig
-from golem_ray.errors import ConfigError, UserError
+from golem_ray.errors import ConfigError, UserError, one_line
 
 SIDECAR_FORMAT = "golem_ray.artifact"
 """The value of `format` by which a preset is recognised as an artifact's sidecar."""
@@ -160,7 +160,7 @@ def _read_source(source: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {one_line(error)}"
 
 
 def _grid_from(values: object) -> GridConfig:

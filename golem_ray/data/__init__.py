@@ -11,11 +11,11 @@ from golem_ray.data.files import open_files, open_paths
 from golem_ray.data.hub_dataset import open_hub_dataset
 from golem_ray.data.manifests import MANIFEST_SUFFIXES
 from golem_ray.data.shards import with_contents
-from golem_ray.data.table import Columns, Source, clip_name, encode_labels, read_audio
+from golem_ray.data.table import Columns, Source, encode_labels, example_name, read_content
 from golem_ray.errors import DataError
 from golem_ray.sample import SAMPLE
 
-__all__ = ["Source", "clip_name", "encode_labels", "open_paths", "open_source", "read_audio", "with_contents"]
+__all__ = ["Source", "encode_labels", "example_name", "open_paths", "open_source", "read_content", "with_contents"]
 
 
 def open_source(
@@ -36,7 +36,7 @@ def open_source(
         source = open_hub_dataset(dataset, max_samples, columns)
     else:
         raise DataError(f"dataset.name: expected a Hub id, a local folder or a manifest, found nothing at {name!r}.")
-    if source.clips.num_rows == 0:
+    if source.examples.num_rows == 0:
         raise DataError(f"dataset.name: expected clips, found none in {name}, split {dataset.split!r}.")
     if labelled and not source.labels:
         raise DataError(f"dataset.label_column: expected classes in {name}, found no label at all.")

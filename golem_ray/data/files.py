@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
-from golem_ray.data.table import Columns, Source, absolute, clips_table, no_labels, one_line
-from golem_ray.errors import DataError
+from golem_ray.data.table import Columns, Source, absolute, examples_table, no_labels
+from golem_ray.errors import DataError, one_line
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".m4a")
@@ -53,7 +53,7 @@ def open_paths(paths: Sequence[str], audio_column: str) -> Source:
         try:
             fs, root = _place(path)
             if root.lower().endswith(MANIFEST_SUFFIXES):
-                parts.append(open_manifests(fs, [root], None, columns).clips.drop_columns(["id", "label"]))
+                parts.append(open_manifests(fs, [root], None, columns).examples.drop_columns(["id", "label"]))
                 continue
             files = _audio_below(fs, root) if fs.isdir(root) else [root]
         except DataError:
@@ -66,7 +66,7 @@ def open_paths(paths: Sequence[str], audio_column: str) -> Source:
             raise DataError(f"{path}: expected audio files ({', '.join(AUDIO_SUFFIXES)}) in the folder, found none.")
         parts.append(paths_table([absolute(fs, file) for file in files]))
     audio = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
-    return Source(clips=clips_table(audio, no_labels(audio.num_rows)), labels=())
+    return Source(examples=examples_table(audio, no_labels(audio.num_rows)), labels=())
 
 
 def paths_table(paths: Sequence[str]) -> pa.Table:
@@ -120,7 +120,7 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
         )
     if columns.label is None:
         paths = [absolute(fs, path) for path in _audio_below(fs, root)][:max_samples]
-        return Source(clips=clips_table(paths_table(paths), no_labels(len(paths))), labels=())
+        return Source(examples=examples_table(paths_table(paths), no_labels(len(paths))), labels=())
     return _open_label_folders(fs, root, max_samples)
 
 
@@ -167,7 +167,9 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
         for path, label in filter(None, group)
     ][:max_samples]
     audio = paths_table([absolute(fs, path) for path, _ in rows])
-    return Source(clips=clips_table(audio, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names))
+    return Source(
+        examples=examples_table(audio, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names)
+    )
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

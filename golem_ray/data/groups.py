@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 def _groups(source: Source) -> np.ndarray | None:
     """(N,) int64: a number for each group; a clip without one is a group of its own."""
-    if "group" not in source.clips.column_names:
+    if "group" not in source.examples.column_names:
         return None
-    codes = pc.index_in(source.clips["group"], pc.unique(source.clips["group"]).drop_null())
+    codes = pc.index_in(source.examples["group"], pc.unique(source.examples["group"]).drop_null())
     alone = np.arange(len(codes)) + len(codes)
     return np.where(codes.is_valid().to_numpy(), codes.fill_null(0).to_numpy(), alone).astype(np.int64)
 

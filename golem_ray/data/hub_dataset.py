@@ -14,15 +14,14 @@ from golem_ray.config import DatasetConfig
 from golem_ray.data.table import (
     Columns,
     Source,
-    clips_table,
     encode_groups,
     encode_labels,
+    examples_table,
     no_column,
     no_labels,
-    one_line,
     split_audio,
 )
-from golem_ray.errors import DataError
+from golem_ray.errors import DataError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +44,15 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
     for key, column in columns.needed():
         if column not in split.column_names:
             raise no_column(key, column, split.column_names, dataset.name)
-    num_clips = min(len(split), max_samples or len(split))
+    num_examples = min(len(split), max_samples or len(split))
     labels: tuple[str, ...] = ()
-    indices = no_labels(num_clips)
+    indices = no_labels(num_examples)
     if columns.label is not None:
         feature = split.features[columns.label]
         names = feature.names if isinstance(feature, datasets.ClassLabel) else None
         labels, indices = encode_labels(_column(split, columns.label), names)
 
-    first = split.select(range(num_clips))
+    first = split.select(range(num_examples))
     audio = first.select_columns([columns.audio])
     if isinstance(split.features[columns.audio], datasets.Audio):
         audio = audio.cast_column(columns.audio, datasets.Audio(decode=False))
@@ -61,8 +60,8 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
     groups = None if columns.group is None else encode_groups(_column(first, columns.group))
     found = {"bytes": contents, "path": paths}
     audio_columns = pa.table({name: values for name, values in found.items() if values is not None})
-    clips = clips_table(audio_columns, indices[:num_clips], groups)
-    return Source(clips=clips, labels=labels, revision=revision)
+    clips = examples_table(audio_columns, indices[:num_examples], groups)
+    return Source(examples=clips, labels=labels, revision=revision)
 
 
 def _column(split: Any, name: str) -> Any:

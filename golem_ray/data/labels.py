@@ -49,7 +49,7 @@ def check_labels(source: Source, labels: np.ndarray) -> None:
     if len(present) < 2:
         raise DataError(
             f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
-            f"{source.clips.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
+            f"{source.examples.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
         )
     if len(present) < len(counts):
         absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]

@@ -15,9 +15,9 @@ from golem_ray.data.shards import first_rows, listed
 from golem_ray.data.table import (
     Columns,
     Source,
-    clips_table,
     encode_groups,
     encode_labels,
+    examples_table,
     locate,
     no_column,
     no_labels,
@@ -50,7 +50,7 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
     if columns.label is not None:
         labels, indices = encode_labels(_joined(label_parts), names)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
-    return Source(clips=clips_table(audio, indices[: audio.num_rows], group_column), labels=labels)
+    return Source(examples=examples_table(audio, indices[: audio.num_rows], group_column), labels=labels)
 
 
 _NO_AUDIO = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})

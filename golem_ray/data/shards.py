@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from golem_ray import storage
-from golem_ray.data.table import absolute, flat, locate, one_line, split_audio
+from golem_ray.data.table import absolute, flat, locate, split_audio
+from golem_ray.errors import one_line
 
 _ROWS_AT_ONCE = 64
 

@@ -15,7 +15,7 @@ from golem_ray.config import TrainConfig
 from golem_ray.data import open_source
 from golem_ray.data.folds import held_out
 from golem_ray.data.groups import _groups
-from golem_ray.data.table import Source, clip_name
+from golem_ray.data.table import Source, example_name
 from golem_ray.data.unusable import shown_path
 from golem_ray.errors import ConfigError, UserError
 
@@ -42,7 +42,7 @@ class Division:
     @property
     def labels(self) -> np.ndarray:
         """(N,) float64: each clip's label, NaN where it has none."""
-        return self.source.clips["label"].to_numpy().astype(np.float64)
+        return self.source.examples["label"].to_numpy().astype(np.float64)
 
     def place(self, row: int) -> tuple[str | None, int]:
         """The split that a row was read from (None: the one to train on), and its number there."""
@@ -59,11 +59,11 @@ def divide(config: TrainConfig, source: Source) -> Division:
     if config.evaluation.split is not None:
         return _with_split(config, source)
     groups = _groups(source)
-    tested = np.zeros(source.clips.num_rows, dtype=bool)
+    tested = np.zeros(source.examples.num_rows, dtype=bool)
     holdout = config.evaluation.holdout
     if holdout is None:
         return Division(source=source, names=source.labels, tested=tested, groups=groups)
-    rows = np.flatnonzero(source.clips["label"].is_valid().to_numpy())
+    rows = np.flatnonzero(source.examples["label"].is_valid().to_numpy())
     wanted = holdout if isinstance(holdout, int) else max(1, round(holdout * len(rows)))
     if not 0 < wanted < len(rows):
         raise ConfigError(
@@ -75,7 +75,7 @@ def divide(config: TrainConfig, source: Source) -> Division:
             f"evaluation.group_column: expected clips of at least two groups in {config.evaluation.group_column!r}, "
             "found one; take more clips, or hold out without groups."
         )
-    labels = source.clips["label"].to_numpy()[rows].astype(np.int64)
+    labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
     tested[rows] = held_out(labels, wanted, config.training.seed, None if groups is None else groups[rows])
     if groups is None and tested.sum() < wanted:
         log.warning("only %d of %d clips are held out: one of each class is kept to train on", tested.sum(), wanted)
@@ -98,10 +98,10 @@ def _with_split(config: TrainConfig, source: Source) -> Division:
         problem = str(error).removeprefix("dataset.split: ")
         raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
     names, clips = renumbered(tested, source.labels)
-    joined = pa.concat_tables([source.clips, clips], promote_options="permissive").unify_dictionaries()
+    joined = pa.concat_tables([source.examples, clips], promote_options="permissive").unify_dictionaries()
     joined = joined.set_column(0, "id", pa.array(np.arange(joined.num_rows)))
-    both = dataclasses.replace(source, clips=joined)
-    is_tested = np.arange(joined.num_rows) >= source.clips.num_rows
+    both = dataclasses.replace(source, examples=joined)
+    is_tested = np.arange(joined.num_rows) >= source.examples.num_rows
     return Division(source=both, names=names, tested=is_tested, how=split, groups=_groups(both))
 
 
@@ -110,12 +110,12 @@ def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], 
 
     What a clip of the source is labelled with but `labels` lacks comes after them.
     """
-    used = {index for index in pc.unique(source.clips["label"]).to_pylist() if index is not None}
+    used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
     others = [name for index, name in enumerate(source.labels) if index in used and name not in labels]
     names = (*labels, *others)
     numbers = pa.array([names.index(name) if name in names else None for name in source.labels], pa.int64())
-    column = pa.chunked_array([numbers.take(chunk) for chunk in source.clips["label"].chunks], pa.int64())
-    return names, source.clips.set_column(source.clips.schema.get_field_index("label"), "label", column)
+    column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
+    return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
 
 
 def drawn(rows: np.ndarray, most: int = 2000) -> np.ndarray:
@@ -126,5 +126,5 @@ def drawn(rows: np.ndarray, most: int = 2000) -> np.ndarray:
 def name(division: Division, row: int) -> str:
     """How a clip is named in messages and in the report."""
     split, number = division.place(row)
-    named = clip_name(number, shown_path(division.source.clips["path"][int(row)].as_py()))
+    named = example_name(number, shown_path(division.source.examples["path"][int(row)].as_py()))
     return f"{split} {named}" if split else named

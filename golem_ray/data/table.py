@@ -25,7 +25,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from golem_ray import storage
-from golem_ray.errors import ClipError, DataError
+from golem_ray.errors import DataError, ExampleError, one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """Where a modality's examples lie in a source."""
+
+    key: str
+    """The configuration's key that names their column."""
+    suffixes: tuple[str, ...]
+    """Of files that hold one example each."""
+    what: str
+    """What such a file holds, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,30 +64,30 @@ class Columns:
 class Source:
     """The first clips of a dataset, in its order, and what their labels are called."""
 
-    clips: pa.Table
+    examples: pa.Table
     labels: tuple[str, ...]
     """Names of all classes of the source, also of those that no clip here has; none where none were asked for."""
     revision: str | None = None
     """Commit of a Hub dataset."""
 
 
-def read_audio(content: bytes | None, path: str | None) -> bytes:
-    """The bytes of a clip's audio file. Raises ClipError if there is none to be read."""
+def read_content(content: bytes | None, path: str | None) -> bytes:
+    """The bytes of a clip's audio file. Raises ExampleError if there is none to be read."""
     if content is not None:
         return content
     if not path:
-        raise ClipError("no audio")
+        raise ExampleError("no audio")
     try:
         return storage.read(path)
     except FileNotFoundError as error:
         if error.__cause__ is not None:  # fsspec says so of every failed request
-            raise ClipError(f"cannot be fetched ({type(error.__cause__).__name__})") from None
-        raise ClipError("missing file") from None
+            raise ExampleError(f"cannot be fetched ({type(error.__cause__).__name__})") from None
+        raise ExampleError("missing file") from None
     except Exception as error:  # every filesystem has its own
-        raise ClipError(f"cannot be read ({type(error).__name__}: {one_line(error)})") from None
+        raise ExampleError(f"cannot be read ({type(error).__name__}: {one_line(error)})") from None
 
 
-def clip_name(clip_id: int, path: str | None) -> str:
+def example_name(clip_id: int, path: str | None) -> str:
     """How a clip is named in reports: its row, and its path without anything secret in it."""
     if not path:
         return f"clip {clip_id}"
@@ -84,7 +96,7 @@ def clip_name(clip_id: int, path: str | None) -> str:
     return f"clip {clip_id} ({shown})"
 
 
-def clips_table(audio: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
+def examples_table(audio: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
     """The table of clips, in the source's order; `audio` has the columns that say where it lies, some or all."""
     nothing = {"bytes": pa.large_binary(), "path": pa.string()}
     columns = {name: pa.nulls(len(labels), kind) for name, kind in nothing.items()}
@@ -93,9 +105,9 @@ def clips_table(audio: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Tab
     return pa.table(columns if groups is None else {**columns, "group": groups})
 
 
-def no_labels(num_clips: int) -> pa.Array:
+def no_labels(num_examples: int) -> pa.Array:
     """The label column of clips whose labels were not asked for."""
-    return pa.array(np.zeros(num_clips, dtype=np.int64))
+    return pa.array(np.zeros(num_examples, dtype=np.int64))
 
 
 def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tuple[str, ...], pa.Array]:
@@ -169,11 +181,6 @@ def split_audio(
         ]
         paths = pa.array(located, pa.string())
     return contents, paths
-
-
-def one_line(error: Exception) -> str:
-    """An exception's message, fit for the end of a one-line error."""
-    return " ".join(str(error).split())[:300]
 
 
 def absolute(fs: Any, path: str) -> str:

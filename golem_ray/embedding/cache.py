@@ -29,9 +29,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from golem_ray import storage
-from golem_ray.data.table import one_line
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -128,16 +127,16 @@ class EmbeddingCache:
             known[rows] = True
         return known & (digests != b"")
 
-    def recorded(self, num_clips: int) -> np.ndarray:
+    def recorded(self, num_examples: int) -> np.ndarray:
         """(N,) S32: the digest that each row of the run had when its vector was kept, zeros where none was.
 
         By the files that begin with this cache's mark.
         """
-        digests = np.zeros(num_clips, dtype="S32")
+        digests = np.zeros(num_examples, dtype="S32")
         own = [file for file in self.files() if file.rsplit("/", 1)[-1].startswith(self._mark)]
         for table in self._read_all(own, None, ["id"], needed=[]):
             ids = table["id"].to_numpy()
-            inside = ids < num_clips
+            inside = ids < num_examples
             content = b"".join(digest.as_py() for digest in table["digest"])
             digests[ids[inside]] = np.frombuffer(content, dtype="S32")[inside]
         return digests

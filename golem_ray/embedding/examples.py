@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from golem_ray.data.shards import with_contents
-from golem_ray.data.table import read_audio
+from golem_ray.data.table import read_content
 from golem_ray.embedding.crash_notes import GUILTY, Journal
-from golem_ray.errors import ClipError
+from golem_ray.errors import ExampleError
 
 LOG_MEL_SIZE = 80
 """Width of the baseline's vectors."""
@@ -47,8 +47,8 @@ def _read_file(row: pa.Table) -> tuple[dict[str, Any], bytes, bytes, str]:
     if fields.get("problem"):
         return fields, b"", bytes(32), fields["problem"]
     try:
-        content = read_audio(fields["bytes"], fields["path"])
-    except ClipError as error:
+        content = read_content(fields["bytes"], fields["path"])
+    except ExampleError as error:
         return fields, b"", bytes(32), str(error)
     return fields, content, hashlib.sha256(content).digest(), ""
 
@@ -72,7 +72,7 @@ def read_clip(row: pa.Table, rate: int, baseline: bool) -> Clip:
         try:
             waveform = load_clip(content, rate)
             log_mel = log_mel_statistics(waveform, rate) if baseline else log_mel
-        except ClipError as error:
+        except ExampleError as error:
             reason = str(error)
     return Clip(fields["id"], digest, waveform, reason, log_mel, len(waveform) / rate)
 

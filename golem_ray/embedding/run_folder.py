@@ -19,11 +19,11 @@ import pyarrow as pa
 from golem_ray import storage
 from golem_ray.config import TrainConfig
 from golem_ray.data.split import Division
-from golem_ray.data.table import Source, one_line
-from golem_ray.data.unusable import MAX_NAMED_CLIPS, clip_at
+from golem_ray.data.table import Source
+from golem_ray.data.unusable import MAX_NAMED, example_at
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, DataError
+from golem_ray.errors import ConfigError, DataError, one_line
 
 FORMAT_VERSION = 1
 
@@ -101,7 +101,7 @@ def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: 
     then = cache.recorded(len(digests))
     changed = np.flatnonzero((then != b"") & (then != digests))
     if len(changed):
-        named = ", ".join(clip_at(source, row) for row in changed[:MAX_NAMED_CLIPS])
+        named = ", ".join(example_at(source, row) for row in changed[:MAX_NAMED])
         raise DataError(
             f"paths.run_dir: expected the clips that the run in {run_dir} began with, found {len(changed)} changed "
             f"or out of reach ({named}); put them back, or begin a run in another folder."
@@ -110,7 +110,7 @@ def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: 
 
 def _input(division: Division) -> dict[str, Any]:
     """Which clips, in which order, with which labels: what a change of the listing changes. Folders may be others."""
-    clips, total = division.source.clips, hashlib.sha256()
+    clips, total = division.source.examples, hashlib.sha256()
     names = [name for name in clips.column_names if name != "bytes"]
     for batch in clips.select(names).to_batches(max_chunksize=8192):
         plain = [_plain(column) for column in batch.columns]

@@ -14,7 +14,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray, num_clips: int) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, num_examples: int) -> float:
     """The temperature under which logits (M, K), of clips that were not trained on, are the likeliest for (M,) labels.
 
     After Guo et al. (2017), with the targets of Platt (1999): (n + 1) / (n + 2) for the label, n the number of
@@ -24,8 +24,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, num_clips: int) -> f
     from scipy.optimize import minimize_scalar
 
     num_classes = logits.shape[1]
-    targets = np.full(logits.shape, 1 / (num_clips + 2) / (num_classes - 1))
-    targets[np.arange(len(labels)), labels] = (num_clips + 1) / (num_clips + 2)
+    targets = np.full(logits.shape, 1 / (num_examples + 2) / (num_classes - 1))
+    targets[np.arange(len(labels)), labels] = (num_examples + 1) / (num_examples + 2)
 
     def loss(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / math.exp(log_temperature)

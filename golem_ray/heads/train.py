@@ -105,10 +105,10 @@ def _sample(data: TrainingSet, seed: int) -> tuple[TrainingSet, np.ndarray | Non
     """
     if not isinstance(data.embeddings, np.memmap):
         return data, None
-    num_clips = len(data.labels)
-    if num_clips <= SAMPLED_ROWS:
+    num_examples = len(data.labels)
+    if num_examples <= SAMPLED_ROWS:
         return dataclasses.replace(data, embeddings=np.array(data.embeddings)), None
-    rows = np.sort(np.random.default_rng([seed, 3]).choice(num_clips, SAMPLED_ROWS, replace=False))
+    rows = np.sort(np.random.default_rng([seed, 3]).choice(num_examples, SAMPLED_ROWS, replace=False))
     groups = None if data.groups is None else data.groups[rows]
     return dataclasses.replace(
         data, embeddings=np.array(data.embeddings[rows]), labels=data.labels[rows], groups=groups
@@ -258,8 +258,8 @@ def _cross_validation(
 
 def _calibrate(labels: np.ndarray, unseen: np.ndarray, tested: np.ndarray) -> dict[str, Any] | None:
     """The temperature of the head's logits, fitted on those of cross-validation; None where it tested too few clips."""
-    num_clips = int(tested[0].sum())
-    if num_clips < MIN_CALIBRATION_CLIPS or not np.isfinite(unseen[tested]).all():
+    num_examples = int(tested[0].sum())
+    if num_examples < MIN_CALIBRATION_CLIPS or not np.isfinite(unseen[tested]).all():
         return None
     told = np.broadcast_to(labels, tested.shape)[tested]
-    return {"temperature": fit_temperature(unseen[tested], told, num_clips), "num_clips": num_clips}
+    return {"temperature": fit_temperature(unseen[tested], told, num_examples), "num_clips": num_examples}

@@ -18,12 +18,12 @@ from golem_ray.data.folds import stratified_folds
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels
 from golem_ray.data.split import Division, divide
-from golem_ray.data.table import Source, one_line
-from golem_ray.data.unusable import allowed, check_bad_clips, clip_at
+from golem_ray.data.table import Source
+from golem_ray.data.unusable import allowed, check_unusable, example_at
 from golem_ray.devices import Resources
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.embedding.recipe import part_of
-from golem_ray.errors import ConfigError, DataError
+from golem_ray.errors import ConfigError, DataError, one_line
 from golem_ray.heads.rounds import play_fewer, play_round
 from golem_ray.heads.training_set import TrainingSet
 from golem_ray.jobs.candidates import Candidate, Grid, spell_out
@@ -54,7 +54,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     source = _source(config)
     division = divide(config, source)
     outputs = (("paths.embedding_cache", _embeddings(config, output)),)
-    with ray_cluster.joined(config.cluster, config.device, source.clips.num_rows, outputs=outputs) as resources:
+    with ray_cluster.joined(config.cluster, config.device, source.examples.num_rows, outputs=outputs) as resources:
         embedded, used = _embed(config, division, grid, resources, output)
         any_encoder = next(iter(embedded.values()))
         labels = division.labels[used].astype(np.int64)
@@ -115,7 +115,7 @@ def _source(config: TrainConfig) -> Source:
     limit = config.processing.max_samples
     source = open_source(config.dataset, None if limit == "all" else limit, group_column=config.evaluation.group_column)
     check_classes(config, source)
-    labels = source.clips["label"].drop_null().to_numpy()
+    labels = source.examples["label"].drop_null().to_numpy()
     check_labels(source, labels.astype(np.int64))
     return source
 
@@ -134,11 +134,11 @@ def _embed(
     digests, used = None, np.zeros(0, dtype=np.int64)
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
-        announce(config.dataset.name, source.clips.num_rows, recipe.encoder, resources)
+        announce(config.dataset.name, source.examples.num_rows, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources)
         if digests is None and cache.files():
             digests = ray_cluster.hash_clips(source, resources)
-        most = allowed(config.processing.max_bad_fraction, source.clips.num_rows)
+        most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
         embedded[name] = ray_cluster.embed(source, recipe, resources, most, cache=cache, digests=digests)
         used = _usable(config, source, embedded)
     return embedded, used
@@ -147,11 +147,11 @@ def _embed(
 def _usable(config: TrainConfig, source: Source, embedded: dict[str, Embeddings]) -> np.ndarray:
     """(N,) rows that every encoder could embed. Raises DataError if too many could not be."""
     bad = {row: reason for each in embedded.values() for row, reason in each.bad.items()}
-    records = [{"clip": clip_at(source, row), "reason": bad[row]} for row in sorted(bad)]
-    check_bad_clips(records, source.clips.num_rows, config.processing.max_bad_fraction)
-    used = np.array([row for row in range(source.clips.num_rows) if row not in bad], dtype=np.int64)
+    records = [{"clip": example_at(source, row), "reason": bad[row]} for row in sorted(bad)]
+    check_unusable(records, source.examples.num_rows, config.processing.max_bad_fraction)
+    used = np.array([row for row in range(source.examples.num_rows) if row not in bad], dtype=np.int64)
     if bad:
-        check_labels(source, source.clips["label"].to_numpy()[used].astype(np.int64))
+        check_labels(source, source.examples["label"].to_numpy()[used].astype(np.int64))
     return used
 
 

@@ -34,9 +34,9 @@ def embed(
     max_bad: int,
 ) -> Embeddings:
     """Every clip's vector: of a handful, with no cluster named, by this process, else by Ray."""
-    num_clips = source.clips.num_rows
+    num_examples = source.examples.num_rows
     named = cluster.address != "auto" or os.environ.get("RAY_ADDRESS") or storage.in_submitted_job()
-    if num_clips <= HANDFUL and not named and cache_root is None and device.backend != "cuda":
+    if num_examples <= HANDFUL and not named and cache_root is None and device.backend != "cuda":
         return _embed_here(source, recipe, device, cluster)
     root = None
     if cache_root is not None:
@@ -44,8 +44,8 @@ def embed(
     from golem_ray import cluster as ray_cluster  # imports Ray, which a handful of clips need not wait for
 
     outputs = (("embedding_cache", root),) if root else ()
-    with ray_cluster.joined(cluster, device, num_clips, outputs=outputs) as resources:
-        announce("", num_clips, recipe.encoder, resources)
+    with ray_cluster.joined(cluster, device, num_examples, outputs=outputs) as resources:
+        announce("", num_examples, recipe.encoder, resources)
         cache = open_cache(root, recipe, resources) if root else None
         digests = ray_cluster.hash_clips(source, resources) if cache is not None and cache.files() else None
         return ray_cluster.embed(source, recipe, resources, max_bad, cache=cache, digests=digests)
@@ -60,7 +60,7 @@ def _embed_here(source: Source, recipe: Recipe, device: DeviceConfig, cluster: C
     resources = Resources(
         workers=1, threads=threads, cpus=threads, gpu=gpu, backend=device.backend, batch_seconds=cluster.batch_seconds
     )
-    clips = source.clips.combine_chunks()
+    clips = source.examples.combine_chunks()
     if gpu:
         seconds = BATCHES_PER_GROUP * cluster.batch_seconds
         groups = group_clips(clips, rate=recipe.encoder.sampling_rate, baseline=False, seconds=seconds)
@@ -78,11 +78,11 @@ def _embed_here(source: Source, recipe: Recipe, device: DeviceConfig, cluster: C
     )
 
 
-def announce(dataset: str, num_clips: int, encoder: EncoderInfo, resources: Resources) -> None:
+def announce(dataset: str, num_examples: int, encoder: EncoderInfo, resources: Resources) -> None:
     """Say what begins."""
     log.info(
         "embedding %d clips%s with %s: %d worker%s on %s",
-        num_clips,
+        num_examples,
         f" of {dataset}" if dataset else "",
         encoder.name,
         resources.workers,

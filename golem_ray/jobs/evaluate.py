@@ -13,9 +13,9 @@ from golem_ray.config import EvaluateConfig
 from golem_ray.data import open_source
 from golem_ray.data.shards import with_contents
 from golem_ray.data.split import drawn, renumbered
-from golem_ray.data.table import Source, read_audio
-from golem_ray.data.unusable import MAX_NAMED_CLIPS, allowed, check_bad_clips, clip_at
-from golem_ray.errors import ClipError, DataError
+from golem_ray.data.table import Source, read_content
+from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at
+from golem_ray.errors import DataError, ExampleError
 from golem_ray.heads.target import softmax
 from golem_ray.jobs.engines import embed, placed
 from golem_ray.metrics.figures import FIGURES, confusion, evaluate
@@ -39,10 +39,10 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     limit = config.processing.max_samples
     source = open_source(config.dataset, None if limit == "all" else limit)
     names, clips = renumbered(source, saved.labels)
-    source = Source(clips=clips, labels=names, revision=source.revision)
+    source = Source(examples=clips, labels=names, revision=source.revision)
     embedded = embed(source, recipe, config.device, config.cluster, config.embedding_cache, _max_bad(config, source))
-    records = [{"clip": clip_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
-    check_bad_clips(records, clips.num_rows, config.processing.max_bad_fraction)
+    records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
+    check_unusable(records, clips.num_rows, config.processing.max_bad_fraction)
 
     good = np.array([row not in embedded.bad for row in range(clips.num_rows)])
     known, trained = _trained_on(saved, source, embedded.digests, good)
@@ -58,7 +58,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     }
     judged = Judged(
         how=_how(config, len(rows), known),
-        clips=[clip_at(source, row) for row in rows],
+        clips=[example_at(source, row) for row in rows],
         labels=labels,
         probabilities=probabilities,
         names=names,
@@ -78,9 +78,9 @@ def _labels(saved: artifact.Artifact, config: EvaluateConfig, source: Source, ro
     if not len(rows):
         raise DataError(
             f"dataset.name: expected clips that {saved.place} was not trained on, found none among the "
-            f"{source.clips.num_rows} of {where}; name other clips, or another split."
+            f"{source.examples.num_rows} of {where}; name other clips, or another split."
         )
-    labels = source.clips["label"].to_numpy()[rows].astype(np.int64)
+    labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
     others = ", ".join(source.labels[len(saved.labels) :][:20])
     if labels.min() >= len(saved.labels):
         raise DataError(
@@ -90,9 +90,9 @@ def _labels(saved: artifact.Artifact, config: EvaluateConfig, source: Source, ro
     return labels
 
 
-def _how(config: EvaluateConfig, num_clips: int, known: bool) -> str:
+def _how(config: EvaluateConfig, num_examples: int, known: bool) -> str:
     """A sentence for the report: which clips these are."""
-    which = f"The {num_clips} clips of {config.dataset.name}, split {config.dataset.split!r}, "
+    which = f"The {num_examples} clips of {config.dataset.name}, split {config.dataset.split!r}, "
     if not known:
         return which + "of which the artifact does not say whether they were trained on."
     return which + (
@@ -105,8 +105,8 @@ def _points(source: Source, vectors: np.ndarray, trained: np.ndarray, rows: np.n
     shown = drawn(rows)
     return Points(
         vectors=vectors[shown],
-        labels=source.clips["label"].to_numpy()[shown].astype(np.int64),
-        clips=[clip_at(source, row) for row in shown],
+        labels=source.examples["label"].to_numpy()[shown].astype(np.int64),
+        clips=[example_at(source, row) for row in shown],
         tested=~trained[shown],
     )
 
@@ -122,8 +122,8 @@ def _trained_on(
     trained &= good
     rows = np.flatnonzero(trained)
     if len(rows):
-        most = MAX_NAMED_CLIPS
-        named = "; ".join(clip_at(source, row) for row in rows[:most])
+        most = MAX_NAMED
+        named = "; ".join(example_at(source, row) for row in rows[:most])
         more = f"; and {len(rows) - most} more" if len(rows) > most else ""
         log.warning("%d of %d clips were trained on: %s%s", len(rows), len(digests), named, more)
     copies = int(good.sum()) - len(np.unique(digests[good]))
@@ -143,14 +143,14 @@ def _largest_class(saved: artifact.Artifact) -> int:
 
 
 def _max_bad(config: EvaluateConfig, source: Source) -> int:
-    return allowed(config.processing.max_bad_fraction, source.clips.num_rows)
+    return allowed(config.processing.max_bad_fraction, source.examples.num_rows)
 
 
 def _audio(source: Source, row: int) -> bytes | None:
-    clip = with_contents(source.clips.slice(int(row), 1)).to_pylist()[0]
+    clip = with_contents(source.examples.slice(int(row), 1)).to_pylist()[0]
     try:
-        return read_audio(clip["bytes"], clip["path"])
-    except ClipError:
+        return read_content(clip["bytes"], clip["path"])
+    except ExampleError:
         return None
 
 

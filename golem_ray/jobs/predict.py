@@ -17,10 +17,10 @@ from golem_ray.artifact.classifier import recipe_of
 from golem_ray.config import PredictConfig
 from golem_ray.data import open_source
 from golem_ray.data.files import open_paths
-from golem_ray.data.table import Source, one_line
-from golem_ray.data.unusable import MAX_NAMED_CLIPS, allowed, check_bad_clips, clip_at, shown_path
+from golem_ray.data.table import Source
+from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at, shown_path
 from golem_ray.embedding.embeddings import Embeddings
-from golem_ray.errors import ConfigError, DataError
+from golem_ray.errors import ConfigError, DataError, one_line
 from golem_ray.heads.target import softmax
 from golem_ray.jobs.engines import embed, placed
 
@@ -41,20 +41,20 @@ def predict(saved: artifact.Artifact, files: Sequence[str], config: PredictConfi
     limit = None if config.processing.max_samples == "all" else config.processing.max_samples
     if files:
         source = open_paths(files, config.dataset.audio_column)
-        source = Source(clips=source.clips.slice(0, limit), labels=())
+        source = Source(examples=source.examples.slice(0, limit), labels=())
     else:
         source = open_source(config.dataset, limit, labelled=False)
-    num_clips = source.clips.num_rows
-    if num_clips == 0:
+    num_examples = source.examples.num_rows
+    if num_examples == 0:
         raise DataError(f"{', '.join(files)}: expected clips, found none.")
     _refuse_to_overwrite(config, files, source)
-    most = allowed(config.processing.max_bad_fraction, num_clips)
+    most = allowed(config.processing.max_bad_fraction, num_examples)
     embedded = embed(source, recipe, config.device, config.cluster, config.embedding_cache, most)
-    records = [{"clip": clip_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
-    if len(records) == num_clips:
-        named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[:MAX_NAMED_CLIPS])
-        raise DataError(f"expected clips that can be used, found none among {num_clips} ({named}).")
-    check_bad_clips(records, num_clips, config.processing.max_bad_fraction)
+    records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
+    if len(records) == num_examples:
+        named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[:MAX_NAMED])
+        raise DataError(f"expected clips that can be used, found none among {num_examples} ({named}).")
+    check_unusable(records, num_examples, config.processing.max_bad_fraction)
     return _predictions(saved, config, source, embedded)
 
 
@@ -62,7 +62,7 @@ def _predictions(
     saved: artifact.Artifact, config: PredictConfig, source: Source, embedded: Embeddings
 ) -> Iterator[dict[str, Any]]:
     names, top_k = saved.labels, min(config.top_k, len(saved.labels))
-    paths = source.clips["path"]
+    paths = source.examples["path"]
     for start in range(0, len(embedded.vectors), 4096):
         probabilities = softmax(saved.logits(embedded.vectors[start : start + 4096]), saved.temperature)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
@@ -84,7 +84,7 @@ def _refuse_to_overwrite(config: PredictConfig, files: Sequence[str], source: So
     if config.output is None:
         return
     output = placed("output", config.output)
-    inputs = [config.dataset.name, *files, *filter(None, source.clips["path"].to_pylist())]
+    inputs = [config.dataset.name, *files, *filter(None, source.examples["path"].to_pylist())]
     if output in {name if "://" in name else os.path.realpath(os.path.expanduser(name)) for name in inputs}:
         raise ConfigError(f"output: expected another file than those that are read, got {output}; choose another name.")
 

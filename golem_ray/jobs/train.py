@@ -19,7 +19,7 @@ from golem_ray.data import open_source
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels, check_streamed
 from golem_ray.data.split import Division, divide
-from golem_ray.data.unusable import allowed, check_bad_clips
+from golem_ray.data.unusable import allowed, check_unusable
 from golem_ray.devices import Resources
 from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe
@@ -217,14 +217,14 @@ def _assembly(
     return partial(from_storage, base=base, cache=cache, digests=embedded.digests, used=used, held=held)
 
 
-def _check_size(config: TrainConfig, num_clips: int) -> None:
+def _check_size(config: TrainConfig, num_examples: int) -> None:
     """Raise ConfigError if there are too many clips to be gathered, and that is in the way of something."""
-    if num_clips <= config.cluster.gather_limit:
+    if num_examples <= config.cluster.gather_limit:
         return
     if config.paths.run_dir is None and config.paths.embedding_cache is None:
         raise ConfigError(
-            f"cluster.gather_limit: expected paths.run_dir, where the embeddings of {num_clips} clips can stay (more "
-            f"than {config.cluster.gather_limit} are not gathered), found none; name a folder or a URI."
+            f"cluster.gather_limit: expected paths.run_dir, where the embeddings of {num_examples} clips can stay "
+            f"(more than {config.cluster.gather_limit} are not gathered), found none; name a folder or a URI."
         )
     check_streamed(config)
 
@@ -260,6 +260,6 @@ def _bad_clips(config: TrainConfig, division: Division, bad: dict[int, str]) -> 
         entry = {"split": split or config.dataset.split, "id": number, "clip": record.name(division, row)}
         parts[bool(division.tested[row])].append({**entry, "reason": bad[row]})
     for tested, records in parts.items():
-        num_clips = int((division.tested == tested).sum())
-        check_bad_clips(records, num_clips, config.processing.max_bad_fraction)
+        num_examples = int((division.tested == tested).sum())
+        check_unusable(records, num_examples, config.processing.max_bad_fraction)
     return parts[False] + parts[True]

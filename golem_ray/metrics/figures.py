@@ -101,7 +101,7 @@ def _score(probabilities: np.ndarray, labels: np.ndarray) -> _Scores:
 
 def _measure(scores: _Scores, num_classes: int) -> dict[str, float]:
     """The figures, in arithmetic that a thousand resamples can afford."""
-    num_clips, right = len(scores.true), scores.true == scores.said
+    num_examples, right = len(scores.true), scores.true == scores.said
     width = max(num_classes, int(scores.true.max()) + 1)
     hits = np.bincount(scores.true[right], minlength=width)
     true = np.bincount(scores.true, minlength=width)
@@ -113,10 +113,10 @@ def _measure(scores: _Scores, num_classes: int) -> dict[str, float]:
         "accuracy": right.mean().item(),
         "balanced_accuracy": (hits[true > 0] / true[true > 0]).mean().item(),
         "macro_f1": f1[true + said > 0].mean().item(),
-        "weighted_f1": (f1 @ true / num_clips).item(),
+        "weighted_f1": (f1 @ true / num_examples).item(),
         "top_5_accuracy": scores.in_top_5.mean().item() if num_classes > 5 else math.nan,
         "log_loss": scores.loss[known].mean().item() if known.any() else math.nan,
-        "expected_calibration_error": np.abs(np.bincount(bins, gaps, NUM_BINS)).sum().item() / num_clips,
+        "expected_calibration_error": np.abs(np.bincount(bins, gaps, NUM_BINS)).sum().item() / num_examples,
     }
 
 

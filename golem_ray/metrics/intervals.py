@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 
-def wilson_interval(accuracy: float, num_clips: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of an accuracy measured on num_clips independent clips.
+def wilson_interval(accuracy: float, num_examples: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of an accuracy measured on num_examples independent clips.
 
     Wilson's score interval (E. B. Wilson, JASA 1927), which keeps its promise for few clips and near 0 and 1.
     """
-    shrink = 1 + z * z / num_clips
-    centre = accuracy + z * z / (2 * num_clips)
-    spread = z * math.sqrt(accuracy * (1 - accuracy) / num_clips + (z / (2 * num_clips)) ** 2)
+    shrink = 1 + z * z / num_examples
+    centre = accuracy + z * z / (2 * num_examples)
+    spread = z * math.sqrt(accuracy * (1 - accuracy) / num_examples + (z / (2 * num_examples)) ** 2)
     return max(0.0, (centre - spread) / shrink), min(1.0, (centre + spread) / shrink)
 
 

@@ -190,8 +190,8 @@ def _calibration(document: dict[str, Any]) -> str:
     calibration = document["metrics"].get("calibration")
     if not calibration:
         return f"{words} Not calibrated, for want of cross-validated clips."
-    temperature, num_clips = calibration["temperature"], calibration["num_clips"]
-    return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_clips} cross-validated clips."
+    temperature, num_examples = calibration["temperature"], calibration["num_clips"]
+    return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_examples} cross-validated clips."
 
 
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

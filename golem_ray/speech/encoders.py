@@ -20,7 +20,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 from golem_ray.speech.exact_forward import BlockInputs, Frames, frames_alone, vectors, wav2vec2_frames, whisper_frames
 from golem_ray.speech.read import MIN_DURATION_S
 
@@ -230,7 +230,7 @@ class SpeechEncoder:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the compiler's own, Triton's, the C++ compiler's
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)
             raise ConfigError(
                 f"model.compile: expected PyTorch to compile the encoder, but {type(error).__name__}: {reason}; leave "
                 "it off."
@@ -279,7 +279,7 @@ def _load(info: EncoderInfo) -> tuple[Any, Any]:
         preprocessor = AutoFeatureExtractor.from_pretrained(info.path, **options)
         model, loading = AutoModel.from_pretrained(info.path, dtype=torch.float32, output_loading_info=True, **options)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise ConfigError(
             f"model.feature_extractor_model: expected weights that load from {info.name}, but "
             f"{type(error).__name__}: {reason}"

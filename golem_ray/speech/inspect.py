@@ -15,7 +15,7 @@ from typing import Any
 from golem_ray import hub
 from golem_ray.config import ModelConfig
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, one_line
 from golem_ray.sample import SAMPLE
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio", "whisper")
@@ -131,7 +131,7 @@ def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], di
         except EntryNotFoundError:
             files[file] = None
         except Exception as error:  # the HTTP library's own, when the connection breaks halfway
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = f"{type(error).__name__}: {one_line(error)}"
             raise ConfigError(f"{_KEY}: expected to read {file} of {name}, but {reason}") from None
         else:
             files[file] = _read_json(path)

@@ -15,7 +15,7 @@ import soundfile
 import torch
 import torchaudio
 
-from golem_ray.errors import ClipError
+from golem_ray.errors import ExampleError
 
 MIN_DURATION_S = 0.025
 """Shortest clip that a Wav2Vec2 encoder turns into a frame: 400 samples at 16 kHz."""
@@ -28,24 +28,24 @@ _MAX_KERNEL_SIZE = 2**22
 def decode(data: bytes) -> tuple[np.ndarray, int]:
     """The clip's samples, channels averaged, and its sampling rate: (T,) float32, integers scaled to [-1, 1].
 
-    Raises ClipError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...).
+    Raises ExampleError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...).
     """
     if not data:
-        raise ClipError("empty file")
+        raise ExampleError("empty file")
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except MemoryError:
-        raise ClipError("a header that promises more samples than fit into memory") from None
+        raise ExampleError("a header that promises more samples than fit into memory") from None
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise ClipError(f"not audio that libsndfile can read ({reason})") from None
+        raise ExampleError(f"not audio that libsndfile can read ({reason})") from None
     return samples.mean(axis=1), rate
 
 
 def load_clip(data: bytes, target_rate: int) -> np.ndarray:
     """The clip as the encoder hears it: (T,) float32 at target_rate Hz.
 
-    Raises ClipError for clips that are not audio, empty, shorter than 25 ms, or not finite.
+    Raises ExampleError for clips that are not audio, empty, shorter than 25 ms, or not finite.
     """
     waveform, rate = decode(data)
     check_waveform(waveform, rate)
@@ -53,13 +53,13 @@ def load_clip(data: bytes, target_rate: int) -> np.ndarray:
 
 
 def check_waveform(waveform: np.ndarray, rate: int) -> None:
-    """Raise ClipError for a waveform (T,) at `rate` Hz that is empty, shorter than 25 ms, or not finite."""
+    """Raise ExampleError for a waveform (T,) at `rate` Hz that is empty, shorter than 25 ms, or not finite."""
     if waveform.size == 0:
-        raise ClipError("no samples")
+        raise ExampleError("no samples")
     if not np.isfinite(waveform).all():
-        raise ClipError("samples that are not finite")
+        raise ExampleError("samples that are not finite")
     if waveform.size < MIN_DURATION_S * rate:
-        raise ClipError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * MIN_DURATION_S:.0f} ms")
+        raise ExampleError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * MIN_DURATION_S:.0f} ms")
 
 
 def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:

@@ -1,0 +1,85 @@
+"""The seam between what is embedded and everything else: what a modality gives, and which modalities there are.
+
+A modality's package imports nothing heavy until its functions are called: the driver asks, the workers do the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from golem_ray.config import DatasetConfig, ModelConfig, ProcessingConfig
+from golem_ray.data.table import Content
+from golem_ray.embedding.recipe import Recipe
+
+MODALITIES = {"speech": "golem_ray.speech"}
+"""Name of each modality -> its package, which has it as MODALITY."""
+
+
+class Encoder(Protocol):
+    """A frozen encoder on one device. An example's vector depends on that example alone, whatever runs beside it."""
+
+    batch_cost: float | None
+    """Most padded cost of a batch; None for one by one."""
+    batch_fill: float | None
+    """Of the last call's batches, the share of batch_cost that was no padding; None without batches."""
+
+    def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
+        """N examples as `Modality.read` gives them -> (N, vector_size) float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The plain vector that an encoder has to beat."""
+
+    key: str
+    """What its figures are kept under."""
+    name: str
+    """For a sentence: `the same head on ...`."""
+    short: str
+    """For a table's head."""
+    size: int
+    """Width of its vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """How examples of one kind are read, what they cost, and who embeds them."""
+
+    name: str
+    content: Content
+    baseline: Baseline
+    recipe: Callable[[ModelConfig, ProcessingConfig], Recipe]
+    """How the configured embeddings are made; all layers where one is still to be chosen. Raises ConfigError."""
+    provenance: Callable[[Recipe], dict[str, Any]]
+    """What the sidecar's group `encoder` says of a recipe, as plain JSON values."""
+    recorded: Callable[[dict[str, Any], str], tuple[ModelConfig, ProcessingConfig]]
+    """The configuration of the recipe that such a group says, with the encoder of that name or place."""
+    fingerprint: Callable[[Recipe], dict[str, Any]]
+    """Everything that a vector depends on besides the example and the device, as plain JSON values."""
+    read: Callable[[bytes, Recipe], np.ndarray]
+    """An example as its encoder takes it, from its file: (T,) of one type. Raises ExampleError."""
+    baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray]
+    """(T,) -> (F,) float32: the baseline's vector of an example that was read."""
+    cost: Callable[[int, Recipe], float]
+    """What an example of so many elements costs, in the modality's unit."""
+    load_encoder: Callable[[Recipe, str, float | None], Encoder]
+    """The encoder on a device, in batches of at most so much padded cost (None: one by one). Raises ConfigError."""
+    too_large: Callable[[float], str]
+    """Why an example of that cost cannot be used whose batch alone does not fit into a GPU's memory."""
+
+
+def modality_named(name: str) -> Modality:
+    """The modality of that name, which is one of MODALITIES."""
+    found = import_module(MODALITIES[name]).MODALITY
+    assert isinstance(found, Modality)
+    return found
+
+
+def modality_of(dataset: DatasetConfig) -> Modality:
+    """The modality of a dataset's examples."""
+    return modality_named("speech")
