@@ -1,5 +1,10 @@
 """What can go wrong in ways that the person who runs the job can mend. Anything else is a bug of ours."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """One line that says what was expected, what was found and what to do; exit status 2."""
@@ -17,7 +22,7 @@ class ExampleError(Exception):
     """The reason why one example cannot be used; counted and reported, never fatal by itself."""
 
 
-class StorageError(Exception):
+class StorageError(OSError):
     """What a filesystem said, in one line, whichever it is: each has exceptions of its own."""
 
     def __init__(self, reason: str, *, kind: str = "", missing: bool = False) -> None:
@@ -31,3 +36,26 @@ class StorageError(Exception):
 def one_line(error: BaseException) -> str:
     """An exception's message, fit for the end of a one-line error: 300 characters at most."""
     return " ".join(str(error).split())[:300]
+
+
+class _MissingError(StorageError, FileNotFoundError):
+    """The StorageError for what is not there. Its cause is why it was not found, where the filesystem says that."""
+
+
+@contextmanager
+def as_storage_errors() -> Iterator[None]:
+    """Turn whatever exception a filesystem raises inside into a StorageError; UserError and ExampleError pass."""
+    try:
+        yield
+    except (StorageError, UserError, ExampleError):
+        raise
+    except FileNotFoundError as error:
+        raise _described(_MissingError(one_line(error), missing=True), error) from error.__cause__
+    except Exception as error:  # every filesystem has its own
+        raise _described(StorageError(one_line(error)), error) from error
+
+
+def _described(found: StorageError, error: Exception) -> StorageError:
+    found.kind = type(error).__name__
+    found.strerror = getattr(error, "strerror", None)
+    return found

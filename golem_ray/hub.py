@@ -1,6 +1,6 @@
 """Which commit a Hub id stands for, and what to say when the Hub does not answer.
 
-Does not know what is in the repository: data.py and encoders.py do.
+Does not know what is in the repository: data/hub_dataset.py, speech/inspect.py and artifact/sharing.py do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from golem_ray.errors import UserError
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
-"""Seconds to wait for the Hub's first answer: with nobody there, the job says so well within half a minute."""
+"""Seconds to wait for the Hub's first answer. If it does not come, the job says so within half a minute."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -30,11 +30,11 @@ def resolve_commit(
     error: type[UserError],
     others: str = "a local folder or a file",
 ) -> str | None:
-    """The commit that the revision (default: the newest) of a Hub repository stands for; None without the Hub.
+    """The commit that a revision (default: the newest) of a Hub repository stands for; None if the Hub cannot be asked.
 
-    None means that only a copy in the local cache can be used. Raises `error`, naming `key` (or `revision` in its
-    group), where the Hub answers that there is no such repository or revision, or that this account may not see it.
-    `others` is what else than a repository could have been named.
+    With None, only a copy in the local cache can be used. Raises `error`, whose message names `key` (or `revision` in
+    its group), if the Hub answers that there is no such repository or revision, or that this account may not see it.
+    `others` completes that message: the other things that the key may name.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -76,12 +76,12 @@ def resolve_commit(
 
 
 def gated(repo_id: str) -> str:
-    """What to say of a repository that asks for its conditions to be accepted."""
+    """The end of an error message about a repository whose conditions have to be accepted first."""
     return f"{repo_id} gated: accept its conditions on the Hub and set HF_TOKEN in the environment."
 
 
 def unreachable(repo_id: str, key: str, error: type[UserError], instead: str) -> UserError:
-    """The error for a repository that is neither to be had from the Hub nor cached."""
+    """The error for a repository that cannot be fetched from the Hub and is not in the local cache."""
     return error(
         f"{key}: expected to reach the Hub for {repo_id}, but it cannot be reached and there is no cached copy; "
         f"{instead}, or run once with a connection so that it is cached."

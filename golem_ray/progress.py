@@ -1,4 +1,7 @@
-"""How far work is, a bar on a terminal and plain lines where there is none, and how long it took."""
+"""How far the work is, as a bar on a terminal and as log lines elsewhere; and how long each stage took.
+
+Does not know what the work is.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 5.0
-"""Least seconds between two plain lines of one piece of work."""
+"""Least seconds between two log lines of one stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a stage stands: `done` of `total` units, and a few words beside them."""
+    """How far a stage is: `done` of `total` units, with a note such as the loss."""
 
     stage: str
     done: int
@@ -27,17 +30,19 @@ class Progress:
 
 
 class ProgressBar:
-    """Shows `done` of `total` under a title: tqdm's bar on a terminal, else log lines now and then."""
+    """Shows `done` of `total` under a title: as tqdm's bar on a terminal, else in a log line every few seconds."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
         self.began = self.last_line = time.monotonic()
-        self.first: tuple[float, int] | None = None  # when the first were done, and how many: starting takes its time
+        self.first: tuple[float, int] | None = (
+            None  # when the first units were done, and how many: starting up does not count
+        )
         self.done = 0
 
     def update(self, done: int, note: str = "") -> None:
-        """Show that `done` units are done, with a few words beside them."""
+        """Show that `done` units are done, with a note such as the loss."""
         if self.first is None and done:
             self.first = time.monotonic(), done
         if self.bar is not None:
@@ -50,7 +55,7 @@ class ProgressBar:
         self.done = done
 
     def _pace(self, done: int) -> str:
-        """How fast it has gone since the first were done, and the time to go; at the end, how long it took."""
+        """Units a second since the first were done, and the time that is left; at the end, how long all took."""
         now = time.monotonic()
         if done == self.total:
             return f"in {_duration(now - self.began)}"
@@ -60,20 +65,42 @@ class ProgressBar:
         return f"{1 / each:.3g} a second, {_duration(each * (self.total - done))} to go"
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """End the bar; it stays on the terminal as it is."""
         if self.bar is not None:
             self.bar.close()
 
 
+class StageBars:
+    """A bar for each stage of some work, one after another."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> StageBars:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Show where a stage stands; the first of a new stage ends the bar before it."""
+        if self._bar is None or self._bar.title != progress.stage:
+            if self._bar is not None:
+                self._bar.close()
+            self._bar = ProgressBar(progress.stage, progress.total, progress.unit)
+        self._bar.update(progress.done, progress.note)
+
+
 class Stopwatch:
-    """How long each stage took, one after another."""
+    """Measures how long each stage takes, one after another."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._since = time.monotonic()
 
     def lap(self, stage: str) -> None:
-        """The time since the last lap was this stage's."""
+        """Add the time since the last lap to this stage."""
         now = time.monotonic()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
         self._since = now

@@ -1,1 +1,53 @@
-"""The command line."""
+"""The command line: main() runs a command, prints its lines and returns its exit status.
+
+Knows signals, logging and exit statuses. Does not know what a command does (commands.py), nor its flags (flags.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from golem_ray.errors import UserError
+
+
+def main(command: str, argv: Sequence[str]) -> int:
+    """Run the command of that name; returns 0, or 2 after an error that the user can mend, or 130 when stopped.
+
+    Prints each line of the output as it comes. A bug of ours is a traceback, with which Python ends with status 1.
+    """
+    from golem_ray.cli.commands import COMMANDS
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("golem_ray").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _stop)  # what `ray job stop` sends, and Kubernetes
+    try:
+        for line in COMMANDS[command](argv):
+            if not _print(line):
+                break
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _print(line: str) -> bool:
+    """Print a line; whether somebody still reads. What was to be saved is saved by then."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _stop(number: int, frame: object) -> None:
+    """End like Ctrl-C does, so that Ray is left and nothing stays behind."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

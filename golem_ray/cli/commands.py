@@ -1,23 +1,93 @@
-"""What every job's command does alike: logging, exit statuses, and output that a reader may stop reading."""
+"""The commands: each takes its arguments and gives the lines to print. Raise UserError.
+
+Know which job does the work and what of its outcome is printed; do not know how it is done. Jobs are imported only
+when the flags are read, so that --help needs neither Ray nor PyTorch.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import sys
+import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from golem_ray import artifact
-from golem_ray.artifact.files import Artifact
+from golem_ray.cli import flags
 from golem_ray.config import DatasetConfig
 from golem_ray.config.presets import config_from_dict
-from golem_ray.errors import ConfigError, UserError
+from golem_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from golem_ray.artifact import Artifact
 
 
-def first_artifact(argv: Sequence[str], parse: Callable[[Sequence[str], DatasetConfig], object]) -> Artifact:
-    """The artifact that the first argument names. Raises ConfigError where it names none; --help ends the process."""
+def train(argv: Sequence[str]) -> Iterable[str]:
+    """Train a classifier and save it: [PRESET] [--group.key value ...]"""
+    command = flags.parse_train(argv)
+    from golem_ray.jobs.train import run
+
+    result = run(command.config, sidecar=command.sidecar, allow_drift=command.allow_drift)
+    lines = [result["summary"], f"Saved to {result['savedArtifactPath']}"]
+    return [*lines, json.dumps(result)] if command.json else lines
+
+
+def evaluate(argv: Sequence[str]) -> Iterable[str]:
+    """Test a saved classifier on labelled clips: ARTIFACT [--group.key value ...]"""
+    saved = _artifact(argv, flags.parse_evaluate)
+    command = flags.parse_evaluate(argv, _dataset(saved))
+    from golem_ray.jobs.evaluate import evaluate_artifact
+
+    found = evaluate_artifact(saved, command.config)
+    lines = [found["summary"], *_report_line(found)]
+    return [*lines, json.dumps(found)] if command.json else lines
+
+
+def predict(argv: Sequence[str]) -> Iterable[str]:
+    """Say what a saved classifier takes clips for: ARTIFACT FILES... [--group.key value ...]"""
+    saved = _artifact(argv, flags.parse_predict)
+    command = flags.parse_predict(argv, _dataset(saved))
+    from golem_ray.jobs import predict as job
+
+    output = job.check_output(command.config)
+    rows = job.predict(saved, command.files, command.config)
+    if output is None:
+        return job.as_text(rows)
+    return [f"Wrote {job.write_predictions(output, rows)} predictions to {output}"]
+
+
+def compare(argv: Sequence[str]) -> Iterable[str]:
+    """Compare candidates on the same clips and folds: [GRID] [--group.key value ...]"""
+    command = flags.parse_compare(argv)
+    from golem_ray.jobs.compare import run
+
+    found = run(command.config, command.grid, command.output)
+    lines = [found["summary"], f"To train with the best: python jobs/train.py {found['bestPath']}"]
+    lines += _report_line(found)
+    return [*lines, json.dumps(found)] if command.json else lines
+
+
+def push(argv: Sequence[str]) -> Iterable[str]:
+    """Share an artifact through the Hugging Face Hub: ARTIFACT USER/REPO [--private] [--report]"""
+    command = flags.parse_push(argv)
+    from golem_ray.jobs.push import run
+
+    pushed = run(command.artifact, command.repo, private=command.private, report=command.report)
+    return [f"Pushed {', '.join(pushed.files)}", f"to {pushed.url.rpartition('/commit/')[0]}", f"as {pushed.url}"]
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], Iterable[str]]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "compare": compare,
+    "push": push,
+}
+"""Name of a command -> what runs it."""
+
+
+def _artifact(argv: Sequence[str], parse: Callable[[Sequence[str], DatasetConfig], object]) -> Artifact:
+    """The artifact that the first argument names. Raises ConfigError without one; --help ends the process."""
     if argv and not argv[0].startswith("-"):
+        from golem_ray import artifact
+
         return artifact.load(argv[0])
     if "-h" in argv or "--help" in argv:
         parse(argv, DatasetConfig())
@@ -26,32 +96,10 @@ def first_artifact(argv: Sequence[str], parse: Callable[[Sequence[str], DatasetC
     )
 
 
-def dataset_of(saved: Artifact) -> DatasetConfig:
+def _dataset(saved: Artifact) -> DatasetConfig:
     """The dataset that the artifact was trained on, which flags then change."""
     return config_from_dict({"dataset": saved.document["config"].get("dataset", {})}).dataset
 
 
-def _stop(number: int, frame: object) -> None:
-    """End like Ctrl-C does, so that Ray is left and nothing stays behind."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def exit_status(work: Callable[[], Iterable[str]]) -> int:
-    """Do the work, print the lines that it gives; 0, or 2 for what the user can mend. A bug is a traceback and 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("golem_ray").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _stop)  # what `ray job stop` sends, and Kubernetes
-    try:
-        lines = list(work())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume", file=sys.stderr)
-        return 130
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:  # nobody reads on; what was to be saved is saved all the same
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+def _report_line(found: dict[str, Any]) -> list[str]:
+    return [f"Report in {found['reportPath']}"] if found["reportPath"] else []

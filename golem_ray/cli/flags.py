@@ -1,4 +1,7 @@
-"""The commands' flags, and what they make of presets."""
+"""The commands' flags, and the configurations that they and presets give.
+
+The one module that imports the command-line parser. Does not know what a command does with its configuration.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,17 @@ from golem_ray.config import (
     DatasetConfig,
     EvaluateConfig,
     GridConfig,
-    PathsConfig,
     PredictConfig,
     TrainConfig,
     refuse_credentials,
 )
-from golem_ray.config.presets import _grid_from, _read_source, config_from_dict, read_preset, split_sidecar
+from golem_ray.config.presets import config_from_dict, grid_from, read_preset, read_source, split_sidecar
 from golem_ray.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """What a command line asks for: the configuration, and how to run and report it."""
+    """The training that a command line asks for, and how to run and report it."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -40,7 +42,7 @@ class TrainCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """What a command line asks to evaluate, and how to report it."""
+    """The evaluation that a command line asks for, and how to report it."""
 
     artifact: Annotated[str, tyro.conf.Positional] = ""
     """The .pth file, at a path or URI, or a Hub repository."""
@@ -51,7 +53,7 @@ class EvaluateCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictCommand:
-    """What a command line asks to predict."""
+    """The prediction that a command line asks for."""
 
     artifact: Annotated[str, tyro.conf.Positional] = ""
     """The .pth file, at a path or URI, or a Hub repository."""
@@ -96,7 +98,7 @@ def parse_predict(argv: Sequence[str], dataset: DatasetConfig) -> PredictCommand
     return command
 
 
-def parse(argv: Sequence[str]) -> TrainCommand:
+def parse_train(argv: Sequence[str]) -> TrainCommand:
     """The command that `[PRESET | --resume RUN_DIR] [--group.key value ...] [--json] [--allow-drift]` describes.
 
     PRESET comes first: a TOML or JSON file, an artifact's sidecar, or `-` for standard input. Flags win over
@@ -111,7 +113,7 @@ def parse(argv: Sequence[str]) -> TrainCommand:
             f"--resume: expected no preset beside it, found {argv[0]}; the run in {run_dir} has its own configuration."
         )
     if has_preset:
-        values, sidecar = split_sidecar(read_preset(_read_source(argv[0]), argv[0]))
+        values, sidecar = split_sidecar(read_preset(read_source(argv[0]), argv[0]))
     elif run_dir is not None:
         values = _begun(run_dir)
 
@@ -134,7 +136,7 @@ def parse(argv: Sequence[str]) -> TrainCommand:
 
 
 def _resumed(argv: Sequence[str]) -> str | None:
-    """What --resume names, which the other flags' defaults come from."""
+    """The folder that --resume names; the other flags' defaults come from the run there. None without the flag."""
     for number, argument in enumerate(argv):
         if argument.startswith("--resume="):
             return argument.removeprefix("--resume=")
@@ -148,7 +150,7 @@ def _begun(run_dir: str) -> dict[str, Any]:
     from golem_ray.embedding import run_folder
 
     refuse_credentials("--resume", run_dir)
-    place = storage.resolve("--resume", run_dir, PathsConfig(), storage.in_submitted_job())
+    place = storage.resolve("--resume", run_dir)
     document = run_folder.recorded(place, "--resume")
     if document is None:
         raise ConfigError(f"--resume: expected a folder that paths.run_dir of a run named, found no run in {place}.")
@@ -159,7 +161,7 @@ def _begun(run_dir: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareCommand:
-    """What a command line asks to compare, and where the outcome goes."""
+    """The comparison that a command line asks for, and where the outcome goes."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     output: str = "comparison"
@@ -178,8 +180,8 @@ def parse_compare(argv: Sequence[str]) -> CompareCommand:
     GRID is a preset with a group `grid` more. Raises ConfigError.
     """
     has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
-    values = read_preset(_read_source(argv[0]), argv[0]) if has_preset else {}
-    grid = _grid_from(values.pop("grid", {}))
+    values = read_preset(read_source(argv[0]), argv[0]) if has_preset else {}
+    grid = grid_from(values.pop("grid", {}))
     return tyro.cli(
         CompareCommand,
         args=list(argv[has_preset:]),
@@ -194,7 +196,7 @@ def parse_compare(argv: Sequence[str]) -> CompareCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class PushCommand:
-    """What is shared, and where."""
+    """The artifact that a command line asks to share, and the repository."""
 
     artifact: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARTIFACT")]
     """The artifact: a path or URI ending in .pth, with its .json beside it."""

@@ -13,15 +13,15 @@ from golem_ray.config.groups import (
     ProcessingConfig,
     TrainingConfig,
 )
-from golem_ray.config.jobs import ClipsConfig, EvaluateConfig, PredictConfig, TrainConfig
+from golem_ray.config.jobs import EvaluateConfig, ExamplesConfig, PredictConfig, TrainConfig
 
 __all__ = [
-    "ClipsConfig",
     "ClusterConfig",
     "DatasetConfig",
     "DeviceConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "ExamplesConfig",
     "GridConfig",
     "HeadConfig",
     "ModelConfig",

@@ -1,4 +1,4 @@
-"""What several groups of the configuration check alike."""
+"""What several groups of the configuration check alike. Does not know the groups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 from golem_ray.errors import ConfigError
 
 
-def _default(config: object, key: str) -> object:
+def default_of(config: object, key: str) -> object:
+    """The default of a group's key."""
     return next(each.default for each in fields(config) if each.name == key)  # type: ignore[arg-type]
 
 
-def _positive(key: str, value: object, word: str | None = None) -> None:
+def check_positive(key: str, value: object, word: str | None = None) -> None:
+    """Raise ConfigError unless the value is a positive whole number, or this word."""
     if value != word and not (isinstance(value, int) and value > 0):
         wanted = "a positive number" + (f" or '{word}'" if word else "")
         raise ConfigError(f"{key}: expected {wanted}, got {value!r}.")

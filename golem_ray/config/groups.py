@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from golem_ray.config.checks import _default, _positive, refuse_credentials
+from golem_ray import storage
+from golem_ray.config.checks import check_positive, default_of, refuse_credentials
 from golem_ray.errors import ConfigError
 
 
@@ -53,14 +54,19 @@ class ProcessingConfig:
     """A longer clip is split into windows of so many seconds, whose frames are averaged; no windows if not given."""
 
     def __post_init__(self) -> None:
-        _positive("processing.target_sampling_rate", self.target_sampling_rate)
-        _positive("processing.max_samples", self.max_samples, "all")
+        check_positive("processing.target_sampling_rate", self.target_sampling_rate)
+        check_positive("processing.max_samples", self.max_samples, "all")
         if self.max_seconds is not None and not 1 <= self.max_seconds <= 1e6:
             raise ConfigError(
                 f"processing.max_seconds: expected 1 or more, got {self.max_seconds!r}; leave it out for no windows."
             )
         if not 0 <= self.max_bad_fraction <= 1:
             raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
+
+    @property
+    def limit(self) -> int | None:
+        """How many examples to take at most; None for all."""
+        return None if self.max_samples == "all" else self.max_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +105,7 @@ class ModelConfig:
         if isinstance(self.layer, int) and self.layer < 0:
             raise ConfigError(f"model.layer: expected 0 or more, got {self.layer}; the last one is 'last'.")
         for name in ("classifier_input_features", "classifier_output_classes"):
-            _positive(f"model.{name}", getattr(self, name), "auto")
+            check_positive(f"model.{name}", getattr(self, name), "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,7 @@ class HeadConfig:
             raise ConfigError(f"head.weight_decay: expected 0 or more, got {self.weight_decay!r}.")
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f"head.patience: expected 1 or more, got {self.patience!r}; leave it out for none.")
-        unused = [key for key, value in vars(self).items() if key != "kind" and value != _default(self, key)]
+        unused = [key for key, value in vars(self).items() if key != "kind" and value != default_of(self, key)]
         if self.kind == "logistic" and unused:
             raise ConfigError(
                 f"head.{unused[0]}: expected nothing but head.kind for 'logistic', got {getattr(self, unused[0])!r}; "
@@ -162,7 +168,7 @@ class TrainingConfig:
     """Seed of the head's initial weights, of the order of batches and of the cross-validation folds."""
 
     def __post_init__(self) -> None:
-        _positive("training.epochs", self.epochs)
+        check_positive("training.epochs", self.epochs)
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(
                 f"training.batch_size: expected 1 or more, got {self.batch_size!r}; leave it out for all clips at once."
@@ -240,13 +246,18 @@ class PathsConfig:
         refuse_credentials("paths.save_path", self.save_path)
         refuse_credentials("paths.storage_root", self.storage_root or "")
 
+    def place(self, key: str) -> str:
+        """Where the output goes that one of these keys names: an absolute path or a URI. Raises ConfigError."""
+        return storage.resolve(f"paths.{key}", getattr(self, key), self.storage_root)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """Which Ray, and how wide."""
 
     address: str = "auto"
-    """An address; `local` for a Ray of its own; `auto` for $RAY_ADDRESS (in a job, the job's cluster), else local."""
+    """An address; `local` for a Ray of its own; `none` for this process alone, without Ray; `auto` for $RAY_ADDRESS (in
+    a job, the job's cluster), else local."""
     workers: int | Literal["auto"] = "auto"
     """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well."""
     threads_per_worker: int = 2
@@ -261,13 +272,13 @@ class ClusterConfig:
     """Most clips whose embeddings are gathered; those of more stay in storage (`paths.run_dir`), to be read there."""
 
     def __post_init__(self) -> None:
-        _positive("cluster.workers", self.workers, "auto")
-        _positive("cluster.threads_per_worker", self.threads_per_worker)
+        check_positive("cluster.workers", self.workers, "auto")
+        check_positive("cluster.threads_per_worker", self.threads_per_worker)
         if self.threads_per_worker > 1024:
             raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
         if self.wait_s != "auto" and not 0 <= self.wait_s <= 1e9:
             raise ConfigError(f"cluster.wait_s: expected 0 or more, or 'auto', got {self.wait_s!r}.")
-        _positive("cluster.gather_limit", self.gather_limit)
+        check_positive("cluster.gather_limit", self.gather_limit)
         if not 1 <= self.stall_timeout <= 1e9:
             raise ConfigError(f"cluster.stall_timeout: expected 1 or more, got {self.stall_timeout!r}.")
         if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements

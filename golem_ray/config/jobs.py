@@ -1,11 +1,14 @@
-"""What each job depends on: the groups of keys that it takes."""
+"""What each job depends on: the groups of keys that it takes, and keys of its own.
+
+Does not know what the keys of a group mean: groups.py does.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from golem_ray.config.checks import _positive, refuse_credentials
+from golem_ray.config.checks import check_positive, refuse_credentials
 from golem_ray.config.groups import (
     ClusterConfig,
     DatasetConfig,
@@ -43,7 +46,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipsConfig:
+class ExamplesConfig:
     """How many clips an artifact is applied to."""
 
     max_samples: int | Literal["all"] = "all"
@@ -52,9 +55,14 @@ class ClipsConfig:
     """Share of the clips that may be unusable before the job fails, 0 to 1."""
 
     def __post_init__(self) -> None:
-        _positive("processing.max_samples", self.max_samples, "all")
+        check_positive("processing.max_samples", self.max_samples, "all")
         if not 0 <= self.max_bad_fraction <= 1:
             raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
+
+    @property
+    def limit(self) -> int | None:
+        """How many examples to take at most; None for all."""
+        return None if self.max_samples == "all" else self.max_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,7 @@ class EvaluateConfig:
     """What evaluating an artifact depends on."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    processing: ClipsConfig = field(default_factory=ClipsConfig)
+    processing: ExamplesConfig = field(default_factory=ExamplesConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     encoder: str | None = None
@@ -88,7 +96,7 @@ class PredictConfig:
     """What predicting with an artifact depends on."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    processing: ClipsConfig = field(default_factory=lambda: ClipsConfig(max_bad_fraction=1.0))
+    processing: ExamplesConfig = field(default_factory=lambda: ExamplesConfig(max_bad_fraction=1.0))
     device: DeviceConfig = field(default_factory=DeviceConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     encoder: str | None = None
@@ -103,7 +111,7 @@ class PredictConfig:
     """A probability: a clip whose likeliest class has less is called `unsure`."""
 
     def __post_init__(self) -> None:
-        _positive("top_k", self.top_k)
+        check_positive("top_k", self.top_k)
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ConfigError(f"threshold: expected a probability, 0 to 1, got {self.threshold!r}.")
         if self.output is not None and not self.output.lower().endswith((".csv", ".jsonl", ".parquet")):

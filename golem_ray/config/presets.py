@@ -1,6 +1,6 @@
 """Presets (TOML, JSON, an artifact's sidecar) as configurations, and back.
 
-Knows nothing of what the keys mean: groups.py does.
+Does not know what the keys mean: groups.py does.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import json
 import sys
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import typeguard
 
 from golem_ray import storage
 from golem_ray.config.grid import GridConfig
 from golem_ray.config.jobs import TrainConfig
-from golem_ray.errors import ConfigError, UserError, one_line
+from golem_ray.errors import ConfigError, StorageError
 
 SIDECAR_FORMAT = "golem_ray.artifact"
 """The value of `format` by which a preset is recognised as an artifact's sidecar."""
@@ -27,6 +24,10 @@ SIDECAR_FORMAT = "golem_ray.artifact"
 
 SIDECAR_VERSION = 1
 """The newest version of the sidecar's format that this package writes and reads."""
+
+
+SIDECAR_KINDS = {"modality": ("speech",), "target": ("single-label",)}
+"""Entries of a sidecar -> the values that this package knows; the first is that of sidecars without the entry."""
 
 
 def camel_case(key: str) -> str:
@@ -72,6 +73,8 @@ def _type_name(hint: Any) -> str:
 
 def _coerce(key: str, value: object, hint: Any) -> object:
     """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
+    import typeguard
+
     if get_origin(hint) is tuple and isinstance(value, list) and not any(isinstance(each, bool) for each in value):
         value = tuple(value)
     if hint is float and type(value) is int and abs(value) < 1e300:
@@ -135,35 +138,36 @@ def split_sidecar(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             f"the sidecar: expected format_version {SIDECAR_VERSION}, found {version!r}; use the golem_ray that "
             "wrote it, or a newer one."
         )
+    for entry, known in SIDECAR_KINDS.items():
+        if values.get(entry, known[0]) not in known:
+            raise ConfigError(
+                f"the sidecar: expected {entry} {' or '.join(map(repr, known))}, found {values[entry]!r}; use the "
+                "golem_ray that wrote it, or a newer one."
+            )
     for group in ("config", "data", "encoder", "versions"):
         if not isinstance(values.get(group), dict):
             raise ConfigError(f"the sidecar: expected a group {group!r}, found {values.get(group)!r}; it was changed.")
     return values["config"], values
 
 
-def _read_source(source: str) -> str:
+def read_source(source: str) -> str:
+    """The text of a preset at a path or URI, or on standard input for `-`. Raises ConfigError if there is none."""
     try:
-        if source == "-":
-            text = sys.stdin.read() if sys.stdin is not None else ""
-            if not text.strip():
-                raise ConfigError("-: expected a preset on standard input, found nothing.")
+        if source != "-":
+            return storage.read(source).decode("utf-8-sig")
+        text = sys.stdin.read() if sys.stdin is not None else ""
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except StorageError as error:
+        reason = error.strerror or f"{error.kind}: {error}"
+    else:
+        if text.strip():
             return text
-        if "://" in source:
-            fs, place = storage.filesystem(source)
-            return bytes(fs.cat_file(place)).decode("utf-8-sig")
-        return Path(source).read_text(encoding="utf-8-sig")
-    except UserError:
-        raise
-    except Exception as error:  # a store's own, besides OSError
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else _reason(error)
-        raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.") from None
+        raise ConfigError("-: expected a preset on standard input, found nothing.")
+    raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.")
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or f"{type(error).__name__}: {one_line(error)}"
-
-
-def _grid_from(values: object) -> GridConfig:
+def grid_from(values: object) -> GridConfig:
     """The grid that a preset's group describes. Raises ConfigError."""
     hints = get_type_hints(GridConfig)
     if not isinstance(values, dict):

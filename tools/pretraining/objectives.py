@@ -34,7 +34,7 @@ def bag_codes(parts: Tensor, num_parts: int, width: int) -> Tensor:
     """A fixed vector of length 1 for each word: (words, most numbers), 0 as filling -> (words, width).
 
     The sum of its phonemes' and pairs' own random vectors, whitened over the vocabulary, so that the
-    words of a phrase can be told from the sum of their codes: vectors that are learnt along with the
+    words of a phrase can be recovered from the sum of their codes: vectors that are learnt along with the
     encoder fall into a few dimensions.
     """
     parts = parts.cpu()
