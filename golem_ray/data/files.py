@@ -15,62 +15,58 @@ import pyarrow as pa
 from golem_ray.config import DatasetConfig
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
 from golem_ray.data.table import Columns, Source, absolute, examples_table, no_labels
-from golem_ray.errors import DataError, one_line
+from golem_ray.errors import DataError, StorageError, as_storage_errors
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".m4a")
 SPLIT_NAMES = {"train", "test", "validation", "val", "valid", "dev", "eval", "data"}
 
 
 def open_files(dataset: DatasetConfig, max_samples: int | None, columns: Columns) -> Source:
-    """The first max_samples clips (None: all) of a folder or a manifest."""
+    """The first max_samples examples (None: all) of a folder or a manifest."""
     try:
-        fs, root = _place(dataset.name)
-        if fs.isfile(root):
-            if dataset.split != "train":
-                raise DataError(
-                    f"dataset.split: expected 'train', the only split of a manifest, got {dataset.split!r}."
-                )
-            return open_manifests(fs, [root], max_samples, columns)
-        if not fs.isdir(root):
-            raise DataError(f"dataset.name: expected a folder or a manifest, found nothing at {dataset.name!r}.")
-        return _open_folder(dataset, fs, root, max_samples, columns)
-    except DataError:
-        raise
-    except Exception as error:  # every filesystem has its own, and so has pyarrow
-        raise DataError(
-            f"dataset.name: expected {dataset.name} to be readable, but {type(error).__name__}: {one_line(error)}"
-        ) from None
+        with as_storage_errors():  # pyarrow's too
+            return _open(dataset, max_samples, columns)
+    except StorageError as error:
+        raise DataError(f"dataset.name: expected {dataset.name} to be readable, but {error.kind}: {error}") from None
 
 
-def open_paths(paths: Sequence[str], audio_column: str) -> Source:
-    """The clips, without labels, of files, folders (every audio file below) and manifests, here or at a URI."""
-    columns = Columns(audio=audio_column, label=None)
+def _open(dataset: DatasetConfig, max_samples: int | None, columns: Columns) -> Source:
+    fs, root = _place(dataset.name)
+    if fs.isfile(root):
+        if dataset.split != "train":
+            raise DataError(f"dataset.split: expected 'train', the only split of a manifest, got {dataset.split!r}.")
+        return open_manifests(fs, [root], max_samples, columns)
+    if not fs.isdir(root):
+        raise DataError(f"dataset.name: expected a folder or a manifest, found nothing at {dataset.name!r}.")
+    return _open_folder(dataset, fs, root, max_samples, columns)
+
+
+def open_paths(paths: Sequence[str], columns: Columns) -> Source:
+    """The examples, without labels, of files, folders (every file of theirs below) and manifests, here or at a URI."""
+    suffixes = columns.content.suffixes
     parts = [paths_table([])]
     for path in paths:
         if not path.strip():
             raise DataError(f"files: expected paths or URIs, found {path!r} among them.")
         try:
-            fs, root = _place(path)
-            if root.lower().endswith(MANIFEST_SUFFIXES):
-                parts.append(open_manifests(fs, [root], None, columns).examples.drop_columns(["id", "label"]))
-                continue
-            files = _audio_below(fs, root) if fs.isdir(root) else [root]
-        except DataError:
-            raise
-        except Exception as error:  # every filesystem has its own, and so has pyarrow
-            raise DataError(
-                f"{path}: expected to be able to read it, but {type(error).__name__}: {one_line(error)}"
-            ) from None
+            with as_storage_errors():  # pyarrow's too
+                fs, root = _place(path)
+                if root.lower().endswith(MANIFEST_SUFFIXES):
+                    parts.append(open_manifests(fs, [root], None, columns).examples.drop_columns(["id", "label"]))
+                    continue
+                files = _files_below(fs, root, suffixes) if fs.isdir(root) else [root]
+        except StorageError as error:
+            raise DataError(f"{path}: expected to be able to read it, but {error.kind}: {error}") from None
         if not files:
-            raise DataError(f"{path}: expected audio files ({', '.join(AUDIO_SUFFIXES)}) in the folder, found none.")
+            what = columns.content.what
+            raise DataError(f"{path}: expected {what} files ({', '.join(suffixes)}) in the folder, found none.")
         parts.append(paths_table([absolute(fs, file) for file in files]))
-    audio = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
-    return Source(examples=examples_table(audio, no_labels(audio.num_rows)), labels=())
+    contents = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    return Source(examples=examples_table(contents, no_labels(contents.num_rows)), labels=())
 
 
 def paths_table(paths: Sequence[str]) -> pa.Table:
-    """The audio columns of clips that are files of their own."""
+    """Where examples lie that are files of their own, as columns of the table of examples."""
     return pa.table({"path": pa.array(paths, pa.string())})
 
 
@@ -83,12 +79,12 @@ def _place(name: str) -> tuple[Any, str]:
     return fs, root.rstrip("/")
 
 
-def _audio_below(fs: Any, root: str) -> list[str]:
-    """The audio files below a folder, hidden ones aside, in order."""
+def _files_below(fs: Any, root: str, suffixes: tuple[str, ...]) -> list[str]:
+    """The files below a folder that hold an example each, hidden ones aside, in order."""
     return [
         path
         for path in sorted(_walk(fs, root))
-        if path.lower().endswith(AUDIO_SUFFIXES)
+        if path.lower().endswith(suffixes)
         and not any(part.startswith(".") for part in path[len(root) + 1 :].split("/"))
     ]
 
@@ -119,9 +115,9 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
             f"evaluation.group_column: expected metadata with a column {columns.group!r} in {dataset.name}, found none."
         )
     if columns.label is None:
-        paths = [absolute(fs, path) for path in _audio_below(fs, root)][:max_samples]
+        paths = [absolute(fs, path) for path in _files_below(fs, root, columns.content.suffixes)][:max_samples]
         return Source(examples=examples_table(paths_table(paths), no_labels(len(paths))), labels=())
-    return _open_label_folders(fs, root, max_samples)
+    return _open_label_folders(fs, root, max_samples, columns.content.suffixes)
 
 
 def _holds_split(fs: Any, root: str, split: str) -> bool:
@@ -145,10 +141,10 @@ def _name(entry: dict[str, Any]) -> str:
     return entry["name"].rstrip("/").rsplit("/", 1)[-1]
 
 
-def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
-    """A folder per label; in turn one clip of each label, so that the first N clips hold every label.
+def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: tuple[str, ...]) -> Source:
+    """A folder per label; in turn one example of each label, so that the first N examples hold every label.
 
-    Every file in a label's folder counts as a clip, hidden ones aside; so does audio beside the folders, which
+    Every file in a label's folder counts as an example, hidden ones aside; so do such files beside the folders, which
     has no label.
     """
     by_label: dict[str, list[str]] = {}
@@ -158,7 +154,7 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
             continue
         if len(parts) > 1:
             by_label.setdefault(parts[0], []).append(path)
-        elif path.lower().endswith(AUDIO_SUFFIXES):
+        elif path.lower().endswith(suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
     rows = [
@@ -166,9 +162,9 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None) -> Source:
         for group in zip_longest(*([(path, label) for path in paths] for label, paths in sorted(by_label.items())))
         for path, label in filter(None, group)
     ][:max_samples]
-    audio = paths_table([absolute(fs, path) for path, _ in rows])
+    contents = paths_table([absolute(fs, path) for path, _ in rows])
     return Source(
-        examples=examples_table(audio, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names)
+        examples=examples_table(contents, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names)
     )
 
 

@@ -1,4 +1,4 @@
-"""Folds of cross-validation and holdouts, stratified by label. Knows nothing of what is trained."""
+"""Folds of cross-validation and holdouts, stratified by label. Knows no head."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def stratified_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, test) indices of repeated stratified k-fold cross-validation over labels: (N,) int.
 
-    k is the smallest count among the classes with two clips or more, at most 5. Classes with a single clip are
-    in every training part and in no test part. Every other clip is tested once a repeat. Empty without a class
-    of two clips, or without repeats.
+    k is the smallest count among the classes with two examples or more, at most 5. An example that is alone in its
+    class is in every training part and in no test part. Every other example is tested once a repeat. Without repeats,
+    or without a class of two examples, the list is empty.
 
-    With groups (N,) int, such as speakers, none is on both sides; k is then 5, or as few as there are groups or clips
-    of the largest class, and a clip may be tested whose class nobody else has.
+    With groups (N,) int, such as speakers, no group is on both sides. k is then 5, or the number of groups or of the
+    largest class's examples if that is smaller; an example may be tested whose class is in no other group.
     """
     counts = np.bincount(labels)
     scored = np.flatnonzero(counts[labels] >= 2)
@@ -59,17 +59,17 @@ def _grouped_folds(
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(k, shuffle=True, random_state=(seed * 1009 + repeat) % 2**32)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # classes of fewer clips than folds
+            warnings.simplefilter("ignore", UserWarning)  # classes with fewer examples than folds
             folds += list(splitter.split(labels, labels, groups))
     return folds
 
 
 def held_out(labels: np.ndarray, wanted: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Which of N clips to keep from training, (N,) bool: about `wanted`, of each label in proportion.
+    """Which of N examples to keep from training, (N,) bool: about `wanted`, of each label in proportion.
 
-    labels: (N,) int. One clip of each class at least is left to train on. With groups (N,) int no group is on both
-    sides: of many draws of groups, that which is nearest in number and in the classes' shares, and which leaves
-    most classes to train on.
+    labels: (N,) int. At least one example of each class is left to train on. With groups (N,) int no group is on both
+    sides: of many draws of groups, the best one is taken. It is near to the wanted number and to the classes' shares,
+    and leaves many classes to train on.
     """
     rng = np.random.default_rng([seed, 1])
     if groups is not None:
@@ -107,7 +107,7 @@ def _held_groups(labels: np.ndarray, wanted: int, groups: np.ndarray, rng: np.ra
 
 
 def _deal(labels: np.ndarray, scored: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """A fold for each scored clip: each class shuffled and dealt out in turn, so that folds are of one size too."""
+    """A fold for each scored example. Each class is shuffled and dealt out in turn, so that folds are of equal size."""
     fold = np.empty(len(scored), dtype=np.int64)
     dealt = 0
     for label in np.unique(labels[scored]):

@@ -12,8 +12,8 @@ from golem_ray.data.table import Source
 log = logging.getLogger(__name__)
 
 
-def _groups(source: Source) -> np.ndarray | None:
-    """(N,) int64: a number for each group; a clip without one is a group of its own."""
+def groups_of(source: Source) -> np.ndarray | None:
+    """(N,) int64: a number for each group; an example without one is a group of its own."""
     if "group" not in source.examples.column_names:
         return None
     codes = pc.index_in(source.examples["group"], pc.unique(source.examples["group"]).drop_null())
@@ -22,7 +22,7 @@ def _groups(source: Source) -> np.ndarray | None:
 
 
 def joined_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,) int64: one number for all clips that are linked, step by step, by a number of either kind, (N,) int each."""
+    """(N,) int64: one number for all that are linked, step by step, by a number of either kind, (N,) int each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -34,7 +34,7 @@ def joined_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def kept_together(groups: np.ndarray | None, digests: np.ndarray, used: np.ndarray) -> np.ndarray | None:
-    """(N,) int64: which of the used clips are never on both sides of a fold: those of one group, and equal files.
+    """(N,) int64: which of the used examples are never on both sides of a fold: those of one group, and equal files.
 
     None where any may be. groups: (M,) int64 or None, digests: (M,) S32, used: (N,) rows of both.
     """

@@ -1,7 +1,8 @@
-"""A dataset on the Hub, audio undecoded, or its copy in the local cache."""
+"""A dataset on the Hub, its files undecoded, or its copy in the local cache."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from golem_ray.data.table import (
     examples_table,
     no_column,
     no_labels,
-    split_audio,
+    split_content,
 )
 from golem_ray.errors import DataError, one_line
 
@@ -29,7 +30,7 @@ _LOCAL_COPY = "point dataset.name at a local copy (a folder, or the dataset's .p
 
 
 def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: Columns) -> Source:
-    """The first max_samples clips (None: all) of a Hub dataset's split."""
+    """The first max_samples examples (None: all) of a Hub dataset's split."""
     if dataset.trust_remote_code:
         log.info("dataset.trust_remote_code: datasets no longer runs a dataset's own code; going on without")
     commit = hub.resolve_commit(dataset.name, "dataset", dataset.revision, "dataset.name", DataError)
@@ -53,15 +54,15 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
         labels, indices = encode_labels(_column(split, columns.label), names)
 
     first = split.select(range(num_examples))
-    audio = first.select_columns([columns.audio])
-    if isinstance(split.features[columns.audio], datasets.Audio):
-        audio = audio.cast_column(columns.audio, datasets.Audio(decode=False))
-    contents, paths = split_audio(_column(audio, columns.audio), lambda path: path)
+    files, feature = first.select_columns([columns.column]), split.features[columns.column]
+    if hasattr(feature, "decode"):  # of files that datasets would decode
+        files = files.cast_column(columns.column, dataclasses.replace(feature, decode=False))
+    contents, paths = split_content(_column(files, columns.column), lambda path: path, columns.content.key)
     groups = None if columns.group is None else encode_groups(_column(first, columns.group))
     found = {"bytes": contents, "path": paths}
-    audio_columns = pa.table({name: values for name, values in found.items() if values is not None})
-    clips = examples_table(audio_columns, indices[:num_examples], groups)
-    return Source(examples=clips, labels=labels, revision=revision)
+    content_columns = pa.table({name: values for name, values in found.items() if values is not None})
+    examples = examples_table(content_columns, indices[:num_examples], groups)
+    return Source(examples=examples, labels=labels, revision=revision)
 
 
 def _column(split: Any, name: str) -> Any:

@@ -43,7 +43,7 @@ def check_streamed(config: TrainConfig) -> None:
 
 
 def check_labels(source: Source, labels: np.ndarray) -> None:
-    """Say which classes have too few clips; DataError if there is nothing to tell apart."""
+    """Say which classes have too few examples; DataError if there is nothing to tell apart."""
     counts = np.bincount(labels, minlength=len(source.labels)).tolist()
     present = [name for name, count in zip(source.labels, counts, strict=True) if count]
     if len(present) < 2:

@@ -1,4 +1,4 @@
-"""Manifests: tables of clips in CSV, JSON Lines or Parquet, on any filesystem that fsspec knows."""
+"""Manifests: tables of examples in CSV, JSON Lines or Parquet, on any filesystem that fsspec knows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from golem_ray.data.table import (
     locate,
     no_column,
     no_labels,
-    split_audio,
+    split_content,
 )
 from golem_ray.errors import DataError
 
@@ -29,9 +29,9 @@ MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
 def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: Columns) -> Source:
-    """One table over several files: labels read whole, audio and groups only for the first max_samples rows."""
+    """One table over several files: labels read whole, contents and groups only for the first max_samples rows."""
     label_parts: list[pa.Array] = []
-    parts, groups = [_NO_AUDIO], [pa.array([], pa.string())]
+    parts, groups = [_NOTHING], [pa.array([], pa.string())]
     names, left = None, max_samples
     for file in files:
         manifest = _open_manifest(fs, file)
@@ -40,29 +40,30 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
             names = manifest.class_names(found.label)
             label_parts.extend(manifest.read(found.label, None).chunks)
         if left is None or left > 0:
-            parts.append(_audio(fs, file, manifest, found.audio, left))
+            parts.append(_contents(fs, file, manifest, found, left))
             if found.group is not None:
                 groups.append(encode_groups(manifest.read(found.group, left)))
             left = None if left is None else left - parts[-1].num_rows
-    audio = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries().combine_chunks()
+    contents = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries().combine_chunks()
     labels: tuple[str, ...] = ()
-    indices = no_labels(audio.num_rows)
+    indices = no_labels(contents.num_rows)
     if columns.label is not None:
         labels, indices = encode_labels(_joined(label_parts), names)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
-    return Source(examples=examples_table(audio, indices[: audio.num_rows], group_column), labels=labels)
+    return Source(examples=examples_table(contents, indices[: contents.num_rows], group_column), labels=labels)
 
 
-_NO_AUDIO = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})
+_NOTHING = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})
 
 
-def _audio(fs: Any, file: str, manifest: _Manifest, column: str, limit: int | None) -> pa.Table:
-    """The audio column of the first rows (None: all), as columns of the table of clips; not read from Parquet."""
+def _contents(fs: Any, file: str, manifest: _Manifest, columns: Columns, limit: int | None) -> pa.Table:
+    """Where the examples of the first rows (None: all) lie, as columns of their table; Parquet's stay there."""
+    column, key = columns.column, columns.content.key
     if file.lower().endswith(".parquet"):
         table = listed(fs, file, column, limit)
         if table is not None:
             return table
-    contents, paths = split_audio(manifest.read(column, limit), partial(locate, fs, file.rsplit("/", 1)[0]))
+    contents, paths = split_content(manifest.read(column, limit), partial(locate, fs, file.rsplit("/", 1)[0]), key)
     found = {"bytes": contents, "path": paths}
     return pa.table({name: values for name, values in found.items() if values is not None})
 
@@ -78,9 +79,9 @@ def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:
 
 
 def _found_columns(manifest: _Manifest, wanted: Columns, file: str) -> Columns:
-    """The columns that a manifest has of those wanted, `file_name` where it has no other for the audio."""
-    if "file_name" in manifest.columns and (wanted.audio not in manifest.columns or wanted.audio == wanted.label):
-        wanted = dataclasses.replace(wanted, audio="file_name")
+    """The columns that a manifest has of those wanted, `file_name` where it has no other for the examples."""
+    if "file_name" in manifest.columns and (wanted.column not in manifest.columns or wanted.column == wanted.label):
+        wanted = dataclasses.replace(wanted, column="file_name")
     for key, column in wanted.needed():
         if column not in manifest.columns:
             raise no_column(key, column, manifest.columns, file.rsplit("/", 1)[-1])

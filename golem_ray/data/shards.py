@@ -1,7 +1,7 @@
-"""Clips whose audio lies in Parquet shards: listed by the driver, read where they are used.
+"""Examples whose files lie in Parquet shards: listed by the driver, read where they are used.
 
-The driver reads labels, names and row counts; the audio of a row stays in its shard until a worker asks for it. Row
-groups of a hundred to a thousand clips suit that best: for some rows a worker reads their group up to the last of them.
+The driver reads labels, names and row counts; what is in a row stays in its shard until a worker asks for it. Row
+groups of a hundred to a thousand examples suit that best: for some rows a worker reads their group up to the last.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from golem_ray import storage
-from golem_ray.data.table import absolute, flat, locate, split_audio
-from golem_ray.errors import one_line
+from golem_ray.data.table import absolute, flat, locate, split_content
+from golem_ray.errors import StorageError, as_storage_errors
 
 _ROWS_AT_ONCE = 64
 
 
 def listed(fs: Any, file: str, column: str, limit: int | None) -> pa.Table | None:
-    """The first rows (None: all) of a shard: {path, shard, column, at}; None if it has no audio inside."""
+    """The first rows (None: all) of a shard: {path, shard, column, at}; None if no files are inside."""
     with fs.open(file, "rb") as stream:
         parquet = pq.ParquetFile(stream)
         kind = parquet.schema_arrow.field(column).type
@@ -46,7 +46,7 @@ def listed(fs: Any, file: str, column: str, limit: int | None) -> pa.Table | Non
 
 
 def first_rows(parquet: pq.ParquetFile, column: str, limit: int | None) -> pa.ChunkedArray:
-    """The first rows (None: all) of a column, or of a part of one (`audio.path`)."""
+    """The first rows (None: all) of a column, or of a part of one (`column.path`)."""
     name = column.split(".")[0] if column not in parquet.schema_arrow.names else column
     if limit is None:
         return parquet.read(columns=[column])[name]
@@ -76,7 +76,7 @@ def _is_all_null(parquet: pq.ParquetFile, leaf: str) -> bool:
 
 
 def with_contents(batch: pa.Table) -> pa.Table:
-    """A table of clips with the `bytes` of those that lie in shards; where these cannot be read, with the `problem`."""
+    """A table of examples with the `bytes` of those in shards; where these cannot be read, with the `problem`."""
     if "shard" not in batch.column_names:
         return batch
     contents, paths = batch["bytes"].to_pylist(), batch["path"].to_pylist()
@@ -88,10 +88,11 @@ def with_contents(batch: pa.Table) -> pa.Table:
             continue
         rows = sorted((row for row, other in enumerate(places) if other == place), key=at.__getitem__)
         try:
-            read = storage.retried(partial(_read_rows, *place, at[rows].astype(np.int64)))
-        except Exception as error:  # every filesystem has its own, and so has Arrow
+            with as_storage_errors():  # Arrow's too
+                read = storage.retried(partial(_read_rows, *place, at[rows].astype(np.int64)))
+        except StorageError as error:
             for row in rows:
-                problems[row] = f"cannot be read ({type(error).__name__}: {one_line(error)})"
+                problems[row] = f"cannot be read ({error.kind}: {error})"
             continue
         for row, content, path in zip(rows, *read, strict=True):
             contents[row], paths[row] = content, path
@@ -105,7 +106,7 @@ def with_contents(batch: pa.Table) -> pa.Table:
 
 
 def _read_rows(shard: str, column: str, at: np.ndarray) -> tuple[list[bytes | None], list[str | None]]:
-    """The audio files in rows `at` (N,) of a shard, in ascending order, and their paths."""
+    """The files in rows `at` (N,) of a shard, in ascending order, and their paths."""
     assert (np.diff(at) >= 0).all()
     fs, file = storage.filesystem(shard)
     parts: list[pa.Array] = []
@@ -121,7 +122,7 @@ def _read_rows(shard: str, column: str, at: np.ndarray) -> tuple[list[bytes | No
             start = stop
     values = pa.chunked_array(parts)
     assert len(values) == len(at), f"{len(values)} of {len(at)} rows of {shard}: are there fewer now?"
-    contents, paths = split_audio(values, partial(locate, fs, file.rsplit("/", 1)[0]))
+    contents, paths = split_content(values, partial(locate, fs, file.rsplit("/", 1)[0]), column)
     nothing = pa.nulls(len(at))
     return (nothing if contents is None else contents).to_pylist(), (nothing if paths is None else paths).to_pylist()
 

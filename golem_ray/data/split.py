@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from golem_ray.config import TrainConfig
-from golem_ray.data import open_source
 from golem_ray.data.folds import held_out
-from golem_ray.data.groups import _groups
-from golem_ray.data.table import Source, example_name
+from golem_ray.data.groups import groups_of
+from golem_ray.data.sources import open_source
+from golem_ray.data.table import Content, Source, example_name
 from golem_ray.data.unusable import shown_path
 from golem_ray.errors import ConfigError, UserError
 
@@ -26,22 +26,22 @@ HELD_OUT = "held out"
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
-    """The clips of a run: those to train on, and those to test on."""
+    """The examples of a run: those to train on, and those to test on."""
 
     source: Source
     """All of them. A label of a class that is not trained on has a number beyond those of `source.labels`."""
     names: tuple[str, ...]
-    """`source.labels`, and then what else the clips to test on are labelled with."""
+    """`source.labels`, and then what else the examples to test on are labelled with."""
     tested: np.ndarray
     """(N,) bool."""
     how: str | None = None
-    """Which clips are tested on: `held out`, or the name of a split; None if there are none."""
+    """Which examples are tested on: `held out`, or the name of a split; None if there are none."""
     groups: np.ndarray | None = None
-    """(N,) int64: clips of one group have one number."""
+    """(N,) int64: examples of one group have one number."""
 
     @property
     def labels(self) -> np.ndarray:
-        """(N,) float64: each clip's label, NaN where it has none."""
+        """(N,) float64: each example's label, NaN where it has none."""
         return self.source.examples["label"].to_numpy().astype(np.float64)
 
     def place(self, row: int) -> tuple[str | None, int]:
@@ -50,15 +50,21 @@ class Division:
             return None, row
         return self.how, row - int((~self.tested).sum())
 
+    def name(self, row: int) -> str:
+        """How an example is named in messages and in the report."""
+        split, number = self.place(row)
+        named = example_name(number, shown_path(self.source.examples["path"][int(row)].as_py()))
+        return f"{split} {named}" if split else named
 
-def divide(config: TrainConfig, source: Source) -> Division:
-    """The clips to train on and those to test on: another split, some held out, or none.
 
-    Raises UserError if the split cannot be had, or if too few clips would be left.
+def divide(config: TrainConfig, source: Source, content: Content) -> Division:
+    """The examples to train on and those to test on: another split, some held out, or none.
+
+    Raises UserError if the split cannot be had, or if too few examples would be left.
     """
     if config.evaluation.split is not None:
-        return _with_split(config, source)
-    groups = _groups(source)
+        return _with_split(config, source, content)
+    groups = groups_of(source)
     tested = np.zeros(source.examples.num_rows, dtype=bool)
     holdout = config.evaluation.holdout
     if holdout is None:
@@ -86,29 +92,29 @@ def divide(config: TrainConfig, source: Source) -> Division:
     return Division(source=source, names=source.labels, tested=tested, how=HELD_OUT, groups=groups)
 
 
-def _with_split(config: TrainConfig, source: Source) -> Division:
-    """The source, followed by the clips of the split to test on, so that one pass embeds both."""
+def _with_split(config: TrainConfig, source: Source, content: Content) -> Division:
+    """The source, followed by the examples of the split to test on, so that one pass embeds both."""
     split = config.evaluation.split
     assert split is not None
     revision = source.revision or config.dataset.revision
     try:
         dataset = dataclasses.replace(config.dataset, split=split, revision=revision)
-        tested = open_source(dataset, None, group_column=config.evaluation.group_column)
+        tested = open_source(dataset, content, None, group_column=config.evaluation.group_column)
     except UserError as error:
         problem = str(error).removeprefix("dataset.split: ")
         raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
-    names, clips = renumbered(tested, source.labels)
-    joined = pa.concat_tables([source.examples, clips], promote_options="permissive").unify_dictionaries()
+    names, examples = renumbered(tested, source.labels)
+    joined = pa.concat_tables([source.examples, examples], promote_options="permissive").unify_dictionaries()
     joined = joined.set_column(0, "id", pa.array(np.arange(joined.num_rows)))
     both = dataclasses.replace(source, examples=joined)
     is_tested = np.arange(joined.num_rows) >= source.examples.num_rows
-    return Division(source=both, names=names, tested=is_tested, how=split, groups=_groups(both))
+    return Division(source=both, names=names, tested=is_tested, how=split, groups=groups_of(both))
 
 
 def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
-    """The source's clips with labels numbered as in `labels`, and the names of all those numbers.
+    """The source's examples with labels numbered as in `labels`, and the names of all those numbers.
 
-    What a clip of the source is labelled with but `labels` lacks comes after them.
+    What an example of the source is labelled with but `labels` lacks comes after them.
     """
     used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
     others = [name for index, name in enumerate(source.labels) if index in used and name not in labels]
@@ -121,10 +127,3 @@ def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], 
 def drawn(rows: np.ndarray, most: int = 2000) -> np.ndarray:
     """At most so many of the rows (N,), taken evenly."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-
-
-def name(division: Division, row: int) -> str:
-    """How a clip is named in messages and in the report."""
-    split, number = division.place(row)
-    named = example_name(number, shown_path(division.source.examples["path"][int(row)].as_py()))
-    return f"{split} {named}" if split else named

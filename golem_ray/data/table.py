@@ -1,15 +1,15 @@
-"""The table of clips that every source gives, and what its columns may be made from.
+"""The table of examples that every source gives, and what its columns may be made from.
 
     id     int64          the row's index in the source
-    bytes  large_binary   the audio file, null where `path` says where it lies, or `shard`
-    path   string         path, URI, or the name by which the clip is reported
-    label  int64          index into the source's labels, null where it has none for the clip; 0 if none were asked for
+    bytes  large_binary   the file, null where `path` says where it lies, or `shard`
+    path   string         path, URI, or the name by which the example is reported
+    label  int64          index into the source's labels, null where the example has none; 0 if none were asked for
     group  string         only where a group column was asked for: who speaks, say; null where that is not known
-    shard  string         only where there are Parquet shards with audio inside: the shard's place, null for other clips
-    column string         its column with the audio
+    shard  string         only where there are Parquet shards with files inside: the shard's place, null for others
+    column string         its column with the files
     at     int64          and the row there
 
-Lists clips and reads their bytes; knows nothing of what is in them.
+Lists examples and reads their bytes; knows nothing of what is in them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from golem_ray import storage
-from golem_ray.errors import DataError, ExampleError, one_line
+from golem_ray.config import DatasetConfig
+from golem_ray.errors import DataError, ExampleError, StorageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,12 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What to read of each clip, and what the columns are called."""
+    """What to read of each example, and what the columns are called."""
 
-    audio: str
+    content: Content
+    """Of which kind the examples are."""
+    column: str
+    """The column that they lie in."""
     label: str | None
     """None where labels are not needed."""
     group: str | None = None
@@ -53,60 +57,66 @@ class Columns:
     def needed(self) -> list[tuple[str, str]]:
         """(key of the configuration, column) of each."""
         keys = {
-            "dataset.audio_column": self.audio,
+            self.content.key: self.column,
             "dataset.label_column": self.label,
             "evaluation.group_column": self.group,
         }
         return [(key, column) for key, column in keys.items() if column is not None]
 
 
+def columns_of(dataset: DatasetConfig, content: Content, *, labelled: bool, group: str | None = None) -> Columns:
+    """The columns that the configuration names."""
+    column = getattr(dataset, content.key.rsplit(".", 1)[-1])
+    return Columns(content=content, column=column, label=dataset.label_column if labelled else None, group=group)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The first clips of a dataset, in its order, and what their labels are called."""
+    """The first examples of a dataset, in its order, and what their labels are called."""
 
     examples: pa.Table
     labels: tuple[str, ...]
-    """Names of all classes of the source, also of those that no clip here has; none where none were asked for."""
+    """Names of all classes of the source, also of those that no example here has; none where none were asked for."""
     revision: str | None = None
     """Commit of a Hub dataset."""
 
 
-def read_content(content: bytes | None, path: str | None) -> bytes:
-    """The bytes of a clip's audio file. Raises ExampleError if there is none to be read."""
+def read_content(content: bytes | None, path: str | None, what: str = "content") -> bytes:
+    """The bytes of an example's file, which holds `what`. Raises ExampleError if there is none to be read."""
     if content is not None:
         return content
     if not path:
-        raise ExampleError("no audio")
+        raise ExampleError(f"no {what}")
     try:
         return storage.read(path)
-    except FileNotFoundError as error:
-        if error.__cause__ is not None:  # fsspec says so of every failed request
+    except StorageError as error:
+        if error.missing and error.__cause__ is not None:  # fsspec says so of every failed request
             raise ExampleError(f"cannot be fetched ({type(error.__cause__).__name__})") from None
-        raise ExampleError("missing file") from None
-    except Exception as error:  # every filesystem has its own
-        raise ExampleError(f"cannot be read ({type(error).__name__}: {one_line(error)})") from None
+        if error.missing:
+            raise ExampleError("missing file") from None
+        raise ExampleError(f"cannot be read ({error.kind}: {error})") from None
 
 
-def example_name(clip_id: int, path: str | None) -> str:
-    """How a clip is named in reports: its row, and its path without anything secret in it."""
+def example_name(example_id: int, path: str | None) -> str:
+    """How an example is named in reports: its row, and its path without anything secret in it."""
     if not path:
-        return f"clip {clip_id}"
+        return f"clip {example_id}"
     parts = urlsplit(path)
     shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if "://" in path else path
-    return f"clip {clip_id} ({shown})"
+    return f"clip {example_id} ({shown})"
 
 
-def examples_table(audio: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
-    """The table of clips, in the source's order; `audio` has the columns that say where it lies, some or all."""
+def examples_table(contents: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
+    """The table of examples, in the source's order; `contents` has the columns that say where they lie."""
     nothing = {"bytes": pa.large_binary(), "path": pa.string()}
     columns = {name: pa.nulls(len(labels), kind) for name, kind in nothing.items()}
-    columns |= {name: audio[name] for name in audio.column_names}
+    columns |= {name: contents[name] for name in contents.column_names}
     columns = {"id": pa.array(np.arange(len(labels))), **columns, "label": labels}
     return pa.table(columns if groups is None else {**columns, "group": groups})
 
 
 def no_labels(num_examples: int) -> pa.Array:
-    """The label column of clips whose labels were not asked for."""
+    """The label column of examples whose labels were not asked for."""
     return pa.array(np.zeros(num_examples, dtype=np.int64))
 
 
@@ -155,10 +165,10 @@ def no_column(key: str, wanted: str, found: list[str], where: str) -> DataError:
     return DataError(f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}.")
 
 
-def split_audio(
-    column: pa.ChunkedArray, locate: Callable[[str], str]
+def split_content(
+    column: pa.ChunkedArray, locate: Callable[[str], str], key: str
 ) -> tuple[pa.ChunkedArray | None, pa.Array | None]:
-    """The bytes and paths in an audio column: a path, bytes, or the Hub's {bytes, path}.
+    """The bytes and paths in the column that the key `key` names: a path, bytes, or the Hub's {bytes, path}.
 
     `locate` makes a path absolute; a path beside bytes is only a name and stays as it is.
     """
@@ -171,7 +181,7 @@ def split_audio(
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         contents, paths = None, column
     else:
-        raise DataError(f"dataset.audio_column: expected paths, bytes or {{bytes, path}}, found {kind}.")
+        raise DataError(f"{key}: expected paths, bytes or {{bytes, path}}, found {kind}.")
     if contents is not None:
         contents = contents.cast(pa.large_binary())
     if paths is not None:

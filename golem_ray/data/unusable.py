@@ -15,11 +15,11 @@ from golem_ray.errors import DataError
 log = logging.getLogger(__name__)
 
 MAX_NAMED = 20
-"""Clips that a message names at most."""
+"""Examples that a message names at most."""
 
 
 def check_unusable(records: Sequence[dict[str, Any]], num_examples: int, max_bad_fraction: float) -> None:
-    """Name the clips that cannot be used ({"clip", "reason"}) of num_examples; DataError if they are too many."""
+    """Name the examples that cannot be used ({"example", "reason"}) of num_examples; DataError if they are too many."""
     if not records:
         return
     most = allowed(max_bad_fraction, num_examples)
@@ -39,7 +39,7 @@ def allowed(max_bad_fraction: float, num_examples: int) -> int:
 
 
 def example_at(source: Source, row: int | np.integer) -> str:
-    """How a clip of the source is named in messages and reports."""
+    """How an example of the source is named in messages and reports."""
     return example_name(int(row), shown_path(source.examples["path"][int(row)].as_py()))
 
 

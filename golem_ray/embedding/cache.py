@@ -1,26 +1,25 @@
-"""A cache of embeddings: clips' vectors by the sha256 of their audio files, in Parquet, at any path or URI.
+"""A cache of embeddings: examples' vectors by the sha256 of their files, in Parquet, at any path or URI.
 
     FOLDER/<key>/recipe.json     what the vectors were made by, for people; the key is its digest
-    FOLDER/<key>/<name>.parquet  id (the clip's row in the run that wrote it), digest (32 bytes), vector (D float32),
-                                 log_mel (80 float32 or null)
+    FOLDER/<key>/<name>.parquet  id (the example's row in the run that wrote it), digest (32 bytes), vector (D float32),
+                                 baseline (F float32 or null); its metadata name the modality and the format's version
 
-Every file is written once, whole or not at all, under a name of its own, by the actor that made its vectors, so that
-any number of actors and runs may write at the same time, and what a stopped run had finished is there for the next. A
-file that is damaged is noticed by its checksums, removed, and its clips are embedded again. Knows nothing of Ray or of
-audio.
+Files of version 1 have no such metadata, and another name for the last column: they are read as well.
+
+Every file is written once, whole or not at all, under a name of its own, by the worker that made its vectors, so that
+any number of workers and runs may write at the same time, and what a stopped run had finished is there for the next. A
+file that is damaged is noticed by its checksums, removed, and its examples are embedded again. Knows no engine, and
+nothing of what is in an example.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,103 +28,133 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from golem_ray import storage
+from golem_ray.devices import Resources
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, one_line
+from golem_ray.errors import ConfigError, StorageError
 
 log = logging.getLogger(__name__)
 
 RECIPE_VERSION = 1
 """To be raised when this package comes to compute other vectors from the same recipe."""
 
+FORMAT_VERSION = 2
+_METADATA = b"golem_ray"
+
 
 _FILES_AT_ONCE = 16
 
 
-_LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
-
-
 def describe(recipe: Recipe, *, gpu: bool, threads: int) -> dict[str, Any]:
-    """Everything that a vector depends on besides the clip: on one kind of CPU to the last bit, on a GPU to 1e-5,
-    where the clips beside it change rounding. Only compiled passes use several threads for a clip.
+    """Everything that a vector depends on besides the example: on one kind of CPU to the last bit, on a GPU to 1e-5,
+    where the examples beside it change rounding. Only compiled passes use several threads for an example.
     """
-    encoder = recipe.encoder
-    which = {"sha256": encoder.sha256} if encoder.sha256 else {"name": encoder.name, "revision": encoder.revision}
+    compiled = f"cpu, {threads} threads a clip"  # as version 1 wrote it: other words would be another key
     return {
         "version": RECIPE_VERSION,
-        "encoder": which,
-        "sampling_rate": encoder.sampling_rate,
-        **{name: value for name, value in dataclasses.asdict(recipe).items() if name != "encoder"},
-        "device": "gpu" if gpu else f"cpu, {threads} threads a clip" if recipe.compiled else "cpu",
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        **modality_named(recipe.modality).fingerprint(recipe),
+        "device": "gpu" if gpu else compiled if recipe.compiled else "cpu",
     }
+
+
+def open_cache(root: str, recipe: Recipe, resources: Resources, mark: str = "") -> EmbeddingCache:
+    """The cache of this recipe's vectors on such workers. Raises ConfigError if it cannot be written."""
+    described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
+    size = modality_named(recipe.modality).baseline.size
+    return EmbeddingCache(root, described, recipe.vector_size, size, modality=recipe.modality, mark=mark)
 
 
 class EmbeddingCache:
     """The vectors of one recipe under a folder or URI; may be sent to other processes.
 
-    Raises ConfigError if it cannot be written there. What fails later is told in a warning: the run goes on.
+    Raises ConfigError if it cannot be written there. What fails later is a warning: the run goes on.
     """
 
-    def __init__(self, root: str, recipe: dict[str, Any], width: int, log_mel_size: int, *, mark: str = "") -> None:
-        self.width = width
+    def __init__(
+        self,
+        root: str,
+        recipe: dict[str, Any],
+        width: int,
+        baseline_size: int,
+        *,
+        modality: str = "speech",
+        mark: str = "",
+    ) -> None:
+        self.width, self.baseline_size = width, baseline_size
         self._mark = mark  # what this run's files begin with
         self._recipe = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"
+        self._modality = modality
         self._schema = pa.schema(
             {
                 "id": pa.int64(),
                 "digest": pa.binary(32),
                 "vector": pa.list_(pa.float32(), width),
-                "log_mel": pa.list_(pa.float32(), log_mel_size),
-            }
+                "baseline": pa.list_(pa.float32(), baseline_size),
+            },
+            metadata={_METADATA: json.dumps({"format_version": FORMAT_VERSION, "modality": modality})},
         )
         self._described = False
         try:
             storage.check_folder(root)
             self._list()
-        except Exception as error:  # every filesystem has its own
+        except StorageError as error:
             raise ConfigError(
-                f"paths.embedding_cache: expected to be able to read and write {root}, but {one_line(error)}"
+                f"paths.embedding_cache: expected to be able to read and write {root}, but {error}"
             ) from None
 
     def files(self) -> list[str]:
         """The files with vectors of this recipe, whoever wrote them."""
         try:
             return self._list()
-        except Exception as error:  # every filesystem has its own
-            log.warning("%s cannot be listed (%s): going on without", self.folder, one_line(error))
+        except StorageError as error:
+            log.warning("%s cannot be listed (%s): going on without", self.folder, error)
             return []
 
     def _list(self) -> list[str]:
-        fs, place = storage.filesystem(self.folder)
-        fs.invalidate_cache()
-        try:
-            entries = storage.retried(partial(fs.ls, place, detail=False))
-        except FileNotFoundError:
-            return []
-        return [str(file) for file in sorted(entries) if str(file).endswith(".parquet")]
+        return [file for file in storage.list_folder(self.folder) if file.endswith(".parquet")]
 
-    def look_up(
-        self, digests: np.ndarray, *, vectors: np.ndarray | None, log_mel: np.ndarray | None, baseline: bool = False
-    ) -> np.ndarray:
-        """For which of (N,) S32 digests there are vectors (with baseline, log-mel statistics as well): (N,) bool.
+    def known(
+        self, digests: np.ndarray, names: Sequence[str], *, with_baseline: bool = False
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """For which of (N,) S32 digests there are vectors (with_baseline: the baseline's as well), file by file.
 
-        Writes them into `vectors` (N, D) and `log_mel` (N, 80), float32, where these are given. A digest of zeros, a
-        clip that could not be read, is never known.
+        Gives (M,) int64 rows, each row once, and the columns `names` of these: `vector` (M, D), `baseline` (M, F),
+        float32. A digest of zeros, an example that could not be read, is never known.
         """
         order = np.argsort(digests, kind="stable")
         unique, starts, counts = np.unique(digests[order], return_index=True, return_counts=True)
-        into = {"vector": vectors, "log_mel": log_mel}
-        names = [name for name, values in into.items() if values is not None]
-        known = np.zeros(len(digests), dtype=bool)
-        for table in self._read_all(self.files(), _binary(unique), names, needed=["log_mel"] if baseline else []):
-            at = table["at"].to_numpy()
+        found = unique == b""
+        needed = ["baseline"] if with_baseline else []
+        for table in self._read_all(self.files(), _binary(unique), list(names), needed):
+            at, first = np.unique(table["at"].to_numpy(), return_index=True)
+            new = ~found[at]
+            at, first = at[new], first[new]
+            if not len(at):
+                continue
+            found[at] = True
             rows = order[_ranges(starts[at], counts[at])]
-            for name in names:
-                into[name][rows] = np.repeat(_matrix(table[name]), counts[at], axis=0)  # type: ignore[index]
+            taken = table.take(first)
+            yield rows, {name: np.repeat(_matrix(taken[name]), counts[at], axis=0) for name in names}
+
+    def look_up(
+        self,
+        digests: np.ndarray,
+        *,
+        vectors: np.ndarray | None,
+        baseline: np.ndarray | None,
+        with_baseline: bool = False,
+    ) -> np.ndarray:
+        """(N,) bool: the known ones, put into `vectors` (N, D) and `baseline` (N, F), float32, where given."""
+        into = {"vector": vectors, "baseline": baseline}
+        given = {name: values for name, values in into.items() if values is not None}
+        known = np.zeros(len(digests), dtype=bool)
+        for rows, columns in self.known(digests, list(given), with_baseline=with_baseline):
+            for name, values in columns.items():
+                given[name][rows] = values
             known[rows] = True
-        return known & (digests != b"")
+        return known
 
     def recorded(self, num_examples: int) -> np.ndarray:
         """(N,) S32: the digest that each row of the run had when its vector was kept, zeros where none was.
@@ -158,18 +187,20 @@ class EmbeddingCache:
         Of rows where the needed columns are not null. None if there are none, or if it cannot be had; a file that is
         damaged is removed.
         """
-        fs, _ = storage.filesystem(self.folder)
         try:
-            content = storage.retried(partial(fs.cat_file, file))
-        except Exception as error:  # every filesystem has its own
-            log.warning("%s cannot be read (%s): its clips are embedded again", file, type(error).__name__)
+            content = storage.read(file)
+        except StorageError as error:
+            log.warning("%s cannot be read (%s): its clips are embedded again", file, error.kind)
             return None
         try:
             parquet = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-            if parquet.schema_arrow != self._schema:
+            stored = parquet.schema_arrow
+            if stored.types != self._schema.types or not self._is_ours(stored.metadata or {}):
                 log.warning("%s has columns of another kind: left alone", file)
                 return None
-            table = parquet.read(list(dict.fromkeys(["digest", *names, *needed])))
+            places = [self._schema.get_field_index(name) for name in dict.fromkeys(["digest", *names, *needed])]
+            table = parquet.read([stored.names[place] for place in places])
+            table = table.rename_columns([self._schema.names[place] for place in places])
             if wanted is not None:
                 table = table.append_column("at", pc.index_in(table["digest"], wanted))
                 needed = [*needed, "at"]
@@ -179,21 +210,28 @@ class EmbeddingCache:
         except (OSError, ValueError):  # Arrow's, of a file that was cut or whose checksums do not fit
             log.warning("%s is damaged: its clips are embedded again", file)
         try:
-            fs.rm_file(file)
-        except Exception as error:  # read-only, or another run was faster
-            log.info("%s could not be removed (%s)", file, type(error).__name__)
+            storage.remove(file)
+        except StorageError as error:  # read-only, or another run was faster
+            log.info("%s could not be removed (%s)", file, error.kind)
         return None
 
-    def add(self, ids: np.ndarray, digests: np.ndarray, vectors: np.ndarray, log_mel: np.ndarray | None) -> str:
-        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, and log-mel statistics.
+    def _is_ours(self, metadata: dict[bytes, bytes]) -> bool:
+        """Whether a file is of this modality; one of version 1 does not say, but its folder's key does."""
+        if _METADATA not in metadata:
+            return True
+        said = json.loads(metadata[_METADATA])
+        return isinstance(said, dict) and said.get("modality") == self._modality
+
+    def add(self, ids: np.ndarray, digests: np.ndarray, vectors: np.ndarray, baseline: np.ndarray | None) -> str:
+        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, and the baseline's vectors (N, F).
 
         Returns why that could not be done, '' if it could.
         """
         if not len(ids):
             return ""
-        kind = self._schema.field("log_mel").type
+        kind = self._schema.field("baseline").type
         columns = [pa.array(ids), _binary(digests), _lists(vectors, self._schema.field("vector").type)]
-        columns.append(pa.nulls(len(ids), kind) if log_mel is None else _lists(log_mel, kind))
+        columns.append(pa.nulls(len(ids), kind) if baseline is None else _lists(baseline, kind))
         try:
             sink = pa.BufferOutputStream()
             options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
@@ -202,8 +240,8 @@ class EmbeddingCache:
                 storage.write(f"{self.folder}/recipe.json", self._recipe.encode())
                 self._described = True
             storage.write(f"{self.folder}/{self._mark}{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
-        except Exception as error:  # every filesystem has its own
-            return f"embeddings could not be kept in {self.folder} ({one_line(error)})"
+        except StorageError as error:
+            return f"embeddings could not be kept in {self.folder} ({error})"
         return ""
 
 

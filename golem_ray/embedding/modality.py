@@ -47,28 +47,52 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model card says of a modality."""
+
+    task: str
+    """The Hub's name of the task."""
+    tags: tuple[str, ...]
+    examples: str
+    """For a sentence: `a classifier of ...`."""
+    made_for: Callable[[dict[str, Any]], str]
+    """A sentence, from a sidecar's group `encoder`, that says what examples must be like."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Modality:
     """How examples of one kind are read, what they cost, and who embeds them."""
 
     name: str
+    unit: str
+    """Of what examples cost, as a metric's name has it."""
     content: Content
     baseline: Baseline
+    card: Card
+    shown: str
+    """Head of a report's column that shows examples."""
+    html: Callable[[bytes], str]
+    """An HTML element that shows an example, from its file."""
     recipe: Callable[[ModelConfig, ProcessingConfig], Recipe]
     """How the configured embeddings are made; all layers where one is still to be chosen. Raises ConfigError."""
     provenance: Callable[[Recipe], dict[str, Any]]
     """What the sidecar's group `encoder` says of a recipe, as plain JSON values."""
-    recorded: Callable[[dict[str, Any], str], tuple[ModelConfig, ProcessingConfig]]
-    """The configuration of the recipe that such a group says, with the encoder of that name or place."""
+    recorded_recipe: Callable[[dict[str, Any], str, str | None], Recipe]
+    """The recipe that such a group records, with the encoder of that name and revision. Raises ConfigError."""
     fingerprint: Callable[[Recipe], dict[str, Any]]
     """Everything that a vector depends on besides the example and the device, as plain JSON values."""
     read: Callable[[bytes, Recipe], np.ndarray]
     """An example as its encoder takes it, from its file: (T,) of one type. Raises ExampleError."""
+    given: Callable[..., np.ndarray]
+    """The same of what a caller has in memory: (example, recipe, **how it is given). Raises ExampleError."""
     baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray]
     """(T,) -> (F,) float32: the baseline's vector of an example that was read."""
     cost: Callable[[int, Recipe], float]
     """What an example of so many elements costs, in the modality's unit."""
     load_encoder: Callable[[Recipe, str, float | None], Encoder]
     """The encoder on a device, in batches of at most so much padded cost (None: one by one). Raises ConfigError."""
+    note: Callable[[Recipe, str], str]
+    """What there is to say about such a recipe on that device; '' for nothing."""
     too_large: Callable[[float], str]
     """Why an example of that cost cannot be used whose batch alone does not fit into a GPU's memory."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,31 +22,29 @@ class EncoderInfo:
     sha256: str | None
     """Digest of a local folder's files; None for the Hub's, whose commit says it."""
     model_type: str
-    sampling_rate: int
-    """Hz"""
     embedding_size: int
     """Width of each layer."""
     num_layers: int
     """Blocks, each of which gives a layer."""
-    has_adapter: bool
-    """Whether what it gives has other frames than its blocks."""
-    window_s: float | None
-    """Length of the windows that it takes, in seconds (Whisper); None if it takes any length."""
     exact_in_batches: bool
-    """Whether a clip's vector can be had in a batch as it is alone."""
+    """Whether an example's vector can be had in a batch as it is alone."""
     cached: bool
     """Whether only the local cache can be used, the Hub being out of reach."""
+    traits: Any = None
+    """What its modality alone knows of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides a clip's vector, besides the clip, the libraries and the processor."""
+    """Everything that decides an example's vector, besides the example, the libraries and the processor."""
 
+    modality: str
+    """Its name: one of `modality.MODALITIES`."""
     encoder: EncoderInfo
     precision: str = "float32"
     """float32, tf32, float16 or bfloat16: see model.precision."""
-    max_seconds: float | None = None
-    """Length of the windows that a longer clip is split into."""
+    window: float | None = None
+    """Length of the windows that a longer example is split into, in its modality's unit of cost; None for none."""
     compiled: bool = False
     """Whether PyTorch compiles the encoder, which changes rounding."""
     layer: int | str = "last"
@@ -55,17 +54,17 @@ class Recipe:
 
     @property
     def layers(self) -> tuple[int | str, ...]:
-        """Those whose vectors follow upon each other in a clip's."""
+        """Those whose vectors follow upon each other in an example's."""
         return (*range(self.encoder.num_layers), "last", "mean") if self.layer == "all" else (self.layer,)
 
     @property
     def parts(self) -> tuple[int, int, int]:
-        """A clip's vector as an array: layers, statistics over time, and the width of each."""
+        """An example's vector as an array: layers, statistics over time, and the width of each."""
         return len(self.layers), len(self.pooling.split("+")), self.encoder.embedding_size
 
     @property
     def vector_size(self) -> int:
-        """Width of a clip's vector."""
+        """Width of an example's vector."""
         return math.prod(self.parts)
 
 

@@ -3,7 +3,7 @@
     RUN_DIR/run.json      the configuration, the input and the recipe of the vectors
     RUN_DIR/embeddings/   the embedding cache of this run (cache.py), written block by block
 
-Knows nothing of Ray. The same run is one with the same configuration, but for paths and the cluster, on the same input.
+Knows no engine. The same run is one with the same configuration, but for paths and the cluster, on the same input.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from golem_ray.data.table import Source
 from golem_ray.data.unusable import MAX_NAMED, example_at
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, DataError, one_line
+from golem_ray.errors import ConfigError, DataError, StorageError, one_line
 
 FORMAT_VERSION = 1
 
-
 _FREE = ("paths", "device", "cluster")
 """Groups that may change: where it runs. The kind of device is in the recipe."""
-
 
 _GROUPS = ("config", "data", "encoder", "recipe")
 
@@ -40,14 +38,21 @@ def embeddings(run_dir: str) -> str:
     return f"{run_dir.rstrip('/')}/embeddings"
 
 
+def crash_notes(run_dir: str) -> str:
+    """Where the notes of what ended a process of the run lie, if the engine has no store of its own."""
+    return f"{run_dir.rstrip('/')}/crash_notes"
+
+
 def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
     """What a run's folder says of the run; None if there is none. Raises ConfigError if that cannot be read."""
     place = f"{run_dir.rstrip('/')}/run.json"
     try:
         document = json.loads(storage.read(place))
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # every filesystem has its own, and so has JSON
+    except StorageError as error:
+        if error.missing:
+            return None
+        raise ConfigError(f"{key}: expected a run that can be read in {run_dir}, but {error.kind}: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{key}: expected a run that can be read in {run_dir}, but {type(error).__name__}: {one_line(error)}"
         ) from None
@@ -82,10 +87,8 @@ def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe,
         try:
             storage.check_folder(run_dir)
             storage.write(f"{run_dir.rstrip('/')}/run.json", (json.dumps(document, indent=2) + "\n").encode())
-        except Exception as error:  # every filesystem has its own
-            raise ConfigError(
-                f"paths.run_dir: expected to be able to read and write {run_dir}, but {one_line(error)}"
-            ) from None
+        except StorageError as error:
+            raise ConfigError(f"paths.run_dir: expected to be able to read and write {run_dir}, but {error}") from None
         return False
     found = _differences(_identity(before), _identity(document))
     if found:
@@ -97,7 +100,7 @@ def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe,
 
 
 def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: np.ndarray) -> None:
-    """Raise DataError if a clip that was embedded is another file now; digests: (N,) S32 as they are."""
+    """Raise DataError if an example that was embedded is another file now; digests: (N,) S32 as they are."""
     then = cache.recorded(len(digests))
     changed = np.flatnonzero((then != b"") & (then != digests))
     if len(changed):
@@ -109,14 +112,14 @@ def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: 
 
 
 def _input(division: Division) -> dict[str, Any]:
-    """Which clips, in which order, with which labels: what a change of the listing changes. Folders may be others."""
-    clips, total = division.source.examples, hashlib.sha256()
-    names = [name for name in clips.column_names if name != "bytes"]
-    for batch in clips.select(names).to_batches(max_chunksize=8192):
+    """Which examples, in which order, with which labels: what a changed listing changes. Folders may be others."""
+    examples, total = division.source.examples, hashlib.sha256()
+    names = [name for name in examples.column_names if name != "bytes"]
+    for batch in examples.select(names).to_batches(max_chunksize=8192):
         plain = [_plain(column) for column in batch.columns]
         total.update("\n".join(map(repr, zip(*plain, strict=True))).encode() + b"\n")
     total.update(repr((names, division.names)).encode() + np.packbits(division.tested).tobytes())
-    return {"clips": clips.num_rows, "sha256": total.hexdigest()}
+    return {"clips": examples.num_rows, "sha256": total.hexdigest()}
 
 
 def _plain(column: pa.Array) -> list[Any]:
@@ -129,7 +132,7 @@ def _identity(document: dict[str, Any]) -> dict[str, Any]:
     config = {group: dict(keys) for group, keys in document["config"].items() if group not in _FREE}
     for group in ("dataset", "model"):
         config[group].pop("revision")  # the commits themselves are in the data and the recipe
-    config["processing"].pop("max_bad_fraction")  # what a run with bad clips may be told to allow
+    config["processing"].pop("max_bad_fraction")  # a run with bad examples may go on with a larger one
     config["cluster"] = {"threads_per_worker": document["config"]["cluster"]["threads_per_worker"]}
     return _flat({"config": config, "data": document["data"], "recipe": document["recipe"]}, "")
 

@@ -1,8 +1,12 @@
-"""The embedding worker's stage: a batch of examples in, their vectors out."""
+"""The embedding worker's stage: a batch of examples in, their vectors out. Any modality, any engine.
+
+PyTorch is imported where it is used, so that a process that only names the stage does not load it.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,56 +15,59 @@ import pyarrow as pa
 from golem_ray.data.shards import with_contents
 from golem_ray.devices import Resources, describe_worker, pick_device
 from golem_ray.embedding.cache import EmbeddingCache
-from golem_ray.embedding.crash_notes import GUILTY, Journal
-from golem_ray.embedding.examples import NO_SAMPLES, Clip, guilty_clip, read_clip, rows_of, ungroup
+from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
+from golem_ray.embedding.examples import NO_DATA, Example, crashed_example, read_example, rows_of, ungroup
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, UserError
 
 BATCHES_PER_GROUP = 8
 """What a GPU is given at a time, in batches: enough to sort by length, and bounded."""
 
+_SMALLEST_BATCH = 1 / 30
+"""Share of a GPU's batch below which examples that do not fit into its memory go one by one."""
 
-SMALLEST_BATCH_S = 4.0
-"""Padded seconds below which clips that do not fit into the GPU's memory go one by one."""
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingTask:
+    """What workers are to do with a source's examples."""
+
+    recipe: Recipe
+    baseline: bool = False
+    """Whether the baseline's vectors are wanted too."""
+    cache: EmbeddingCache | None = None
+    """Where workers keep the vectors."""
+    gathered: bool = True
+    """Whether vectors come back; if not, they are in the cache alone."""
+    crash_notes: str | None = None
+    """Folder or URI of the crash notes of a run that can be gone on with, where the engine has no store of its own."""
 
 
 class EmbedBatch:
-    """An actor's work: clips -> {id, reason, digest, seconds, worker, failure, unsaved[, vector (D,), log_mel (80,)]}.
+    """A worker's work: examples -> {id, reason, digest, cost, worker, failure, unsaved[, vector (D,), baseline (F,)]}.
 
-    On CPUs, from a table of clips, each read, decoded and embedded by one thread, as many at a time as the actor has
-    threads: padding only costs there, and threads that share a clip wait for each other. On a GPU, from groups of
-    clips, in batches of like lengths, smaller ones from then on when the GPU's memory is full; a clip that does not fit
-    alone cannot be used. Vectors go into the cache, if there is one, and are given back unless that is not wanted
-    (`gathered`). An encoder that cannot be loaded is told in the `failure` of every row: an exception would reach the
-    user in pages of Ray's own words.
+    On CPUs, from a table of examples, each read and embedded by one thread, as many at a time as the worker has
+    threads: padding only costs there, and threads that share an example wait for each other. On a GPU, from groups of
+    examples, in batches of like lengths, smaller ones from then on when the GPU's memory is full; an example that does
+    not fit alone cannot be used. Vectors go into the cache, if there is one, and come back if they are wanted. The
+    `failure` of every row says why an encoder cannot be loaded: an exception would reach the user in pages of the
+    engine's own words.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        resources: Resources,
-        baseline: bool = False,
-        cache: EmbeddingCache | None = None,
-        journal: Journal | None = None,
-        gathered: bool = True,
-    ) -> None:
+    def __init__(self, task: EmbeddingTask, resources: Resources, notes: CrashNotes | None = None) -> None:
         import torch
 
-        from golem_ray.speech.encoders import SpeechEncoder, precision_note
-
-        self.recipe = recipe
+        recipe = task.recipe
+        self.recipe, self.baseline, self.gathered, self.cache = recipe, task.baseline, task.gathered, task.cache
+        self.modality = modality_named(recipe.modality)
         self.grouped = resources.gpu
-        self.baseline = baseline
-        self.cache = cache
-        self.journal = journal or Journal()
-        self.gathered = gathered
+        self.notes = notes or CrashNotes()
+        self.smallest_batch = resources.batch_cost * _SMALLEST_BATCH
         self.worker = self.failure = self.unsaved = ""
-        clips_at_once = 1 if resources.gpu or recipe.compiled else resources.threads
-        threads_per_clip = resources.threads // clips_at_once
-        torch.set_num_threads(threads_per_clip)  # of this thread; new ones have a number of their own
-        self.threads = ThreadPoolExecutor(
-            clips_at_once, initializer=torch.set_num_threads, initargs=(threads_per_clip,)
-        )
+        at_once = 1 if resources.gpu or recipe.compiled else resources.threads
+        threads_each = resources.threads // at_once
+        torch.set_num_threads(threads_each)  # of this thread; new ones have a number of their own
+        self.threads = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(threads_each,))
         try:
             device = pick_device(resources)
             batched = device == "cuda" and recipe.encoder.exact_in_batches
@@ -68,125 +75,124 @@ class EmbedBatch:
                 _keep_memory()
             if resources.gpu and device == "cpu":
                 self.cache = None  # a GPU that PyTorch cannot use: not the vectors that the cache is for
-                if not gathered:
+                if not task.gathered:
                     raise ConfigError(
                         "cluster.gather_limit: expected GPUs that PyTorch can use for embeddings that stay in storage, "
                         "found one that it cannot; use device.backend = cpu."
                     )
-            self.encoder = SpeechEncoder(recipe, device, batch_seconds=resources.batch_seconds if batched else None)
+            self.encoder = self.modality.load_encoder(recipe, device, resources.batch_cost if batched else None)
         except UserError as error:
             self.failure = str(error)
             return
-        self.worker = describe_worker(resources, device, precision_note(recipe.precision, device))
+        self.worker = describe_worker(resources, device, self.modality.note(recipe, device))
 
     def __call__(self, batch: pa.Table) -> dict[str, Any]:
-        """One batch; clips with a reason get a vector of zeros."""
-        clips, vectors = self._embed_group(batch) if self.grouped else self._embed_rows(batch)
-        reasons = [clip.reason for clip in clips]
+        """One batch; examples with a reason get a vector of zeros."""
+        examples, vectors = self._embed_group(batch) if self.grouped else self._embed_rows(batch)
+        reasons = [example.reason for example in examples]
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             vectors[row], reasons[row] = 0, f"the encoder's vector is not finite in {self.recipe.precision}"
         done: dict[str, Any] = {
-            "id": np.array([clip.id for clip in clips], dtype=np.int64),
+            "id": np.array([example.id for example in examples], dtype=np.int64),
             "reason": reasons,
-            "digest": [clip.digest for clip in clips],
-            "seconds": np.array([clip.seconds for clip in clips], dtype=np.float32),
+            "digest": [example.digest for example in examples],
+            "cost": np.array([example.cost for example in examples], dtype=np.float32),
         }
-        log_mel = np.stack([clip.log_mel for clip in clips]) if self.baseline else None
+        baseline = np.stack([example.baseline for example in examples]) if self.baseline else None
         if self.cache is not None and not self.failure:
             good = np.array([not reason for reason in reasons])
             digests = np.array(done["digest"], dtype="S32")[good]
-            kept = None if log_mel is None else log_mel[good]
+            kept = None if baseline is None else baseline[good]
             self.unsaved = self.cache.add(done["id"][good], digests, vectors[good], kept) or self.unsaved
         if self.gathered:
             done["vector"] = vectors
-            if log_mel is not None:
-                done["log_mel"] = log_mel
-        told = {"worker": self.worker, "failure": self.failure, "unsaved": self.unsaved}
-        return {**done, **{name: [value] * len(clips) for name, value in told.items()}}
+            if baseline is not None:
+                done["baseline"] = baseline
+        said = {"worker": self.worker, "failure": self.failure, "unsaved": self.unsaved}
+        return {**done, **{name: [value] * len(examples) for name, value in said.items()}}
 
-    def _embed_group(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
-        clips = ungroup(batch, self.recipe.encoder.sampling_rate)
-        with self.journal.block([clip.id for clip in clips]) as suspicious:
+    def _embed_group(self, batch: pa.Table) -> tuple[list[Example], np.ndarray]:
+        examples = ungroup(batch)
+        with self.notes.block([example.id for example in examples]) as suspicious:
             if suspicious:
-                done = [self._embed_alone(clip) for clip in clips]
-                return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
-            vectors, reasons = self._embed([clip.waveform for clip in clips])
-        return [clip._replace(reason=clip.reason or why) for clip, why in zip(clips, reasons, strict=True)], vectors
+                done = [self._embed_alone(example) for example in examples]
+                return [example for example, _ in done], np.concatenate([vectors for _, vectors in done])
+            vectors, reasons = self._embed([example.data for example in examples])
+        kept = zip(examples, reasons, strict=True)
+        return [example._replace(reason=example.reason or why) for example, why in kept], vectors
 
-    def _embed_alone(self, clip: Clip) -> tuple[Clip, np.ndarray]:
+    def _embed_alone(self, example: Example) -> tuple[Example, np.ndarray]:
         """One that may have ended a process."""
-        with self.journal.clip(clip.id) as guilty:
-            vectors, (why,) = self._embed([NO_SAMPLES if guilty else clip.waveform])
-        return clip._replace(reason=clip.reason or (GUILTY if guilty else why)), vectors
+        with self.notes.example(example.id) as crashes:
+            vectors, (why,) = self._embed([NO_DATA if crashes else example.data])
+        return example._replace(reason=example.reason or (CRASHED if crashes else why)), vectors
 
-    def _embed_rows(self, batch: pa.Table) -> tuple[list[Clip], np.ndarray]:
-        """Row by row, so that no more waveforms are held than clips are worked on."""
+    def _embed_rows(self, batch: pa.Table) -> tuple[list[Example], np.ndarray]:
+        """Row by row, so that no more data are held than examples are worked on."""
 
-        def embed(row: pa.Table) -> tuple[Clip, np.ndarray]:
-            clip = read_clip(row, self.recipe.encoder.sampling_rate, self.baseline)
-            vectors, (why,) = self._embed([clip.waveform])
-            return clip._replace(waveform=NO_SAMPLES, reason=clip.reason or why), vectors
+        def embed(row: pa.Table) -> tuple[Example, np.ndarray]:
+            example = read_example(row, self.recipe, self.baseline)
+            vectors, (why,) = self._embed([example.data])
+            return example._replace(data=NO_DATA, reason=example.reason or why), vectors
 
-        def embed_alone(row: pa.Table) -> tuple[Clip, np.ndarray]:
-            clip_id = row["id"][0].as_py()
-            with self.journal.clip(clip_id) as guilty:
-                if guilty:
-                    return guilty_clip(clip_id, self.baseline), self._embed([NO_SAMPLES])[0]
+        def embed_alone(row: pa.Table) -> tuple[Example, np.ndarray]:
+            example_id = row["id"][0].as_py()
+            with self.notes.example(example_id) as crashes:
+                if crashes:
+                    return crashed_example(example_id, self.recipe, self.baseline), self._embed([NO_DATA])[0]
                 return embed(with_contents(row))
 
-        with self.journal.block(batch["id"].to_pylist()) as suspicious:
+        with self.notes.block(batch["id"].to_pylist()) as suspicious:
             if suspicious:
                 done = [embed_alone(row) for row in rows_of(batch)]
             else:
                 done = list(self.threads.map(embed, rows_of(with_contents(batch))))
-        return [clip for clip, _ in done], np.concatenate([vectors for _, vectors in done])
+        return [example for example, _ in done], np.concatenate([vectors for _, vectors in done])
 
-    def _embed(self, waveforms: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
-        """(N, D): the vectors, zeros without a waveform or for one that does not fit into memory, and then why not."""
-        vectors = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
-        reasons = [""] * len(waveforms)
-        good = [row for row, waveform in enumerate(waveforms) if waveform.size]
+    def _embed(self, data: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        """(N, D): the vectors, zeros without data or for what does not fit into memory, and then why not."""
+        vectors = np.zeros((len(data), self.recipe.vector_size), dtype=np.float32)
+        reasons = [""] * len(data)
+        good = [row for row, each in enumerate(data) if each.size]
         if not good or self.failure:
             return vectors, reasons
-        found = self._fitting([waveforms[row] for row in good])
+        found = self._fitting([data[row] for row in good])
         for row, vector in zip(good, found, strict=True):
             if vector is None:
-                seconds = len(waveforms[row]) / self.recipe.encoder.sampling_rate
-                reasons[row] = f"its {seconds:.0f} s do not fit into the GPU's memory: see processing.max_seconds"
+                reasons[row] = self.modality.too_large(self.modality.cost(len(data[row]), self.recipe))
             else:
                 vectors[row] = vector
         return vectors, reasons
 
     def batch_fill(self) -> float | None:
-        """The share of the last GPU batches' padded seconds that may be used which is audio; None without batches."""
+        """The share of the last GPU batches' padded cost that was no padding; None without batches."""
         return None if self.failure else self.encoder.batch_fill
 
-    def _fitting(self, waveforms: list[np.ndarray]) -> list[np.ndarray | None]:
-        """Each waveform's vector (D,), or None if it does not fit into memory alone.
+    def _fitting(self, data: list[np.ndarray]) -> list[np.ndarray | None]:
+        """Each example's vector (D,), or None if it does not fit into memory alone.
 
         A batch that does not fit is tried again in halves, and so are all that come after it.
         """
         import torch
 
         try:
-            return list(self.encoder.embed(waveforms))
+            return list(self.encoder.embed(data))
         except torch.OutOfMemoryError:
             pass  # what follows is done outside, where nothing holds on to the failed pass's tensors
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        seconds = self.encoder.batch_seconds
-        if len(waveforms) == 1:
+        cost = self.encoder.batch_cost
+        if len(data) == 1:
             return [None]
-        if seconds is None or seconds <= SMALLEST_BATCH_S:
-            return [self._fitting([waveform])[0] for waveform in waveforms]
-        self.encoder.batch_seconds = seconds / 2
-        return self._fitting(waveforms)
+        if cost is None or cost <= self.smallest_batch:
+            return [self._fitting([each])[0] for each in data]
+        self.encoder.batch_cost = cost / 2
+        return self._fitting(data)
 
 
 def _keep_memory() -> None:
-    """Have the C library keep what it was given: clips of unlike lengths else cost a tenth of the time in page faults.
-
-    For glibc's malloc; elsewhere nothing happens.
+    """Have the C library keep what it was given: examples of unlike lengths else cost a tenth of the time in page
+    faults. For glibc's malloc; elsewhere nothing happens.
     """
     import ctypes
 

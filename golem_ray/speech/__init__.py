@@ -1,1 +1,84 @@
-"""Clips: how they are read, the encoders that embed them, and the plain baseline."""
+"""Speech: how clips are read, which encoders embed them, and the plain baseline that an encoder has to beat.
+
+Knows nothing of heads, jobs or Ray. Importing this loads neither PyTorch nor a decoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from golem_ray.data.table import Content
+from golem_ray.embedding.modality import Baseline, Card, Encoder, Modality
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.speech.inspect import configured_recipe, fingerprint, provenance, recorded_recipe, traits_of
+from golem_ray.speech.player import player
+
+
+def _read(content: bytes, recipe: Recipe) -> np.ndarray:
+    """The waveform (T,) float32 in an audio file, at the encoder's rate."""
+    from golem_ray.speech.read import load_clip
+
+    return load_clip(content, traits_of(recipe).sampling_rate)
+
+
+def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) -> np.ndarray:
+    """The waveform (T,) float32 of a clip that a caller gives, at the encoder's rate."""
+    from golem_ray.speech.read import as_waveform
+
+    return as_waveform(example, traits_of(recipe).sampling_rate, sampling_rate)
+
+
+def _baseline_vector(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:
+    from golem_ray.speech.baseline import log_mel_statistics
+
+    return log_mel_statistics(waveform, traits_of(recipe).sampling_rate)
+
+
+def _load_encoder(recipe: Recipe, device: str, batch_cost: float | None) -> Encoder:
+    from golem_ray.speech.encoders import SpeechEncoder
+
+    return SpeechEncoder(recipe, device, batch_seconds=batch_cost)
+
+
+def _made_for(record: dict[str, Any]) -> str:
+    rate = record.get("sampling_rate")
+    return f"It was made for audio at {rate if isinstance(rate, int | float) else 'an unknown number of'} Hz."
+
+
+def _note(recipe: Recipe, device: str) -> str:
+    from golem_ray.speech.encoders import precision_note
+
+    return precision_note(recipe.precision, device)
+
+
+MODALITY = Modality(
+    name="speech",
+    unit="audio_seconds",
+    content=Content(
+        key="dataset.audio_column",
+        suffixes=(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".m4a"),
+        what="audio",
+    ),
+    baseline=Baseline(key="log_mel", name="log-mel statistics", short="log-mel", size=80),
+    card=Card(
+        task="audio-classification",
+        tags=("audio-classification", "speech", "linear-probe"),
+        examples="audio clips",
+        made_for=_made_for,
+    ),
+    shown="Audio",
+    html=player,
+    recipe=configured_recipe,
+    recorded_recipe=recorded_recipe,
+    provenance=provenance,
+    fingerprint=fingerprint,
+    read=_read,
+    given=_given,
+    baseline_vector=_baseline_vector,
+    cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,
+    load_encoder=_load_encoder,
+    note=_note,
+    too_large=lambda cost: f"its {cost:.0f} s do not fit into the GPU's memory: see processing.max_seconds",
+)

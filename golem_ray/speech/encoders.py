@@ -1,7 +1,7 @@
 """Frozen speech encoders: waveforms -> one vector a clip, in float32 or less, one by one or in batches.
 
-Which checkpoint that is, and of what kind, encoder_info.py has found out; what is computed stands in forward.py.
-Knows nothing of Ray, labels or heads.
+Which checkpoint that is inspect.py has found out; what is special to its family stands in families.py, what is computed
+in exact_forward.py. Knows nothing of Ray, labels or heads.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from transformers.utils import logging as transformers_logging
 
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
-from golem_ray.speech.exact_forward import BlockInputs, Frames, frames_alone, vectors, wav2vec2_frames, whisper_frames
-from golem_ray.speech.read import MIN_DURATION_S
+from golem_ray.speech.exact_forward import BlockInputs, vectors
+from golem_ray.speech.families import FAMILIES, Family
+from golem_ray.speech.inspect import traits_of
 
 DTYPES = {
     "float32": torch.float32,
@@ -62,31 +63,27 @@ class SpeechEncoder:
     """
 
     def __init__(self, recipe: Recipe, device: str, *, batch_seconds: float | None = None) -> None:
-        info = recipe.encoder
+        info, traits = recipe.encoder, traits_of(recipe)
         if batch_seconds is not None and not info.exact_in_batches:
             raise ConfigError(f"cluster.batch_seconds: expected an encoder that is exact in batches, not {info.name}.")
         torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"  # PyTorch's own default is to allow it
-        self.preprocessor, model = _load(info)
+        self.family = FAMILIES[info.model_type]
+        self.preprocessor, model = _load(info, self.family)
         self.recipe = recipe
         self.device = device
-        self.batch_seconds = batch_seconds
-        self.batch_fill: float | None = None  # of the last call's batches, the share of batch_seconds that was audio
+        self.batch_cost = batch_seconds
+        self.batch_fill: float | None = None  # of the last call's batches, the share of batch_cost that was audio
         self._copies = torch.cuda.Stream() if device == "cuda" else None
         self._dtype = DTYPES[recipe.precision]
-        self._rate = info.sampling_rate
-        self._window = _shorter(recipe.max_seconds, info.window_s)
-        self._whisper = info.window_s is not None
-        self._padded_s = info.window_s
-        self.model = (model.get_encoder() if self._whisper else model).to(device, self._dtype)
-        frames: Frames = frames_alone
-        if self._whisper:
-            frames = whisper_frames
-        elif batch_seconds is not None or (recipe.compiled and info.exact_in_batches):
-            frames = wav2vec2_frames
+        self._rate = traits.sampling_rate
+        self._window = _shorter(recipe.window, traits.window_s)
+        self._padded_s = traits.window_s
+        self.model = self.family.encoder(model).to(device, self._dtype)
+        frames = self.family.frames(batch_seconds is not None or (recipe.compiled and info.exact_in_batches))
         seen = BlockInputs()
         if recipe.layer != "last":
-            blocks = self.model.layers if self._whisper else self.model.encoder.layers
+            blocks = self.family.blocks(self.model)
             if isinstance(recipe.layer, int):
                 del blocks[recipe.layer + 1 :]  # the input of the one behind it is all that is needed
             seen.watch(blocks)
@@ -110,9 +107,9 @@ class SpeechEncoder:
         if not windows:
             return embeddings
         order = self._batches(windows)
-        if self.batch_seconds is not None:
+        if self.batch_cost is not None:
             seconds = sum(window.stop - window.start for window in windows) / self._rate
-            self.batch_fill = seconds / (len(order) * self.batch_seconds)
+            self.batch_fill = seconds / (len(order) * self.batch_cost)
         scales: dict[int, tuple[np.float32, np.float32]] = {}
 
         def prepare(batch: list[int]) -> tuple[Tensor, Tensor]:
@@ -130,7 +127,9 @@ class SpeechEncoder:
         parts: dict[int, list[tuple[np.ndarray, int]]] = {}
         for index, vector in zip((index for batch in order for index in batch), found, strict=True):
             window = windows[index]
-            parts.setdefault(window.row, []).append((vector, self._num_frames(window.stop - window.start)))
+            parts.setdefault(window.row, []).append(
+                (vector, self.family.num_frames(self.model, self.preprocessor, window.stop - window.start))
+            )
         for row, pieces in parts.items():
             embeddings[row] = pieces[0][0] if len(pieces) == 1 else self._joined(*zip(*pieces, strict=True))
         return embeddings
@@ -152,16 +151,16 @@ class SpeechEncoder:
             return [Window(row, 0, length)]
         size = round(self._window * self._rate)
         starts = list(range(0, length, size))
-        if len(starts) > 1 and not self._whisper and length - starts[-1] < MIN_DURATION_S * self._rate:
+        if len(starts) > 1 and length - starts[-1] < self.family.shortest_s * self._rate:
             starts.pop()
         return [Window(row, start, stop) for start, stop in zip(starts, [*starts[1:], length], strict=True)]
 
     def _batches(self, windows: list[Window]) -> list[list[int]]:
         """Indices of windows in batches."""
-        if self.batch_seconds is None:
+        if self.batch_cost is None:
             return [[index] for index in range(len(windows))]
         seconds = [self._padded_s or (window.stop - window.start) / self._rate for window in windows]
-        return pack(seconds, self.batch_seconds)
+        return pack(seconds, self.batch_cost)
 
     def _samples(
         self, waveforms: Sequence[np.ndarray], window: Window, scales: dict[int, tuple[np.float32, np.float32]]
@@ -173,7 +172,7 @@ class SpeechEncoder:
         """
         waveform = waveforms[window.row]
         samples = waveform[window.start : window.stop]
-        if self._whisper or not self.preprocessor.do_normalize:
+        if not self.family.normalizes(self.preprocessor):
             return samples
         if window.row not in scales:
             scales[window.row] = waveform.mean(), np.sqrt(waveform.var() + 1e-7)
@@ -181,16 +180,8 @@ class SpeechEncoder:
         return (samples - mean) / scale
 
     def _collate(self, samples: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """The model's inputs and each row's own length, on the device: padded samples, or Whisper's log-mel windows."""
-        if self._whisper:
-            hop = self.preprocessor.hop_length
-            lengths = torch.tensor([-(-len(row) // hop) for row in samples])
-            inputs = self.preprocessor(samples, sampling_rate=self._rate, return_tensors="pt").input_features
-        else:
-            lengths = torch.tensor([len(row) for row in samples])
-            inputs = torch.zeros(len(samples), int(lengths.max()), pin_memory=self._copies is not None)
-            for row, values in zip(inputs, samples, strict=True):
-                row[: len(values)] = torch.from_numpy(values)
+        """The model's inputs and each row's own length, on the device."""
+        inputs, lengths = self.family.collate(self.preprocessor, samples, pinned=self._copies is not None)
         if self._copies is None:
             return inputs.to(self._dtype), lengths
         with torch.cuda.stream(self._copies):  # beside the stream that computes; pinned, so that nobody waits
@@ -211,20 +202,13 @@ class SpeechEncoder:
             while pending:
                 yield pending.popleft().result()
 
-    def _num_frames(self, num_samples: int) -> int:
-        if self._whisper:
-            return (-(-num_samples // self.preprocessor.hop_length) - 1) // self.model.conv2.stride[0] + 1
-        for layer in self.model.feature_extractor.conv_layers:
-            num_samples = (num_samples - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1
-        return num_samples
-
     def _try_compiled(self) -> None:
         """Compile on some noise of a usual length, so that the first real batch need not wait.
 
         Raises ConfigError if that fails.
         """
         noise = np.random.default_rng(0).standard_normal(8 * self._rate).astype(np.float32)
-        num_clips = 1 if self.batch_seconds is None else max(2, int(self.batch_seconds / 8))
+        num_clips = 1 if self.batch_cost is None else max(2, int(self.batch_cost / 8))
         try:
             self.embed([noise] * num_clips)
         except torch.OutOfMemoryError:
@@ -268,7 +252,7 @@ def _shorter(first: float | None, second: float | None) -> float | None:
     return min(first, second) if first and second else first or second
 
 
-def _load(info: EncoderInfo) -> tuple[Any, Any]:
+def _load(info: EncoderInfo, family: Family) -> tuple[Any, Any]:
     """The preprocessor and the model, in float32 on the CPU. Raises ConfigError."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -284,8 +268,9 @@ def _load(info: EncoderInfo) -> tuple[Any, Any]:
             f"model.feature_extractor_model: expected weights that load from {info.name}, but "
             f"{type(error).__name__}: {reason}"
         ) from None
-    needed = "encoder." if info.window_s else ""  # of Whisper, whose decoder is not used
-    missing = sorted(key for key in set(loading["missing_keys"]) - {"masked_spec_embed"} if key.startswith(needed))
+    missing = sorted(
+        key for key in set(loading["missing_keys"]) - {"masked_spec_embed"} if key.startswith(family.weights_prefix)
+    )
     if missing:
         raise ConfigError(
             f"model.feature_extractor_model: expected all weights of a {info.model_type} encoder in {info.name}, found "

@@ -1,4 +1,4 @@
-"""What an encoder is, and what else decides a clip's vector.
+"""What a speech encoder is, and how the configured embeddings are made with it.
 
 An encoder's kind follows from its config.json, never from its name. That is read without importing PyTorch, which
 would cost the driver two seconds that it has no other use for; encoders.py does the work.
@@ -7,20 +7,22 @@ would cost the driver two seconds that it has no other use for; encoders.py does
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golem_ray import hub
-from golem_ray.config import ModelConfig
+from golem_ray.config import ModelConfig, ProcessingConfig
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.sample import SAMPLE
+from golem_ray.speech.families import family_of
 
-MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio", "whisper")
-"""Families of encoders, as config.json's model_type names them."""
-
+_LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
+"""Whose versions change a clip's vector."""
 
 _KEY = "model.feature_extractor_model"
 
@@ -28,16 +30,35 @@ _KEY = "model.feature_extractor_model"
 _LOCAL_COPY = f"point {_KEY} at a local folder that save_pretrained wrote"
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpeechTraits:
+    """What there is to know of a speech encoder besides what any encoder has (`EncoderInfo.traits`)."""
+
+    sampling_rate: int
+    """Hz."""
+    has_adapter: bool
+    """Whether what it gives has other frames than its blocks."""
+    window_s: float | None
+    """Length of the windows that it takes, in seconds; None if it takes any length."""
+
+
+def traits_of(recipe: Recipe) -> SpeechTraits:
+    """Those of the recipe's encoder."""
+    assert isinstance(recipe.encoder.traits, SpeechTraits)
+    return recipe.encoder.traits
+
+
 def recipe_for(model: ModelConfig, max_seconds: float | None = None) -> Recipe:
     """How the configured embeddings are made; all layers where one is still to be chosen.
 
-    Raises ConfigError if the encoder cannot be had, or has no such layer.
+    Clips longer than max_seconds are split into windows. Raises ConfigError if the encoder cannot be had, or has no
+    such layer.
     """
     info = inspect_encoder(model)
     layer: int | str = model.layer
     if isinstance(layer, int) and layer > info.num_layers:
         raise ConfigError(f"model.layer: expected 0 to {info.num_layers}, the blocks of {info.name}, got {layer}.")
-    if layer in ("auto", "mean") and info.has_adapter:
+    if layer in ("auto", "mean") and info.traits.has_adapter:
         raise ConfigError(
             f"model.layer: expected 'last' or a number for {info.name}, whose adapter gives other frames than its "
             f"blocks, got {layer!r}."
@@ -45,13 +66,69 @@ def recipe_for(model: ModelConfig, max_seconds: float | None = None) -> Recipe:
     if layer in ("auto", info.num_layers):
         layer = "all" if layer == "auto" else "last"
     return Recipe(
+        modality="speech",
         encoder=info,
         precision=model.precision,
-        max_seconds=max_seconds,
+        window=max_seconds,
         compiled=model.compile,
         layer=layer,
         pooling=model.pooling,
     )
+
+
+def configured_recipe(model: ModelConfig, processing: ProcessingConfig) -> Recipe:
+    """The recipe of a run's configuration. Raises ConfigError, also if the encoder is of another rate."""
+    recipe = recipe_for(model, processing.max_seconds)
+    made_for = traits_of(recipe).sampling_rate
+    if processing.target_sampling_rate != made_for:
+        raise ConfigError(
+            f"processing.target_sampling_rate: expected {made_for}, which {recipe.encoder.name} was made for, got "
+            f"{processing.target_sampling_rate}."
+        )
+    return recipe
+
+
+def recorded_recipe(record: dict[str, Any], name: str, revision: str | None) -> Recipe:
+    """The recipe that a sidecar's group `encoder` records, with the encoder of that name. Raises ConfigError.
+
+    Whether PyTorch compiled it is left out: that changes rounding alone.
+    """
+    kept = {key: record[key] for key in ("precision", "layer", "pooling") if key in record}
+    model = ModelConfig(feature_extractor_model=name, revision=revision, **kept)
+    return recipe_for(model, record.get("max_seconds"))
+
+
+def provenance(recipe: Recipe) -> dict[str, Any]:
+    """What a sidecar's group `encoder` says of the recipe."""
+    encoder = recipe.encoder
+    return {
+        "name": encoder.name,
+        "revision": encoder.revision,
+        "sha256": encoder.sha256,
+        "model_type": encoder.model_type,
+        "sampling_rate": traits_of(recipe).sampling_rate,
+        "layer": recipe.layer,
+        "pooling": recipe.pooling,
+        "precision": recipe.precision,
+        "max_seconds": recipe.window,
+        "compiled": recipe.compiled,
+    }
+
+
+def fingerprint(recipe: Recipe) -> dict[str, Any]:
+    """Everything that a clip's vector depends on besides the clip and the device."""
+    encoder = recipe.encoder
+    which = {"sha256": encoder.sha256} if encoder.sha256 else {"name": encoder.name, "revision": encoder.revision}
+    return {
+        "encoder": which,
+        "sampling_rate": traits_of(recipe).sampling_rate,
+        "precision": recipe.precision,
+        "max_seconds": recipe.window,
+        "compiled": recipe.compiled,
+        "layer": recipe.layer,
+        "pooling": recipe.pooling,
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
 
 
 def inspect_encoder(model: ModelConfig) -> EncoderInfo:
@@ -70,32 +147,31 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
     else:
         raise ConfigError(f"{_KEY}: expected a Hub id or a local folder, found neither at {name!r}.")
 
-    config, preprocessor = files["config.json"], files["preprocessor_config.json"]
+    config, preprocessor = files["config.json"], files["preprocessor_config.json"] or {}
     if config is None:
         raise ConfigError(f"{_KEY}: expected a config.json in {name}, found none; {_LOCAL_COPY}.")
-    whisper = config.get("model_type") == "whisper"
+    family = family_of(str(config.get("model_type")), name)
     info = EncoderInfo(
         name=name,
         **where,
         sha256=None if where["revision"] or where["cached"] else _digest(folder),
         model_type=str(config.get("model_type")),
-        sampling_rate=_positive((preprocessor or {}).get("sampling_rate")),
-        embedding_size=_positive(config.get("d_model" if whisper else "hidden_size")),
-        num_layers=_positive(config.get("encoder_layers" if whisper else "num_hidden_layers", 12)),
-        has_adapter=bool(config.get("add_adapter")),
-        window_s=float(_positive((preprocessor or {}).get("chunk_length", 30))) if whisper else None,
-        exact_in_batches=_exact_in_batches(config),
+        embedding_size=_positive(config.get(family.width_key)),
+        num_layers=_positive(config.get(family.blocks_key, 12)),
+        exact_in_batches=family.exact_in_batches(config),
+        traits=SpeechTraits(
+            sampling_rate=_positive(preprocessor.get("sampling_rate")),
+            has_adapter=bool(config.get("add_adapter")),
+            window_s=family.window_s(preprocessor),
+        ),
     )
-    if info.model_type not in MODEL_TYPES:
-        raise ConfigError(
-            f"{_KEY}: expected a speech encoder ({', '.join(MODEL_TYPES)}), found {name} to be {info.model_type!r}."
-        )
-    if not info.sampling_rate or not info.embedding_size:
-        width = "d_model" if whisper else "hidden_size"
-        missing = "sampling_rate in preprocessor_config.json" if info.embedding_size else f"{width} in config.json"
+    if not info.traits.sampling_rate or not info.embedding_size:
+        missing = "sampling_rate in preprocessor_config.json"
+        missing = missing if info.embedding_size else f"{family.width_key} in config.json"
         raise ConfigError(f"{_KEY}: expected {missing} of {name}, found none; {_LOCAL_COPY}.")
-    if whisper:
-        _check_whisper(name, config, preprocessor or {})
+    problem = family.check(name, config, preprocessor)
+    if problem:
+        raise ConfigError(f"{_KEY}: {problem}; {_LOCAL_COPY}.")
     wanted, vector_size = model.classifier_input_features, info.embedding_size * len(model.pooling.split("+"))
     if wanted not in ("auto", vector_size):
         raise ConfigError(
@@ -103,15 +179,6 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
             f"{model.pooling!r}, got {wanted}; leave it at auto or choose another encoder."
         )
     return info
-
-
-def check_sampling_rate(info: EncoderInfo, target_rate: int) -> None:
-    """Raise ConfigError if the encoder was made for another rate than target_rate (Hz)."""
-    if target_rate != info.sampling_rate:
-        raise ConfigError(
-            f"processing.target_sampling_rate: expected {info.sampling_rate}, which {info.name} was made for, "
-            f"got {target_rate}."
-        )
 
 
 def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], dict[str, dict[str, Any] | None]]:
@@ -137,25 +204,6 @@ def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], di
             files[file] = _read_json(path)
             commit = commit or path.parent.name  # the cache keeps a folder per commit
     return {"path": name, "revision": commit, "cached": cached}, files
-
-
-def _check_whisper(name: str, config: dict[str, Any], preprocessor: dict[str, Any]) -> None:
-    """Raise ConfigError unless the preprocessor's windows are those that the encoder takes."""
-    given = _positive(preprocessor.get("chunk_length", 30)) * _positive(preprocessor.get("sampling_rate"))
-    taken = 2 * _positive(config.get("max_source_positions", 1500)) * _positive(preprocessor.get("hop_length", 160))
-    if not given or given != taken:
-        raise ConfigError(
-            f"{_KEY}: expected chunk_length in preprocessor_config.json of {name} to fit max_source_positions in "
-            f"config.json, found windows of {given} and of {taken} samples; {_LOCAL_COPY}."
-        )
-
-
-def _exact_in_batches(config: dict[str, Any]) -> bool:
-    """Whether padded frames can be kept from the real ones: where convolutions follow upon each other, or a norm
-    turns zeros into something else, between the mask and the layers, they cannot.
-    """
-    stacked = config.get("model_type") == "data2vec-audio"
-    return not (stacked or config.get("add_adapter") or config.get("conv_pos_batch_norm"))
 
 
 def _positive(value: object) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from functools import lru_cache
 
 import numpy as np
@@ -15,11 +16,9 @@ import soundfile
 import torch
 import torchaudio
 
-from golem_ray.errors import ExampleError
-
-MIN_DURATION_S = 0.025
-"""Shortest clip that a Wav2Vec2 encoder turns into a frame: 400 samples at 16 kHz."""
-
+from golem_ray.data.table import read_content
+from golem_ray.errors import ConfigError, ExampleError
+from golem_ray.speech.families import MIN_DURATION_S
 
 _MAX_KERNEL_SIZE = 2**22
 """Most taps of a cached resampling kernel (16 MiB); rates with hardly a common divisor would need gigabytes."""
@@ -50,6 +49,39 @@ def load_clip(data: bytes, target_rate: int) -> np.ndarray:
     waveform, rate = decode(data)
     check_waveform(waveform, rate)
     return resample(waveform, rate, target_rate)
+
+
+def as_waveform(clip: object, target_rate: int, rate: int | None = None) -> np.ndarray:
+    """A clip that a caller gives, as the encoder hears it: (T,) float32 at target_rate Hz.
+
+    It is a path or URI, an audio file's bytes, or a waveform (T,) in [-1, 1] at `rate` Hz (by default target_rate).
+    Raises ExampleError for one that cannot be used, ConfigError for a rate that is none.
+    """
+    if rate is not None and not (isinstance(rate, int) and rate > 0):
+        raise ConfigError(f"sampling_rate: expected a positive number of Hz, got {rate!r}.")
+    if isinstance(clip, bytes | bytearray | memoryview):
+        return load_clip(bytes(clip), target_rate)
+    if isinstance(clip, str | os.PathLike):
+        path = os.fspath(clip)
+        return load_clip(read_content(None, path if "://" in path else os.path.expanduser(path), "audio"), target_rate)
+    samples = _samples(clip)
+    if samples.ndim != 1:
+        raise ExampleError(f"samples of shape {samples.shape}, not (T,): average the channels first")
+    rate = rate or target_rate
+    check_waveform(samples, rate)
+    return resample(np.ascontiguousarray(samples), rate, target_rate)
+
+
+def _samples(clip: object) -> np.ndarray:
+    """A waveform as float32. Raises ExampleError for what is none."""
+    if isinstance(clip, torch.Tensor):
+        clip = clip.detach().cpu()
+        clip = (clip.float() if clip.is_floating_point() else clip).numpy()
+    if not isinstance(clip, np.ndarray) or clip.dtype.kind not in "fiu":
+        raise ExampleError(f"a {type(clip).__name__}, which is no path, bytes, array or tensor of samples")
+    if clip.dtype.kind != "f":
+        raise ExampleError(f"samples of {clip.dtype}: scale them to [-1, 1] first")
+    return clip.astype(np.float32)
 
 
 def check_waveform(waveform: np.ndarray, rate: int) -> None:
