@@ -1,13 +1,10 @@
-"""How one head is fitted to embeddings and labels.
-
-Knows nothing of audio, encoders or Ray, nor of how heads are judged.
-"""
+"""How one head is fitted to examples. Knows no modality, encoder or Ray, nor how heads are judged."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,177 +12,134 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.data.folds import held_out
+from golem_ray.heads.examples import Examples
 from golem_ray.heads.logistic import logistic_regression
 from golem_ray.heads.modules import new_head
 from golem_ray.heads.rows import Rows, Streamed, batches, chunks, moments
+from golem_ray.heads.target import Criterion
+from golem_ray.heads.training_set import HeadSpec
 
 REPORT_EVERY = 10
 """Epochs between two reports of the loss."""
 
+OnEpoch = Callable[[int, float], None]
+"""Takes an epoch's number, from 1, and its loss in nats."""
 
-def fit(
-    embeddings: Rows,
-    labels: Tensor,
-    num_classes: int,
-    config: HeadConfig,
-    training: TrainingConfig,
-    groups: np.ndarray | None = None,
-) -> Generator[tuple[int, float], None, nn.Module]:
-    """A head trained on (N, D) float32 and (N,) int64; yields (epoch, loss in nats) now and then, if it has epochs.
 
-    What is fitted to standardise the embeddings is folded into the head, which takes them as they are. With groups,
-    (N,) int, such as speakers, none is both trained on and used to decide on how to train. Embeddings that are not in
-    memory give what they would in memory, to 1e-5, but for dropout, whose draws are made chunk by chunk.
+def fit(examples: Examples, spec: HeadSpec, on_epoch: OnEpoch | None = None) -> nn.Module:
+    """A head trained on the examples; it takes embeddings as they are, not standardised. Reports every ten epochs.
+
+    A logistic head has no epochs. No group is both trained on and used to decide when to stop. Embeddings that are not
+    in memory give the same head to 1e-5, except with dropout, which is then drawn chunk by chunk.
     """
-    standard = _standard(embeddings) if config.standardize or config.kind == "logistic" else None
+    config = spec.head
+    standard = _standard(examples.embeddings) if config.standardize or config.kind == "logistic" else None
     if standard is not None:
-        embeddings = standardized(embeddings, *standard)
+        examples = dataclasses.replace(examples, embeddings=standardized(examples.embeddings, *standard))
     if config.kind == "logistic":
-        assert isinstance(embeddings, Tensor)
-        head: nn.Module = logistic_regression(embeddings, labels, num_classes, training.seed, groups)
+        head: nn.Module = logistic_regression(examples, spec)
     else:
-        head = new_head(embeddings.shape[1], num_classes, training.seed, config).to(embeddings.device)
-        yield from fit_epochs(head, embeddings, labels, training, config, groups)
+        width, device = examples.embeddings.shape[1], examples.embeddings.device
+        head = new_head(width, spec.num_classes, spec.training.seed, config).to(device)
+        fit_epochs(head, examples, spec, on_epoch)
     if standard is not None:
         _fold_in(head, *standard)
     return head.eval()
 
 
-def fitted(
-    embeddings: Rows,
-    labels: Tensor,
-    num_classes: int,
-    config: HeadConfig,
-    training: TrainingConfig,
-    groups: np.ndarray | None = None,
-) -> nn.Module:
-    """What `fit` gives, without its reports."""
-    steps = fit(embeddings, labels, num_classes, config, training, groups)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            head: nn.Module = end.value
-            return head
+def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: OnEpoch | None = None) -> None:
+    """Fit the head in place by Adam; reports every ten epochs and the last one.
 
-
-def fit_epochs(
-    head: nn.Module,
-    embeddings: Rows,
-    labels: Tensor,
-    training: TrainingConfig,
-    config: HeadConfig | None = None,
-    groups: np.ndarray | None = None,
-) -> Iterator[tuple[int, float]]:
-    """Fit the head in place by Adam on (N, D) float32 and (N,) int64; yields (epoch, loss) now and then.
-
-    An epoch is one step on all rows, or one for each batch of training.batch_size. The loss is cross-entropy in nats,
-    before each step, their mean over the epoch; reported every 10 epochs and at the last. With patience, the weights
-    are those of the epoch with the least loss on the validation part.
+    An epoch is one step on all examples, or one for each batch of training.batch_size. The reported loss is the mean
+    over the epoch, each step's taken before the step. With patience, the weights are those of the epoch with the least
+    loss on the validation part.
     """
-    config = config or HeadConfig()
-    kept = _validation_part(labels, training.seed, groups) if config.patience else None
-    trained = embeddings, labels
+    config, training, validation = spec.head, spec.training, None
+    kept = _validation_part(examples, spec) if config.patience else None
     if kept is not None:
-        assert isinstance(embeddings, Tensor)
-        trained = embeddings[~kept], labels[~kept]
-    optimizer = _optimizer(head, training, config)
-    weights = _class_weights(trained[1], head, config)
-    criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
+        examples, validation = examples.take(~kept), examples.take(kept)
+    optimizer = _optimizer(head, spec)
+    criterion = spec.target.criterion(examples.labels, spec.num_classes, config)
     order = torch.Generator().manual_seed(training.seed)
     best: tuple[float, int, Any] = (float("inf"), 0, None)  # loss, epoch, weights
-    with _seeded(training.seed, embeddings, bool(config.dropout)):
+    with _seeded(training.seed, examples.embeddings.device, bool(config.dropout)):
         for epoch in range(1, training.epochs + 1):
-            loss = _epoch(head, *trained, optimizer, criterion, training.batch_size, order)
+            steps = batches(len(examples), training.batch_size, order)
+            loss = _epoch(head, examples, steps, optimizer, criterion)
             stop = False
-            if kept is not None:
-                validated = log_loss(head, embeddings[kept], labels[kept])
+            if validation is not None:
+                validated = log_loss(head, validation, spec)
                 if validated < best[0]:
                     best = validated, epoch, copy.deepcopy(head.state_dict())
                 stop = epoch - best[1] >= (config.patience or 0)
-            if epoch % REPORT_EVERY == 0 or epoch == training.epochs or stop:
-                yield epoch, loss.item()
+            if on_epoch and (epoch % REPORT_EVERY == 0 or epoch == training.epochs or stop):
+                on_epoch(epoch, loss.item())
             if stop:
                 break
     if best[2] is not None:
         head.load_state_dict(best[2])
 
 
-def _optimizer(head: nn.Module, training: TrainingConfig, config: HeadConfig) -> torch.optim.Optimizer:
+def _optimizer(head: nn.Module, spec: HeadSpec) -> torch.optim.Optimizer:
     """Adam, or AdamW where weights decay."""
-    if not config.weight_decay:
-        return torch.optim.Adam(head.parameters(), lr=training.learning_rate)
-    return torch.optim.AdamW(head.parameters(), lr=training.learning_rate, weight_decay=config.weight_decay)
+    rate, decay = spec.training.learning_rate, spec.head.weight_decay
+    if not decay:
+        return torch.optim.Adam(head.parameters(), lr=rate)
+    return torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
 
 
 def _epoch(
     head: nn.Module,
-    embeddings: Rows,
-    labels: Tensor,
+    examples: Examples,
+    steps: Iterator[Tensor | None],
     optimizer: torch.optim.Optimizer,
-    criterion: nn.CrossEntropyLoss,
-    batch_size: int | None,
-    order: torch.Generator,
+    criterion: Criterion,
 ) -> Tensor:
-    """Step by step over all rows; the mean loss before the steps, ()."""
+    """Train on the rows of each step; the mean loss, (), each step's taken before the step."""
     head.train()
-    mean, seen = torch.zeros((), device=labels.device), 0.0
-    for rows in batches(len(labels), batch_size, order):
+    mean, seen = torch.zeros((), device=examples.labels.device), 0.0
+    for rows in steps:
         optimizer.zero_grad()
-        loss, weight = _backward(head, embeddings, labels, rows, criterion)
+        loss, weight = _backward(head, examples, rows, criterion)
         optimizer.step()
         seen += weight
         mean += (loss - mean) * (weight / seen)
     return mean
 
 
-def _backward(
-    head: nn.Module, embeddings: Rows, labels: Tensor, rows: Tensor | None, criterion: nn.CrossEntropyLoss
-) -> tuple[Tensor, Any]:
+def _backward(head: nn.Module, examples: Examples, rows: Tensor | None, criterion: Criterion) -> tuple[Tensor, Any]:
     """Add up the gradients of the mean loss over the rows, chunk by chunk; that loss, (), and the rows' weight.
 
-    A weighted mean of chunks' means is the mean over all only if chunks count by the weights of their clips. A single
-    chunk counts as exactly one.
+    A weighted mean of chunks' means is the mean over all only if each chunk counts by the weights of its examples. A
+    single chunk counts as exactly one.
     """
+    embeddings, labels = examples.embeddings, examples.labels
     pieces = chunks(embeddings, rows)
-    weights = [
-        len(labels[piece]) if criterion.weight is None else criterion.weight[labels[piece]].sum() for piece in pieces
-    ]
+    weights = [criterion.weight(labels[piece]) for piece in pieces]
     mean, weight = torch.zeros((), device=labels.device), sum(weights)
     for piece, its_weight in zip(pieces, weights, strict=True):
-        loss = criterion(head(embeddings[piece]), labels[piece]) * (its_weight / weight)
+        loss = criterion.loss(head(embeddings[piece]), labels[piece]) * (its_weight / weight)
         loss.backward()
         mean += loss.detach()
     return mean, weight
 
 
-def _validation_part(labels: Tensor, seed: int, groups: np.ndarray | None) -> Tensor | None:
-    """(N,) bool: a fifth of the clips, stratified; None where there are too few to keep any."""
-    told = labels.cpu().numpy()
-    if groups is not None and len(np.unique(groups)) < 2:
+def _validation_part(examples: Examples, spec: HeadSpec) -> np.ndarray | None:
+    """(N,) bool: a fifth of the examples, stratified; None if there are too few examples or groups."""
+    if examples.groups is not None and len(np.unique(examples.groups)) < 2:
         return None
-    kept = held_out(told, max(1, len(told) // 5), seed, groups)
-    return torch.from_numpy(kept).to(labels.device) if kept.any() else None
-
-
-def _class_weights(labels: Tensor, head: nn.Module, config: HeadConfig) -> Tensor | None:
-    """(K,): the mean class counts one, a class without clips nothing."""
-    if not config.class_weights:
-        return None
-    outputs = [module for module in head.modules() if isinstance(module, nn.Linear)][-1].out_features
-    counts = torch.bincount(labels, minlength=outputs).float()
-    return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), 0.0)
+    wanted = max(1, len(examples) // 5)
+    kept = spec.target.held_out(examples.label_array(), wanted, spec.training.seed, examples.groups)
+    return kept if kept.any() else None
 
 
 @contextmanager
-def _seeded(seed: int, embeddings: Rows, active: bool) -> Iterator[None]:
-    """Dropout's randomness from the seed, and the generators as they were afterwards."""
+def _seeded(seed: int, device: torch.device, active: bool) -> Iterator[None]:
+    """If active, dropout draws from the seed, and afterwards the generators are as they were before."""
     if not active:
         yield
         return
-    with torch.random.fork_rng(devices=[embeddings.device] if embeddings.device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
@@ -200,14 +154,14 @@ def _standard(embeddings: Rows) -> tuple[Tensor, Tensor]:
 
 
 def standardized(embeddings: Rows, mean: Tensor, scale: Tensor) -> Rows:
-    """The embeddings less the mean, (D,), by the scale, (D,); those that are not in memory when they are taken."""
+    """The embeddings less the mean, (D,), divided by the scale, (D,); streamed ones when they are read."""
     if isinstance(embeddings, Streamed):
         return dataclasses.replace(embeddings, standards=(*embeddings.standards, (mean, scale)))
     return (embeddings - mean) / scale
 
 
 def _fold_in(head: nn.Module, mean: Tensor, scale: Tensor) -> None:
-    """Have the head's first layer take embeddings as they are, not standardised."""
+    """Change the head's first layer so that it takes embeddings as they are, not standardised."""
     first = next(module for module in head.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():
         weight = first.weight.double() / scale.double()
@@ -215,24 +169,24 @@ def _fold_in(head: nn.Module, mean: Tensor, scale: Tensor) -> None:
         first.weight.copy_(weight.float())
 
 
-def accuracy(head: nn.Module, embeddings: Rows, labels: Tensor) -> float:
-    """Share of the clips whose highest logit is their label's."""
-    return _mean(head, embeddings, labels, lambda logits, told: (logits.argmax(dim=1) == told).float().mean())
+def accuracy(head: nn.Module, examples: Examples, spec: HeadSpec) -> float:
+    """Share of the examples on which the head decides as their labels say."""
+    return _mean(head, examples, lambda logits, labels: spec.target.right(logits, labels).float().mean())
 
 
-def log_loss(head: nn.Module, embeddings: Rows, labels: Tensor) -> float:
-    """Mean cross-entropy, in nats."""
-    return _mean(head, embeddings, labels, nn.functional.cross_entropy)
+def log_loss(head: nn.Module, examples: Examples, spec: HeadSpec) -> float:
+    """Mean log-loss, in nats."""
+    return _mean(head, examples, lambda logits, labels: spec.target.losses(logits, labels, "mean"))
 
 
-def _mean(head: nn.Module, embeddings: Rows, labels: Tensor, figure: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """The mean over all clips of a figure that is a mean over logits (M, K) and labels (M,)."""
+def _mean(head: nn.Module, examples: Examples, figure: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """The mean over all examples of a figure that is a mean over logits (M, K) and labels (M,)."""
     head.eval()
     mean = 0.0
     with torch.inference_mode():
-        for piece in chunks(embeddings):
-            told = labels[piece]
-            mean += figure(head(embeddings[piece]), told).item() * (len(told) / len(labels))
+        for piece in chunks(examples.embeddings):
+            labels = examples.labels[piece]
+            mean += figure(head(examples.embeddings[piece]), labels).item() * (len(labels) / len(examples))
     return mean
 
 

@@ -1,6 +1,6 @@
 """Heads: what turns embeddings into logits. Linear, or with hidden layers; from weights and a description of them.
 
-Knows nothing of how a head is trained (fitting.py does), nor of audio, encoders or Ray.
+Knows no encoder or Ray, and not how a head is trained (fit.py does).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def new_head(in_features: int, num_classes: int, seed: int, config: HeadConfig |
 
 
 def load_head(description: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
-    """The head that the description and its state_dict are of, ready to be used.
+    """The head with this description and state_dict, ready to be used.
 
-    Raises ValueError, in a few words, where they do not fit each other or are none that this version knows.
+    Raises ValueError, in a few words, if they do not fit each other, or if this version does not know such a head.
     """
     kind = description.get("kind")
     shape: list[Any] = [description.get("in_features"), description.get("out_features")]

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.heads.training_set import TrainingSet
+from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.metrics.comparison import Round
 
+if TYPE_CHECKING:
+    from golem_ray.heads.examples import Examples
 
-def play_round(data: TrainingSet, config: HeadConfig, training: TrainingConfig, repeats: int, number: int) -> Round:
-    """A recipe in one round of cross-validation: see round_on."""
-    import torch
 
+def play_round(data: TrainingSet, spec: HeadSpec, repeats: int, number: int) -> Round:
+    """A candidate in one round of cross-validation: see `select.round_on`."""
     from golem_ray.heads.select import round_on
 
-    torch.set_num_threads(1)
-    x, y = torch.tensor(data.embeddings), torch.tensor(data.labels)
-    return round_on(x, y, data.num_classes, config, training, data.groups, repeats, number)
+    return round_on(_examples(data), spec, repeats, number)
 
 
-def play_fewer(
-    data: TrainingSet, config: HeadConfig, training: TrainingConfig, repeats: int, number: int, sizes: Sequence[int]
-) -> np.ndarray:
-    """A recipe in one round with fewer clips to train on: see round_on."""
-    import torch
-
+def play_fewer(data: TrainingSet, spec: HeadSpec, repeats: int, number: int, sizes: Sequence[int]) -> np.ndarray:
+    """A candidate in one round with fewer examples to train on: see `select.fewer_on`."""
     from golem_ray.heads.select import fewer_on
 
+    return fewer_on(_examples(data), spec, repeats, number, sizes)
+
+
+def _examples(data: TrainingSet) -> Examples:
+    """The training set on the CPU, for a worker of one thread."""
+    import torch
+
+    from golem_ray.heads.examples import Examples
+
     torch.set_num_threads(1)
-    x, y = torch.tensor(data.embeddings), torch.tensor(data.labels)
-    return fewer_on(x, y, data.num_classes, config, training, data.groups, repeats, number, sizes)
+    return Examples(torch.tensor(data.embeddings), torch.tensor(data.labels), data.groups)
 
 
 def warm_up() -> None:
-    """Import what the head's task needs: Ray then finds a process that is ready for it when the embeddings are.
+    """Import what training the head needs, so that Ray finds a process that is ready when the embeddings are.
 
-    Saves three seconds, which embedding's own imports hide.
+    This saves three seconds, which pass while the encoder's own imports run.
     """
     import torch._dynamo  # noqa: F401  what torch's optimizers import with their first step
 
-    import golem_ray.heads.train  # noqa: F401
+    import golem_ray.heads.train_head  # noqa: F401

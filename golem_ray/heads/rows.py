@@ -1,6 +1,6 @@
 """Embeddings that do not fit in memory, a chunk of rows at a time, and the order in which batches of rows are taken.
 
-Knows nothing of heads or losses, nor of who wrote the rows.
+Knows no head, no loss, and not who wrote the rows.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ RUN_ROWS = 64
 
 @dataclass(frozen=True)
 class Streamed:
-    """(N, D) float32 that stay where they are; indexed by rows, at most a chunk of them becomes a tensor."""
+    """(N, D) float32 that stay on disk. An index gives those rows, at most a chunk of them, as a tensor."""
 
     values: np.ndarray
     """Most often a memory map."""
     device: torch.device
     """Where the tensors go."""
     standards: tuple[tuple[Tensor, Tensor], ...] = ()
-    """One after the other, what is taken off each coordinate and what it is divided by, (D,) each."""
+    """Applied in this order: a mean to subtract from each coordinate and a scale to divide it by, (D,) each."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -53,7 +53,7 @@ Rows = Tensor | Streamed
 
 
 def chunks(embeddings: Rows, rows: Tensor | None = None) -> list[slice | Tensor]:
-    """Indices of the rows, (M,) int64 on the CPU, or of all, in pieces to take at once: a tensor's in one."""
+    """Indices of the rows, (M,) int64 on the CPU, or of all, in pieces to take at once; of a tensor, one piece."""
     if isinstance(embeddings, Tensor):
         return [slice(None) if rows is None else rows]
     if rows is not None:
@@ -81,7 +81,7 @@ def moments(embeddings: Streamed) -> tuple[Tensor, Tensor]:
 
 
 def batches(num_rows: int, batch_size: int | None, generator: torch.Generator) -> Iterator[Tensor | None]:
-    """The rows of each step of an epoch, (B,) int64: each row once, shuffled; without a size None, for all at once."""
+    """The rows of each step of an epoch, (B,) int64: each row once, shuffled. Without a size, one None: all rows."""
     if batch_size is None:
         yield None
     else:
@@ -91,8 +91,9 @@ def batches(num_rows: int, batch_size: int | None, generator: torch.Generator) -
 def shuffled(num_rows: int, generator: torch.Generator) -> Tensor:
     """(N,) int64: each row once, in the order that the generator gives.
 
-    Of more rows than a chunk, runs of neighbours are drawn from all over, and as many as make a chunk are shuffled
-    together: batches mix what is sorted by label, and what is near on disk is read at about the same time.
+    If there are more rows than a chunk, runs of neighbours are drawn from everywhere, and as many runs as fill a chunk
+    are shuffled together. Thus batches mix rows that are sorted by label, and rows that are near each other on disk are
+    read at about the same time.
     """
     if num_rows <= CHUNK_ROWS:
         return torch.randperm(num_rows, generator=generator)

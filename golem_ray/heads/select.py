@@ -1,6 +1,6 @@
-"""How candidates for a head are scored on examples that they were not fitted on, and how a layer is chosen.
+"""How a head's recipe is scored on examples that it was not fitted on, and how a layer is chosen.
 
-Knows nothing of modalities, encoders or Ray.
+Knows no modality, encoder or Ray.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.data.folds import round_folds, stratified_folds
-from golem_ray.heads.fit import fitted, log_loss, logits_of
+from golem_ray.heads.examples import Examples
+from golem_ray.heads.fit import fit, log_loss, logits_of
+from golem_ray.heads.training_set import HeadSpec
 from golem_ray.metrics.comparison import Round, Score, best_candidate
 from golem_ray.metrics.intervals import mean_and_error
 
@@ -22,37 +21,28 @@ _DIVERGED = 1e6
 """Log-loss of a head whose training did not converge."""
 
 
-def score(
-    embeddings: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    config: HeadConfig,
-    training: TrainingConfig,
-    groups: np.ndarray | None,
-    repeats: int,
-) -> Score | None:
-    """The recipe's cross-validated score on (N, D) float32 and (N,) int64; None where there are no folds."""
-    told = labels.cpu().numpy()
-    right, times, loss = np.zeros(len(told)), np.zeros(len(told)), 0.0
-    for train, test in stratified_folds(told, repeats, training.seed, groups):
-        of_fold = None if groups is None else groups[train]
-        head = fitted(embeddings[train], labels[train], num_classes, config, training, of_fold)
-        right[test] += logits_of(head, embeddings[test]).argmax(axis=1) == told[test]
+def score(examples: Examples, spec: HeadSpec, repeats: int) -> Score | None:
+    """The cross-validated score of heads fitted as the spec says; None if there are no folds."""
+    labels = examples.label_array()
+    right, times, loss = np.zeros(len(labels)), np.zeros(len(labels)), 0.0
+    for train, test in spec.target.folds(labels, repeats, spec.training.seed, examples.groups):
+        head, tested = fit(examples.take(train), spec), examples.take(test)
+        right[test] += spec.target.right(logits_of(head, tested.embeddings), labels[test])
         times[test] += 1
-        found = log_loss(head, embeddings[test], labels[test])
+        found = log_loss(head, tested, spec)
         loss += (found if math.isfinite(found) else _DIVERGED) * len(test)
     if not times.any():
         return None
-    per_clip = np.divide(right, times, out=np.full(len(told), np.nan), where=times > 0)
-    return Score(right.sum() / times.sum(), loss / times.sum(), per_clip)
+    of_each = np.divide(right, times, out=np.full(len(labels), np.nan), where=times > 0)
+    return Score(right.sum() / times.sum(), loss / times.sum(), of_each)
 
 
 def best_layer(scores: Sequence[Score | None], groups: np.ndarray | None) -> int:
-    """The best of layers, `last` being the one before the last; `last` itself unless another is better by more than a
-    standard error of their difference, over clips or over groups, (N,) int.
+    """The number of the best layer, if it beats the layer `last` by more than a standard error; else that of `last`.
 
-    That is the rule of one standard error (Breiman et al., Classification and Regression Trees, 1984): among many
-    layers some look better by chance, and few clips leave much to chance.
+    `last` is the one before the last in `scores`. The error is that of the difference, over examples or over groups,
+    (N,) int. This is the rule of one standard error (Breiman et al., Classification and Regression Trees, 1984): among
+    many layers some look better by chance, and few examples leave much to chance.
     """
     best, last = best_candidate(scores), len(scores) - 2
     if best is None or best == last:
@@ -64,57 +54,43 @@ def best_layer(scores: Sequence[Score | None], groups: np.ndarray | None) -> int
     return best if gain > error else last
 
 
-def round_on(
-    embeddings: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    config: HeadConfig,
-    training: TrainingConfig,
-    groups: np.ndarray | None,
-    repeats: int,
-    number: int,
-) -> Round:
-    """The recipe in round `number` of `repeats` of cross-validation, on (N, D) float32 and (N,) int64."""
+def round_on(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> Round:
+    """What heads fitted as the spec says do in round `number` of `repeats` of cross-validation."""
+    labels, target = examples.label_array(), spec.target
     right, losses = np.full((2, len(labels)), np.nan, dtype=np.float32)
-    inner = []
-    for train, test in round_folds(labels.cpu().numpy(), repeats, number, training.seed, groups):
-        of_fold = None if groups is None else groups[train]
-        found = score(embeddings[train], labels[train], num_classes, config, training, of_fold, 1)
+    folds, inner = np.full(len(labels), -1, dtype=np.int8), []
+    for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
+        trained = examples.take(train)
+        found = score(trained, spec, 1)
         inner.append(None if found is None else Score(found.accuracy, found.log_loss))
-        head = fitted(embeddings[train], labels[train], num_classes, config, training, of_fold)
-        logits = torch.from_numpy(logits_of(head, embeddings[test]))
-        lost = torch.nn.functional.cross_entropy(logits, labels[test].cpu(), reduction="none")
+        logits = logits_of(fit(trained, spec), examples.take(test).embeddings)
+        lost = target.losses(torch.from_numpy(logits), torch.from_numpy(labels[test]))
         losses[test] = torch.nan_to_num(lost, nan=_DIVERGED, posinf=_DIVERGED)
-        right[test] = logits.argmax(dim=1) == labels[test].cpu()
-    return Round(right, losses, tuple(inner))
+        right[test] = target.right(logits, labels[test])
+        folds[test] = fold
+    return Round(right, losses, folds, tuple(inner))
 
 
-def fewer_on(
-    embeddings: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    config: HeadConfig,
-    training: TrainingConfig,
-    groups: np.ndarray | None,
-    repeats: int,
-    number: int,
-    sizes: Sequence[int],
-) -> np.ndarray:
-    """Which clips are recognised in that round with at most so many clips of each class to train on.
+def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, sizes: Sequence[int]) -> np.ndarray:
+    """Which examples are recognised in that round with at most so many examples of each class to train on.
 
-    (S, N) float32, like `Round.right`. Fewer clips are some of the more; they are drawn alike for every recipe.
+    (S, N) float32, like `Round.right`. A smaller size takes some of the examples of a larger one; every recipe gets
+    the same ones.
     """
-    told = labels.cpu().numpy()
-    right = np.full((len(sizes), len(told)), np.nan, dtype=np.float32)
-    for fold, (train, test) in enumerate(round_folds(told, repeats, number, training.seed, groups)):
-        rng = np.random.default_rng([training.seed, number, fold, 2])
+    labels, target = examples.label_array(), spec.target
+    right = np.full((len(sizes), len(labels)), np.nan, dtype=np.float32)
+    for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
+        rng = np.random.default_rng([spec.training.seed, number, fold, 2])
         turn = np.empty(len(train), dtype=np.int64)
-        for label in np.unique(told[train]):
-            members = rng.permutation(np.flatnonzero(told[train] == label))
+        for label in np.unique(labels[train]):
+            members = rng.permutation(np.flatnonzero(labels[train] == label))
             turn[members] = np.arange(len(members))
+        tested = examples.take(test).embeddings
         for row, size in enumerate(sizes):
-            some = train[turn < size]
-            of_fold = None if groups is None else groups[some]
-            head = fitted(embeddings[some], labels[some], num_classes, config, training, of_fold)
-            right[row, test] = logits_of(head, embeddings[test]).argmax(axis=1) == told[test]
+            head = fit(examples.take(train[turn < size]), spec)
+            right[row, test] = target.right(logits_of(head, tested), labels[test])
     return right
+
+
+def _folds(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    return spec.target.round_folds(examples.label_array(), repeats, number, spec.training.seed, examples.groups)

@@ -1,4 +1,4 @@
-"""What a head is trained on, and what comes of it. Knows no PyTorch."""
+"""What a head is trained on, how, and what comes of it. Knows no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from golem_ray.config import HeadConfig, TrainingConfig
+from golem_ray.heads.target import SINGLE_LABEL, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """Which head to fit, and how."""
+
+    num_classes: int
+    head: HeadConfig = field(default_factory=HeadConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    target: Target = SINGLE_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,38 +29,37 @@ class TrainingSet:
     """(N, D) float32, or (N, C, D) of C layers to choose from. Of a `np.memmap`, (N, D), only chunks are in memory."""
     labels: np.ndarray
     """(N,) int64."""
-    num_classes: int
     layers: tuple[int | str, ...] = ()
     """(C,) names of the layers to choose from."""
     groups: np.ndarray | None = None
-    """(N,) int64: clips of one group are never on both sides of a fold."""
-    log_mel: np.ndarray | None = None
-    """(N, F) float32, where there are clips held out."""
+    """(N,) int64: the examples of a group are never on both sides of a fold."""
+    baseline: np.ndarray | None = None
+    """(N, F) float32: the plain vectors that the embeddings have to beat, where there are examples held out."""
     held_out: np.ndarray | None = None
-    """(M, D) or (M, C, D) float32."""
-    held_out_log_mel: np.ndarray | None = None
+    """(M, D) or (M, C, D) float32: embeddings of the examples held out."""
+    held_out_baseline: np.ndarray | None = None
     """(M, F) float32."""
     drawn: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """(P,) int64, ascending: whose vectors are to come back with the head. Clips held out count on from N."""
+    """(P,) int64, ascending: which embeddings come back with the head. Examples held out count on from N."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedHead:
-    """A head, and what it says of clips that it was not trained on."""
+    """A head, and its logits on examples that it was not trained on."""
 
     weights: bytes
     """The .pth file."""
     metrics: dict[str, Any]
     """Plain JSON values."""
     drawn: np.ndarray
-    """(P, D) float32: the vectors of the rows in TrainingSet.drawn."""
+    """(P, D) float32: the embeddings of the rows in TrainingSet.drawn."""
     layer: int | str | None = None
     """The chosen one of TrainingSet.layers."""
     unseen_logits: np.ndarray
-    """(N, K) float32: each clip's, by a head of the first cross-validation that did not see it; NaN without."""
+    """(N, K) float32: each example's, from the first round of cross-validation; NaN if it was not tested there."""
     unseen_rows: np.ndarray | None = None
-    """(N,) int64: which rows of the training set those are of; None for all of them."""
+    """(N,) int64: which rows of the training set `unseen_logits` has; None says all of them."""
     held_out_logits: np.ndarray | None = None
-    """(M, K) float32, of the clips held out."""
+    """(M, K) float32, of the examples held out."""
     baseline_logits: np.ndarray | None = None
-    """(M, K) float32, of the same head on log-mel statistics."""
+    """(M, K) float32, of the same head trained on the baseline's vectors."""

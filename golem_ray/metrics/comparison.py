@@ -1,9 +1,9 @@
-"""Which of several recipes is better, and whether by more than noise. Knows nothing of encoders, heads or Ray.
+"""Which of several candidates is better, and whether by more than noise. Knows no encoder, head or Ray.
 
-All figures are of cross-validation on the same clips in the same folds. Differences are paired, clip by clip, since two
-recipes find the same clips hard. Heads of different folds share most of their training clips, so that plain intervals
-are too narrow: these have the variance of C. Nadeau and Y. Bengio, Inference for the generalization error (Machine
-Learning, 2003), and Student's quantile over clips, or over groups of clips (speakers).
+All figures are of cross-validation on the same examples in the same folds. Differences are paired, example by example,
+since two candidates find the same examples hard. Heads of different folds share most of their training examples, so
+that plain intervals are too narrow: these have the variance of C. Nadeau and Y. Bengio, Inference for the
+generalization error (Machine Learning, 2003), and Student's quantile over examples, or over groups of them (speakers).
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from golem_ray.data.folds import round_folds
 from golem_ray.metrics.intervals import mean_and_error, wilson_interval
 
 
 class Score(NamedTuple):
-    """How a recipe does on clips that it was not fitted on."""
+    """How good a candidate is on examples that it was not fitted on."""
 
     accuracy: float
     log_loss: float
     """In nats."""
     right: np.ndarray = np.zeros(0)
-    """(N,): in which share of the rounds each clip was recognised, NaN for one that was not tested."""
+    """(N,): in which share of the rounds each example was recognised; NaN for one that was not tested."""
 
 
 def best_candidate(scores: Sequence[Score | None]) -> int | None:
-    """The most accurate one, of equal ones that with the least log-loss; None where none has a score."""
-    told = [(score.accuracy, -score.log_loss, -number) for number, score in enumerate(scores) if score is not None]
-    return -max(told)[2] if told else None
+    """The most accurate one, of equal ones the one with the least log-loss; None if no candidate has a score."""
+    ranked = [(score.accuracy, -score.log_loss, -number) for number, score in enumerate(scores) if score is not None]
+    return -max(ranked)[2] if ranked else None
 
 
 class Round(NamedTuple):
-    """How a recipe does in one round of cross-validation."""
+    """How good a candidate is in one round of cross-validation."""
 
     right: np.ndarray
-    """(N,) float32: 1 for a clip that was recognised, 0 for one that was not, NaN for one that was not tested."""
+    """(N,) float32: 1 for an example that was recognised, 0 for one that was not, NaN for one that was not tested."""
     losses: np.ndarray
-    """(N,) float32: its log-loss in nats, NaN where it was not tested."""
+    """(N,) float32: its log-loss in nats; NaN for one that was not tested."""
+    folds: np.ndarray
+    """(N,) int8: the number of the fold that tested it; -1 for one that was not tested."""
     inner: tuple[Score | None, ...]
-    """For each fold, what cross-validation on that fold's training clips alone says of the recipe."""
+    """For each fold, the candidate's cross-validated score on that fold's training examples alone."""
 
 
 def paired(first: np.ndarray, second: np.ndarray, num_folds: int, groups: np.ndarray | None) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def paired(first: np.ndarray, second: np.ndarray, num_folds: int, groups: np.nda
 def accuracy_of(right: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
     """Accuracy over all rounds, (R, N): {"value", "interval_95"}.
 
-    The interval is Wilson's for the clips tested once, or Student's over groups, (N,) int, where there are any.
+    The interval is Wilson's for the examples tested once; with groups, (N,) int, it is Student's over the groups.
     """
     from scipy.stats import t
 
@@ -71,19 +72,17 @@ def accuracy_of(right: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
     if groups is None:
         return {"value": value, "interval_95": list(wilson_interval(value, int(tested.any(axis=0).sum())))}
     sums, counts = np.where(tested, right, 0).sum(axis=0, dtype=np.float64), tested.sum(axis=0)
-    per_clip = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    _, error, units = mean_and_error(per_clip, groups)
+    of_each = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    _, error, units = mean_and_error(of_each, groups)
     half = float(t.ppf(0.975, units - 1) * error) if units > 1 else 1.0
     return {"value": value, "interval_95": [max(0.0, value - half), min(1.0, value + half)]}
 
 
-def compare(
-    rounds: Sequence[Sequence[Round]], labels: np.ndarray, seed: int, groups: np.ndarray | None
-) -> dict[str, Any]:
+def compare(rounds: Sequence[Sequence[Round]], groups: np.ndarray | None) -> dict[str, Any]:
     """What R rounds of each candidate show; candidate 0 is the default.
 
-    {"order": best first, "candidates": in their own order, "nested": the accuracy of choosing}. labels: (N,) int64,
-    groups: (N,) int64 or None, as the rounds were played with.
+    {"order": best first, "candidates": in their own order, "nested": the accuracy of choosing}. groups: (N,) int64 or
+    None, as the rounds were played with.
     """
     right = np.stack([[each.right for each in played] for played in rounds])
     losses = np.stack([[each.losses for each in played] for played in rounds])
@@ -102,24 +101,23 @@ def compare(
         }
         for mine, score in zip(right, scores, strict=True)
     ]
-    return {"order": order, "candidates": candidates, "nested": nested(rounds, labels, seed, groups)}
+    return {"order": order, "candidates": candidates, "nested": nested(rounds, groups)}
 
 
-def nested(
-    rounds: Sequence[Sequence[Round]], labels: np.ndarray, seed: int, groups: np.ndarray | None
-) -> dict[str, Any]:
-    """How accurate it is to choose the best candidate: anew in each fold, by that fold's training clips alone.
+def nested(rounds: Sequence[Sequence[Round]], groups: np.ndarray | None) -> dict[str, Any]:
+    """How accurate it is to choose the best candidate anew in each fold, by that fold's training examples alone.
 
-    {"accuracy", "against_default", "chosen": [[candidate, in how many folds], ...]}. Where a fold's training clips
-    cannot tell, the default is taken.
+    {"accuracy", "against_default", "chosen": [[candidate, in how many folds], ...]}. If no candidate has a score on a
+    fold's training examples, the default is taken.
     """
-    num_rounds, chosen = len(rounds[0]), Counter[int]()
-    right = np.full((num_rounds, len(labels)), np.nan, dtype=np.float32)
-    for number in range(num_rounds):
-        for fold, (_, test) in enumerate(round_folds(labels, num_rounds, number, seed, groups)):
+    chosen = Counter[int]()
+    right = np.full((len(rounds[0]), len(rounds[0][0].right)), np.nan, dtype=np.float32)
+    for number, default_round in enumerate(rounds[0]):
+        for fold in range(len(default_round.inner)):
             candidate = best_candidate([played[number].inner[fold] for played in rounds]) or 0
             chosen[candidate] += 1
-            right[number, test] = rounds[candidate][number].right[test]
+            tested = default_round.folds == fold
+            right[number, tested] = rounds[candidate][number].right[tested]
     default = np.stack([each.right for each in rounds[0]])
     return {
         "accuracy": accuracy_of(right, groups),
@@ -131,7 +129,7 @@ def nested(
 def curve(
     sizes: Sequence[int], fewer: np.ndarray, every: np.ndarray, groups: np.ndarray | None
 ) -> list[dict[str, Any]]:
-    """Accuracy by clips per class: [{"clips_per_class", "value", "interval_95"}], the last of all clips.
+    """Accuracy by examples per class: [{"clips_per_class", "value", "interval_95"}], the last of all examples.
 
     fewer: (R, S, N) right or wrong with each of S sizes, every: (R, N) with all.
     """

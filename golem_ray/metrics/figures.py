@@ -1,17 +1,15 @@
-"""How good a classifier is, with what is needed to believe it: folds, intervals, chance.
-
-Knows nothing of heads or encoders: it is given labels and probabilities and gives indices and figures.
-"""
+"""How good a classifier is, beside what guessing would give. Knows no head or encoder: only answers and labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.intervals import wilson_interval
 
 FIGURES = (
@@ -35,12 +33,12 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class _Scores:
-    """What the figures need to know of each clip."""
+    """What the figures need to know of each example."""
 
     true: np.ndarray
     """(N,) int64: its label, K and more for classes that the classifier does not know."""
-    said: np.ndarray
-    """(N,) int64: the likeliest class."""
+    predicted: np.ndarray
+    """(N,) int64: what it was taken for."""
     confidence: np.ndarray
     """(N,): that class's probability."""
     in_top_5: np.ndarray
@@ -52,19 +50,20 @@ class _Scores:
         return _Scores(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def figures(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
-    """How probabilities (N, K) do on labels (N,) int, N at least 1: {figure: {"value", "interval_95"}}.
+def figures(answers: Answers, labels: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+    """How good N answers are, N at least 1, for labels (N,) int: {figure: {"value", "interval_95"}}.
 
     A label of K or more is a class that the classifier does not know: missed by every figure, and left out of
     log-loss. Definitions are scikit-learn's; the calibration error is that of Guo et al. (2017) in ten bins.
-    Figures that cannot be had are missing: top-5 of five classes or fewer, log-loss without a known class.
+    Figures that cannot be computed are missing: top-5 of five classes or fewer, log-loss without a known class.
 
-    Intervals are of 95 % over clips: Wilson's for the accuracies that are plain shares, since a bootstrap gives
-    all right or all wrong no width at all; else percentiles of 1,000 bootstrap resamples, those of the calibration
-    error moved by its bias: resamples look worse calibrated than the clips that they are of.
+    Intervals are of 95 % over examples. Accuracies that are plain shares have Wilson's, since a bootstrap gives no
+    width at all if all are right or all wrong. The others have percentiles of 1,000 bootstrap resamples. The
+    calibration error's are moved by its bias: resamples look worse calibrated than the examples that they are drawn
+    from.
     """
-    num_classes = probabilities.shape[1]
-    scores = _score(probabilities.astype(np.float64), labels)
+    num_classes = answers.num_classes
+    scores = _score(answers, labels)
     measured = _measure(scores, num_classes)
     rng = np.random.default_rng(seed)
     resampled = [
@@ -84,16 +83,15 @@ def figures(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> 
     return found
 
 
-def _score(probabilities: np.ndarray, labels: np.ndarray) -> _Scores:
-    rows, num_classes = np.arange(len(labels)), probabilities.shape[1]
-    known = labels < num_classes
+def _score(answers: Answers, labels: np.ndarray) -> _Scores:
+    rows, probabilities = np.arange(len(labels)), answers.probabilities.astype(np.float64)
+    known = labels < answers.num_classes
     of_label = np.where(known, probabilities[rows, np.where(known, labels, 0)], np.nan)
-    said = probabilities.argmax(axis=1)
     tiny = np.finfo(np.float64).eps  # as scikit-learn's log_loss has it
     return _Scores(
         true=labels.astype(np.int64),
-        said=said,
-        confidence=probabilities[rows, said],
+        predicted=answers.decisions,
+        confidence=answers.confidence.astype(np.float64),
         in_top_5=known & ((probabilities > of_label[:, None]).sum(axis=1) < 5),
         loss=-np.log(np.clip(of_label, tiny, 1 - tiny)),
     )
@@ -101,18 +99,18 @@ def _score(probabilities: np.ndarray, labels: np.ndarray) -> _Scores:
 
 def _measure(scores: _Scores, num_classes: int) -> dict[str, float]:
     """The figures, in arithmetic that a thousand resamples can afford."""
-    num_examples, right = len(scores.true), scores.true == scores.said
+    num_examples, right = len(scores.true), scores.true == scores.predicted
     width = max(num_classes, int(scores.true.max()) + 1)
     hits = np.bincount(scores.true[right], minlength=width)
     true = np.bincount(scores.true, minlength=width)
-    said = np.bincount(scores.said, minlength=width)
-    f1 = 2 * hits / np.maximum(true + said, 1)
+    predicted = np.bincount(scores.predicted, minlength=width)
+    f1 = 2 * hits / np.maximum(true + predicted, 1)
     known = ~np.isnan(scores.loss)
     bins, gaps = confidence_bins(scores.confidence), scores.confidence - right
     return {
         "accuracy": right.mean().item(),
         "balanced_accuracy": (hits[true > 0] / true[true > 0]).mean().item(),
-        "macro_f1": f1[true + said > 0].mean().item(),
+        "macro_f1": f1[true + predicted > 0].mean().item(),
         "weighted_f1": (f1 @ true / num_examples).item(),
         "top_5_accuracy": scores.in_top_5.mean().item() if num_classes > 5 else math.nan,
         "log_loss": scores.loss[known].mean().item() if known.any() else math.nan,
@@ -125,11 +123,11 @@ def confidence_bins(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
 
 
-def baselines(labels: np.ndarray, num_classes: int, largest: int) -> dict[str, dict[str, float]]:
-    """What `figures` would be, on the same labels (N,), of who guesses evenly, and of who always says `largest`.
+def guesses(labels: np.ndarray, num_classes: int, largest: int) -> dict[str, dict[str, float]]:
+    """What `figures` would be on the same labels (N,) for two guesses: `chance` and `majority`.
 
-    That is the class that most clips were trained on. Of an even guess, the expected values; F1 is that of the
-    expected precision and recall.
+    Chance guesses evenly: the values are the expected ones, F1 that of the expected precision and recall. Majority
+    always names the class `largest`, which most examples trained on have.
     """
     rates = np.bincount(labels, minlength=num_classes) / len(labels)
     present = rates > 0
@@ -158,57 +156,57 @@ def baselines(labels: np.ndarray, num_classes: int, largest: int) -> dict[str, d
     return {"chance": chance, "majority": majority}
 
 
-def confusion(said: np.ndarray, labels: np.ndarray, num_names: int) -> np.ndarray:
-    """(num_names, num_names) int64: how many clips of each label (row) are taken for each class (column)."""
-    return np.bincount(labels * num_names + said, minlength=num_names**2).reshape(num_names, num_names)
+def confusion(decisions: np.ndarray, labels: np.ndarray, num_names: int) -> np.ndarray:
+    """(num_names, num_names) int64: how many examples of each label (row) are taken for each class (column)."""
+    return np.bincount(labels * num_names + decisions, minlength=num_names**2).reshape(num_names, num_names)
 
 
-def per_class(said: np.ndarray, labels: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
-    """For each class: {"label", "num_clips", "precision", "recall", "f1"}, None where nothing can be said."""
-    table = confusion(said, labels, len(names))
+def per_class(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """For each class: {"label", "num_clips", "precision", "recall", "f1"}; a figure without examples is None."""
+    table = confusion(decisions, labels, len(names))
     records = []
     for number, name in enumerate(names):
-        hits, true, told = (int(n) for n in (table[number, number], table[number].sum(), table[:, number].sum()))
+        hits, true, predicted = (int(n) for n in (table[number, number], table[number].sum(), table[:, number].sum()))
         records.append(
             {
                 "label": name,
                 "num_clips": true,
-                "precision": hits / told if told else None,
+                "precision": hits / predicted if predicted else None,
                 "recall": hits / true if true else None,
-                "f1": 2 * hits / (true + told) if true + told else None,
+                "f1": 2 * hits / (true + predicted) if true + predicted else None,
             }
         )
     return records
 
 
 def largest_class(labels: np.ndarray) -> int:
-    """The class that most of the labels (N,) int64 name."""
+    """The most frequent class of the labels (N,) int64."""
     return int(np.bincount(labels).argmax())
 
 
 def evaluate(
-    probabilities: np.ndarray,
+    answers: Answers,
     labels: np.ndarray,
     names: Sequence[str],
     largest: int,
-    log_mel: np.ndarray | None = None,
+    baselines: Mapping[str, Answers] | None = None,
 ) -> dict[str, Any]:
-    """What probabilities (N, K) for labels (N,) int64 show, as plain JSON values; `names` of labels, K or more.
+    """How good N answers are for labels (N,) int64, as plain JSON values; `names` of labels, K or more.
 
-    Beside it who guesses evenly, who always says the class `largest`, and the same head on log-mel statistics, (N, K)
-    where they are given.
+    Beside the figures stand those of guessing, with the class `largest` as the most frequent one in training, and
+    those of each of the baselines, by its key.
     """
-    beside: dict[str, Any] = dict(baselines(labels, probabilities.shape[1], largest))
-    if log_mel is not None:
-        beside["log_mel"] = figures(log_mel, labels)
+    beside: dict[str, Any] = dict(guesses(labels, answers.num_classes, largest))
+    beside |= {key: figures(each, labels) for key, each in (baselines or {}).items()}
+    counts = np.bincount(labels, minlength=len(names))
     return {
         "num_clips": len(labels),
         "unknown_labels": {
             name: int(count)
-            for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True)
-            if count and names.index(name) >= probabilities.shape[1]
+            for number, (name, count) in enumerate(zip(names, counts, strict=True))
+            if count and number >= answers.num_classes
         },
-        "figures": figures(probabilities, labels),
+        "figures": figures(answers, labels),
         "baselines": beside,
-        "per_class": per_class(probabilities.argmax(axis=1), labels, list(names)),
+        "per_class": per_class(answers.decisions, labels, names),
     }

@@ -1,16 +1,17 @@
-"""Intervals and errors of figures."""
+"""Intervals and errors of figures, and a figure in words with its interval."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 
 def wilson_interval(accuracy: float, num_examples: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of an accuracy measured on num_examples independent clips.
+    """The 95 % interval of an accuracy measured on num_examples independent examples.
 
-    Wilson's score interval (E. B. Wilson, JASA 1927), which keeps its promise for few clips and near 0 and 1.
+    Wilson's score interval (E. B. Wilson, JASA 1927), which also holds for few examples and near 0 and 1.
     """
     shrink = 1 + z * z / num_examples
     centre = accuracy + z * z / (2 * num_examples)
@@ -19,16 +20,24 @@ def wilson_interval(accuracy: float, num_examples: int, z: float = 1.959964) -> 
 
 
 def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float, int]:
-    """Mean of (N,) values, NaN ones left out, its standard error, and over how many clips, or groups (N,) int, that is.
+    """Mean of (N,) values without the NaN ones, its standard error, and the number of units: examples or groups.
 
-    Of groups of unlike sizes by the linearised ratio of sums (W. G. Cochran, Sampling Techniques, 1977, chapter 6);
-    of a single one the error is infinite.
+    For groups, (N,) int, of different sizes the error is that of the linearised ratio of sums (W. G. Cochran, Sampling
+    Techniques, 1977, chapter 6). For a single unit it is infinite.
     """
-    told = np.isfinite(values)
-    _, units = np.unique(np.flatnonzero(told) if groups is None else groups[told], return_inverse=True)
-    sums, sizes = np.bincount(units, values[told]), np.bincount(units)
-    mean = float(values[told].mean())
+    known = np.isfinite(values)
+    _, units = np.unique(np.flatnonzero(known) if groups is None else groups[known], return_inverse=True)
+    sums, sizes = np.bincount(units, values[known]), np.bincount(units)
+    mean = float(values[known].mean())
     if len(sizes) < 2:
         return mean, math.inf, len(sizes)
     variance = len(sizes) / (len(sizes) - 1) * ((sums - mean * sizes) ** 2).sum() / sizes.sum() ** 2
     return mean, math.sqrt(variance), len(sizes)
+
+
+def in_words(value: float, interval: Sequence[float] | None, unit: str = ".1%") -> str:
+    """`32.1% (95 % interval 27.4% to 37.3%)`; the value alone if there is no interval. `unit` is a format."""
+    if interval is None:
+        return format(value, unit)
+    low, high = interval
+    return f"{value:{unit}} (95 % interval {low:{unit}} to {high:{unit}})"

@@ -1,12 +1,12 @@
 """The report: one HTML page that shows what a classifier is worth, to be opened anywhere, with no network.
 
-Plotly draws; its library is in the page. Knows nothing of Ray, PyTorch, or where the page goes. Names of clips and
-classes are other people's text: they are escaped wherever they stand, and the page lets no script run but its own.
+Plotly draws; its library is in the page. Knows no modality, Ray or PyTorch, and not where the page goes. Names of
+examples and classes are other people's text: they are escaped wherever they stand, and the page lets no script run but
+its own.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.embedding.modality import Baseline
+from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import FIGURES
 from golem_ray.report.drawings import (
     Points,
@@ -25,23 +27,13 @@ from golem_ray.report.drawings import (
     draw_reliability,
 )
 from golem_ray.report.html import assemble, cell, number, section, table
+from golem_ray.report.words import NAMES, validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
-"""Clips that the tables name at most."""
+"""Examples that the tables name at most."""
 
 
 _MAX_NAMED_CLASSES = 100
-
-
-_SHOWN = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "weighted_f1": "Weighted F1",
-    "top_5_accuracy": "Top-5 accuracy",
-    "log_loss": "Log-loss (nats)",
-    "expected_calibration_error": "Calibration error",
-}
 
 
 _LAYERS = (
@@ -51,27 +43,38 @@ _LAYERS = (
 )
 
 
-_BESIDE = {"chance": "Even guess", "majority": "Largest class", "log_mel": "Head on log-mel"}
+_GUESSES = {"chance": "Even guess", "majority": "Largest class"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Clips that were not trained on, and what the classifier says of them."""
+    """Examples that were not trained on, and what the classifier says of them."""
 
     how: str
-    """A sentence: which clips these are."""
-    clips: Sequence[str]
+    """A sentence: which examples these are."""
+    examples: Sequence[str]
     """(N,) names."""
     labels: np.ndarray
     """(N,) int64, indices into `names`."""
-    probabilities: np.ndarray
-    """(N, K): of the classes that the classifier knows."""
+    answers: Answers
+    """N, of the K classes that the classifier knows."""
     names: Sequence[str]
-    """Those K classes, and then what else the clips are labelled with."""
+    """Those K classes, and then the other labels of the examples."""
     figures: dict[str, Any]
     """As metrics.figures gives them."""
     baselines: dict[str, dict[str, Any]]
-    """Who to compare with -> {figure: value, or as metrics.figures gives it}."""
+    """What to compare with -> {figure: value, or as metrics.figures gives it}."""
+    baseline: Baseline | None = None
+    """Of `baselines`, the one that is a head on plain vectors, if it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One more column in the table of mistakes, such as a player for each example."""
+
+    title: str
+    html: Callable[[int], str]
+    """Of a tested example's index; taken as it is."""
 
 
 def render(
@@ -79,26 +82,25 @@ def render(
     judged: Judged | None,
     points: Points | None,
     *,
-    audio: Callable[[int], bytes | None] | None = None,
+    column: Column | None = None,
 ) -> str:
-    """The page, from an artifact's sidecar, the clips that it was tested on and embeddings; the same for the same.
+    """The page, from an artifact's sidecar, the examples that it was tested on and embeddings.
 
-    With `audio`, a tested clip's file by its index, the worst mistakes can be listened to; without, nothing raw is
-    in the page.
+    Equal arguments give equal pages. Nothing raw is in the page unless a column of the worst mistakes brings it in.
     """
     names = judged.names if judged else document["labels"]
     drawings: dict[str, dict[str, Any]] = {}
     parts = [_heading(document), *_figures(document, judged)]
     if judged:
-        said = judged.probabilities.argmax(axis=1)
-        drawings["confusion"] = draw_confusion(judged.labels, said, names)
-        drawings["per-class"] = draw_per_class(judged.labels, said, names)
-        drawings["reliability"] = draw_reliability(judged.labels, judged.probabilities)
+        decisions = judged.answers.decisions
+        drawings["confusion"] = draw_confusion(judged.labels, decisions, names)
+        drawings["per-class"] = draw_per_class(judged.labels, decisions, names)
+        drawings["reliability"] = draw_reliability(judged.labels, judged.answers)
         parts += [
             section("Confusions", "Rows are labels, columns what was said; shades are shares of a row.", "confusion"),
             section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
             section("Can its probabilities be believed?", _calibration(document), "reliability"),
-            _mistakes(judged, said, audio),
+            _mistakes(judged, column),
         ]
     if document["metrics"].get("layers"):
         drawings["layers"] = draw_layers(document["metrics"]["layers"], document["encoder"].get("layer"))
@@ -107,15 +109,15 @@ def render(
         drawings["loss"] = draw_loss(document["metrics"]["loss_history"])
         parts.append(section("Training loss", "Cross-entropy on the clips that were trained on, in nats.", "loss"))
     if points is not None and min(points.vectors.shape) >= 2:
-        drawings["map"], share = draw_map(points, names)
-        words = f"Principal components: these two axes hold {share:.0%} of the embeddings' variance. "
+        drawings["map"], held = draw_map(points, names)
+        words = f"Principal components: these two axes hold {held:.0%} of the embeddings' variance. "
         parts.append(section("A map of the clips", words + "Filled dots were trained on, open ones not.", "map"))
     parts.append(_left_out(document))
     return assemble(f"Classifier of {len(document['labels'])} classes", parts, drawings)
 
 
 def _heading(document: dict[str, Any]) -> str:
-    """What was trained on what, as far as the sidecar says."""
+    """What was trained on which examples, as far as the sidecar says."""
     config, clips, encoder = document["config"], document["clips"], document["encoder"]
     dataset, training, labels = _group(config, "dataset"), _group(config, "training"), document["labels"]
     more = f", and {len(labels) - _MAX_NAMED_CLASSES} more" if len(labels) > _MAX_NAMED_CLASSES else ""
@@ -138,32 +140,40 @@ def _group(values: dict[str, Any], key: str) -> dict[str, Any]:
     return group if isinstance(group, dict) else {}
 
 
+def _title(name: str) -> str:
+    """A figure's name at the head of a row."""
+    return NAMES[name][0].upper() + NAMES[name][1:] + (" (nats)" if name == "log_loss" else "")
+
+
 def _shown(name: str, value: float) -> str:
     return f"{value:.3f}" if name == "log_loss" else f"{value:.1%}"
 
 
 def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
-    """The figures beside who to compare with, then training accuracy and cross-validation in words."""
+    """The figures beside those to compare with, then training accuracy and cross-validation in words."""
     words = _training_words(document["metrics"])
     if judged is None:
         return [f"<p>No clip was tested on that the head did not see. {escape(words)}</p>"]
-    beside = [key for key in _BESIDE if key in judged.baselines]
+    plain = judged.baseline if judged.baseline and judged.baseline.key in judged.baselines else None
+    rivals = {key: title for key, title in _GUESSES.items() if key in judged.baselines}
+    if plain:
+        rivals[plain.key] = f"Head on {plain.short}"
     rows = []
     for name in (name for name in FIGURES if name in judged.figures):
         figure = judged.figures[name]
         low, high = (_shown(name, bound) for bound in figure["interval_95"])
-        row = [cell(_SHOWN[name]), number(_shown(name, figure["value"])), number(f"{low} to {high}")]
-        for key in beside:
+        row = [cell(_title(name)), number(_shown(name, figure["value"])), number(f"{low} to {high}")]
+        for key in rivals:
             value = judged.baselines[key].get(name)
             value = value["value"] if isinstance(value, dict) else value
             row.append(number("" if value is None else _shown(name, value)))
         rows.append(row)
-    rivals = "Beside it: who guesses evenly, who always says the class that most clips were trained on"
-    rivals += ", and the same head on plain log-mel statistics." if "log_mel" in beside else "."
+    beside = "Beside it: who guesses evenly, who always says the class that most clips were trained on"
+    beside += f", and the same head on plain {plain.name}." if plain else "."
     return [
         f"<p>{escape(judged.how)}</p>",
-        table(["", "Value", "95 % interval", *(_BESIDE[key] for key in beside)], rows),
-        f'<p class="note">{escape(rivals)} {escape(words)}</p>',
+        table(["", "Value", "95 % interval", *rivals.values()], rows),
+        f'<p class="note">{escape(beside)} {escape(words)}</p>',
     ]
 
 
@@ -176,12 +186,7 @@ def _training_words(metrics: dict[str, Any]) -> str:
         )
     scores = metrics.get("cross_validation")
     if scores:
-        low, high = scores["interval_95"]
-        words.append(
-            f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
-            f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
-            f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'})."
-        )
+        words.append(validated_line(scores))
     return " ".join(words)
 
 
@@ -194,32 +199,22 @@ def _calibration(document: dict[str, Any]) -> str:
     return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_examples} cross-validated clips."
 
 
-def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Indices of at most 20 clips that are wrong, the surest first: labels (N,), probabilities (N, K)."""
-    said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    order = np.argsort(-sure, kind="stable")
-    return order[said[order] != labels[order]][:MAX_MISTAKES]
+def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:
+    """Indices of at most 20 examples that are wrong, the surest first: labels (N,)."""
+    order = np.argsort(-answers.confidence, kind="stable")
+    return order[answers.decisions[order] != labels[order]][:MAX_MISTAKES]
 
 
-def _mistakes(judged: Judged, said: np.ndarray, audio: Callable[[int], bytes | None] | None) -> str:
-    rows = []
-    for index in worst_mistakes(judged.labels, judged.probabilities).tolist():
-        cells = [cell(judged.clips[index]), cell(judged.names[judged.labels[index]])]
-        cells += [cell(judged.names[said[index]]), number(f"{judged.probabilities[index, said[index]]:.1%}")]
-        rows.append([*cells, f"<td>{_player(audio(index))}</td>"] if audio is not None else cells)
+def _mistakes(judged: Judged, column: Column | None) -> str:
+    rows, answers = [], judged.answers
+    for index in worst_mistakes(judged.labels, answers).tolist():
+        cells = [cell(judged.examples[index]), cell(judged.names[judged.labels[index]])]
+        cells += [cell(judged.names[answers.decisions[index]]), number(f"{answers.confidence[index]:.1%}")]
+        rows.append([*cells, f"<td>{column.html(index)}</td>"] if column else cells)
     if not rows:
         return "<h2>Worst mistakes</h2>\n<p>None: every clip was recognised.</p>"
-    head = ["Clip", "Label", "Said", "Probability", *(["Audio"] if audio is not None else [])]
+    head = ["Clip", "Label", "Said", "Probability", *([column.title] if column else [])]
     return f"<h2>Worst mistakes</h2>\n{table(head, rows)}"
-
-
-def _player(content: bytes | None) -> str:
-    if content is None:
-        return ""
-    kind = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg"}.get(content[:4], "mpeg")
-    return (
-        f'<audio controls preload="none" src="data:audio/{kind};base64,{base64.b64encode(content).decode()}"></audio>'
-    )
 
 
 def _left_out(document: dict[str, Any]) -> str:

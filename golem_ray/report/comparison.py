@@ -1,4 +1,4 @@
-"""The report of a comparison: the table, accuracy by layer, and by clips per class, on one HTML page."""
+"""The report of a comparison: the table, accuracy by layer, and by examples per class, on one HTML page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from golem_ray.report.drawings import draw_lines
 from golem_ray.report.html import assemble, cell, number, section, table
-from golem_ray.report.words import clips, points, rounds_played, share
+from golem_ray.report.words import clips, percent, points, rounds_played
 
 _MOST_ROWS, _MOST_LINES = 200, 12
 
@@ -26,7 +26,7 @@ _CURVE = (
 
 
 def render_comparison(result: dict[str, Any]) -> str:
-    """The page, from what compare_job found."""
+    """The page, from the result of a comparison."""
     rows = result["candidates"]
     about = {
         "Clips": clips(result),
@@ -39,8 +39,8 @@ def render_comparison(result: dict[str, Any]) -> str:
     often = "; ".join(f"{escape(each['name'])}: {each['folds']}" for each in nested["chosen"][:5])
     parts = [
         f"<h1>{len(rows)} recipes compared</h1>\n<dl>\n{listed}\n</dl>",
-        f"<p>Choosing anew in each fold, by that fold's training clips alone: {share(nested['accuracy'])}, against the "
-        f"default {points(nested['against_default'])}. Chance is {result['chance']:.1%}, always naming the largest "
+        f"<p>Choosing anew in each fold, by that fold's training clips alone: {percent(nested['accuracy'])}, against "
+        f"the default {points(nested['against_default'])}. Chance is {result['chance']:.1%}, always naming the largest "
         f"class {result['largest_class']:.1%}. This is what the choice is worth: the best recipe's own figure below is "
         "too good, since it was chosen for it.</p>",
         f'<p class="note">Chosen in so many folds: {often}.</p>',

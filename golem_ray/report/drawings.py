@@ -1,4 +1,4 @@
-"""What the report draws, as Plotly's figures: plain dictionaries of data and layout."""
+"""The drawings of a report, as Plotly's figures: plain dictionaries of data and layout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
 from golem_ray.metrics.intervals import wilson_interval
 
@@ -24,8 +25,8 @@ class Points:
     """(M, D) float32."""
     labels: np.ndarray
     """(M,) int64, indices into the classes' names."""
-    clips: Sequence[str]
-    """(M,) names."""
+    names: Sequence[str]
+    """(M,) of the examples."""
     tested: np.ndarray
     """(M,) bool: not trained on."""
 
@@ -63,9 +64,9 @@ def _height(num_classes: int, each: int) -> int:
     return min(160 + each * num_classes, 3000)
 
 
-def draw_confusion(labels: np.ndarray, said: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """How many clips of each label (rows) are taken for each class (columns): (N,) int64 each."""
-    counts = confusion(said, labels, len(names))
+def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """How many examples of each label (rows) are taken for each class (columns): (N,) int64 each."""
+    counts = confusion(decisions, labels, len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     hover = [[""] * len(names) for _ in names]
     for row, column in np.argwhere(counts).tolist():
@@ -89,11 +90,11 @@ def draw_confusion(labels: np.ndarray, said: np.ndarray, names: Sequence[str]) -
     return {"data": [drawn], "layout": _layout(_height(len(names), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd")}
 
 
-def draw_per_class(labels: np.ndarray, said: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Recall of each class that has clips, with its interval: labels and what was said, (N,) int64 each."""
+def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Recall of each class that has examples, with its interval: labels and decisions, (N,) int64 each."""
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts).tolist()
-    recall = [float((said[labels == number] == number).mean()) for number in present]
+    recall = [float((decisions[labels == number] == number).mean()) for number in present]
     bounds = [wilson_interval(value, int(counts[number])) for value, number in zip(recall, present, strict=True)]
     drawn = {
         "type": "bar",
@@ -120,9 +121,9 @@ def draw_per_class(labels: np.ndarray, said: np.ndarray, names: Sequence[str]) -
     return {"data": [drawn], "layout": _layout(_height(len(present), 22), xaxis=across, yaxis=down)}
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[float, float, int]]:
-    """(mean confidence, share right, clips) of each of ten bins of confidence that has clips."""
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+def reliability(labels: np.ndarray, answers: Answers) -> list[tuple[float, float, int]]:
+    """(mean confidence, share right, examples) of each of ten bins of confidence that has examples."""
+    sure, right = answers.confidence, answers.decisions == labels
     bins = confidence_bins(sure)
     return [
         (float(sure[bins == number].mean()), float(right[bins == number].mean()), int((bins == number).sum()))
@@ -131,9 +132,9 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[flo
     ]
 
 
-def draw_reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """How often the classifier is right by how sure it is: labels (N,) int64, probabilities (N, K)."""
-    found = reliability(labels, probabilities)
+def draw_reliability(labels: np.ndarray, answers: Answers) -> dict[str, Any]:
+    """How often the classifier is right by how sure it is, with labels (N,) int64."""
+    found = reliability(labels, answers)
     line = {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "hoverinfo": "skip"}
     drawn = {
         "type": "scatter",
@@ -244,7 +245,7 @@ def project(vectors: np.ndarray) -> tuple[np.ndarray, float]:
 
 def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], float]:
     """The embeddings' first two principal components, coloured by class, and the share of variance that they hold."""
-    where, share = project(points.vectors)
+    where, held = project(points.vectors)
     drawn = []
     for number in np.unique(points.labels).tolist():
         rows = np.flatnonzero(points.labels == number).tolist()
@@ -261,7 +262,7 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
                     "size": 8,
                     "symbol": ["circle-open" if points.tested[row] else "circle" for row in rows],
                 },
-                "hovertext": [f"{_text(points.clips[row])}<br>{_text(names[number])}" for row in rows],
+                "hovertext": [f"{_text(points.names[row])}<br>{_text(names[number])}" for row in rows],
                 "hoverinfo": "text",
             }
         )
@@ -275,4 +276,4 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemclick": False, "itemdoubleclick": False},
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
     )
-    return {"data": drawn, "layout": layout}, share
+    return {"data": drawn, "layout": layout}, held

@@ -1,7 +1,7 @@
-"""What every page of ours is made of: one self-contained HTML file with Plotly's drawings, readable on a phone.
+"""The parts of every HTML page: one self-contained file with Plotly's drawings, readable on a phone.
 
 Plotly's library is in the page, which opens anywhere, with no network, and lets no script run but its own. Names of
-clips and classes are other people's text: they are escaped wherever they stand.
+examples and classes are other people's text: they are escaped wherever they stand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } d
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 th { font-weight: 600; } th:first-child, td:first-child { min-width: 8rem; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.note { color: #555; font-size: .9rem; } audio { width: 14rem; max-width: 100%; }
+.note { color: #555; font-size: .9rem; } .player { width: 14rem; max-width: 100%; }
 """
 
 
@@ -56,7 +56,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def assemble(title: str, parts: Sequence[str], drawings: Mapping[str, dict[str, Any]]) -> str:
-    """The page: parts of its body, which are HTML, and Plotly's figures for the elements of those ids."""
+    """The page, from the HTML parts of its body and Plotly's figures by the id of their element."""
     from plotly.offline import get_plotlyjs
 
     plotly = get_plotlyjs()
@@ -72,7 +72,7 @@ def assemble(title: str, parts: Sequence[str], drawings: Mapping[str, dict[str, 
 
 
 def _policy(*scripts: str) -> str:
-    """What the page allows itself: these scripts, its style, and what is in it."""
+    """The page's content security policy: it allows these scripts, the page's own style, and its own data."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; media-src data:"

@@ -1,4 +1,4 @@
-"""Figures in words."""
+"""Figures in words: what a terminal, a summary and a report say of them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,43 @@ from collections.abc import Sequence
 from typing import Any
 
 from golem_ray.data.split import HELD_OUT
+from golem_ray.embedding.modality import Baseline
+from golem_ray.metrics.figures import FIGURES
+from golem_ray.metrics.intervals import in_words
+
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "top_5_accuracy": "top-5 accuracy",
+    "log_loss": "log-loss",
+    "expected_calibration_error": "calibration error",
+}
+"""How each figure is called."""
+
+MOST_CLASSES = 100
+"""Classes that a terminal shows."""
 
 
 def percent(figure: dict[str, Any]) -> str:
     """`32.1% (95 % interval 27.4% to 37.3%)`."""
-    low, high = figure["interval_95"]
-    return f"{figure['value']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+    return in_words(figure["value"], figure["interval_95"])
 
 
-def evaluation_line(scores: dict[str, Any]) -> str:
-    """A sentence about the tested clips of a training run."""
+def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
+    """A sentence about the tested examples of a training run."""
     where = "held out" if scores["how"] == HELD_OUT else f"of {scores['how']}"
     line = f"Accuracy on the {scores['num_clips']} clips {where}"
     if scores["num_also_trained_on"]:
         line += f" that were not trained on ({scores['num_also_trained_on']} were)"
     if not scores["num_clips"]:
         return f"{line}: none, for want of clips."
-    low, high = scores["baselines"]["log_mel"]["accuracy"]["interval_95"]
+    rival = scores["baselines"][baseline.key]["accuracy"]
+    low, high = rival["interval_95"]
     return (
-        f"{line} {percent(scores['figures']['accuracy'])}; the same head on log-mel statistics "
-        f"{scores['baselines']['log_mel']['accuracy']['value']:.1%} ({low:.1%} to {high:.1%}), chance "
-        f"{scores['baselines']['chance']['accuracy']:.1%}."
+        f"{line} {percent(scores['figures']['accuracy'])}; the same head on {baseline.name} {rival['value']:.1%} "
+        f"({low:.1%} to {high:.1%}), chance {scores['baselines']['chance']['accuracy']:.1%}."
     )
 
 
@@ -35,17 +51,21 @@ def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
     if scores is None:
         reason = "it is turned off" if repeats == 0 else "no class has two clips, or there is but one group"
         return f"No cross-validated accuracy: {reason}."
-    low, high = scores["interval_95"]
-    line = (
-        f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
-        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
-        f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'}"
-        f"{', the layer chosen anew in each' if scores.get('nested') else ''})."
-    )
+    line = validated_line(scores, ", the layer chosen anew in each" if scores.get("nested") else "")
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
     return line
+
+
+def validated_line(scores: dict[str, Any], more: str = "") -> str:
+    """A sentence about the accuracy of a cross-validation, with more words about how it was done."""
+    low, high = scores["interval_95"]
+    return (
+        f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
+        f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
+        f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'}{more})."
+    )
 
 
 def layer_line(chosen: int | str, scores: Sequence[dict[str, Any]]) -> str:
@@ -63,7 +83,7 @@ def layer_line(chosen: int | str, scores: Sequence[dict[str, Any]]) -> str:
 
 
 def calibration_line(calibration: dict[str, Any] | None) -> str:
-    """A sentence about how far probabilities can be believed."""
+    """A sentence about how reliable the probabilities are."""
     if calibration is None:
         return "Probabilities are not calibrated, for want of cross-validated clips: expect them to be too sure."
     return (
@@ -72,19 +92,39 @@ def calibration_line(calibration: dict[str, Any] | None) -> str:
     )
 
 
+def evaluation_table(scores: dict[str, Any]) -> list[str]:
+    """The lines of two tables: the figures of an evaluation beside those of guessing, and the figures of each class."""
+    lines = [f"{'':20} {'value':>8}   {'95 % interval':18} {'chance':>8} {'majority':>9}"]
+    for name in (name for name in FIGURES if name in scores["figures"]):
+        figure = scores["figures"][name]
+        low, high = figure["interval_95"]
+        beside = [scores["baselines"][row].get(name) for row in ("chance", "majority")]
+        shown = [f"{value:.3f}" if value is not None else "" for value in beside]
+        lines.append(
+            f"{NAMES[name]:20} {figure['value']:8.3f}   {low:.3f} to {high:.3f}     {shown[0]:>8} {shown[1]:>9}"
+        )
+    lines.append(f"\n{'class':32} {'clips':>8} {'precision':>10} {'recall':>8} {'F1':>8}")
+    for record in scores["per_class"][:MOST_CLASSES]:
+        shown = ["" if record[key] is None else f"{record[key]:.3f}" for key in ("precision", "recall", "f1")]
+        lines.append(f"{record['label']:32.32} {record['num_clips']:8} {shown[0]:>10} {shown[1]:>8} {shown[2]:>8}")
+    if len(scores["per_class"]) > MOST_CLASSES:
+        lines.append(f"and {len(scores['per_class']) - MOST_CLASSES} more classes: see the report")
+    return lines
+
+
 MOST_SHOWN = 20
 """Candidates that a terminal shows."""
 
 
 def summary(result: dict[str, Any]) -> str:
-    """What compare_job found, in words and a table."""
+    """The result of a comparison, in words and a table."""
     rows, nested = result["candidates"], result["nested"]
-    head = f"  {'encoder':30} {'layer':>5}  {'pooling':8}  {'head':12} {'accuracy':>8}  {'95 % interval':14}"
+    title = f"  {'encoder':30} {'layer':>5}  {'pooling':8}  {'head':12} {'accuracy':>8}  {'95 % interval':14}"
     lines = [
         f"{len(rows)} recipes on {clips(result)}; {rounds_played(result)}. Chance is {result['chance']:.1%}, always "
         f"naming the largest class {result['largest_class']:.1%}.",
         "",
-        f"{head}  {'against the best':25} against the default",
+        f"{title}  {'against the best':25} against the default",
     ]
     shown = rows[:MOST_SHOWN] + [row for row in rows[MOST_SHOWN:] if row["name"] == result["default"]]
     for row in shown:
@@ -97,19 +137,19 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"and {len(rows) - len(shown)} more: see the report")
     worth = (
         "The best one was chosen for its figure, which is too good by that. Choosing anew in each fold, by that fold's "
-        f"training clips alone: {share(nested['accuracy'])}, against the default {points(nested['against_default'])}."
+        f"training clips alone: {percent(nested['accuracy'])}, against the default {points(nested['against_default'])}."
     )
     return "\n".join([*lines, "* the default", "", worth])
 
 
 def _short(encoder: str, most: int) -> str:
-    """An encoder's name in so many characters: of a folder its last part."""
+    """An encoder's name in at most so many characters: if it is a longer path, its last part."""
     name = encoder.rstrip("/").rsplit("/", 1)[-1] if len(encoder) > most else encoder
     return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
 
 
 def clips(result: dict[str, Any]) -> str:
-    """Which clips were compared on."""
+    """Which examples the candidates were compared on."""
     alone = result["num_single_clip_classes"]
     trained = f" ({alone} more, alone in their classes, only trained)" if alone else ""
     return (
@@ -119,15 +159,9 @@ def clips(result: dict[str, Any]) -> str:
 
 
 def rounds_played(result: dict[str, Any]) -> str:
-    """How often, and what was kept apart."""
+    """How many rounds were played, and what was never on both sides of a fold."""
     who = f" with no {result['group_column']} on both sides of a fold" if result["group_column"] else ""
     return f"{result['repeats']} rounds of cross-validation{who}"
-
-
-def share(figure: dict[str, Any]) -> str:
-    """`32.1% (95 % interval 27.4% to 37.3%)`."""
-    low, high = figure["interval_95"]
-    return f"{figure['value']:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
 
 def points(difference: dict[str, Any]) -> str:

@@ -1,0 +1,160 @@
+"""Train a head, cross-validate and calibrate it, and apply it to the examples held out.
+
+Knows no modality, encoder or Ray: embeddings and labels come in, weights, logits and metrics go out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from golem_ray.heads.cross_validate import Report, cross_validate
+from golem_ray.heads.examples import Examples
+from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of, standardized
+from golem_ray.heads.modules import weights_file
+from golem_ray.heads.rows import Rows, Streamed, moments
+from golem_ray.heads.select import best_layer, score
+from golem_ray.heads.training_set import HeadSpec, TrainedHead, TrainingSet
+from golem_ray.metrics.comparison import Score
+from golem_ray.progress import Progress
+
+
+def _ignore(progress: Progress) -> None:
+    """Report to nobody."""
+
+
+def train_head(
+    data: TrainingSet, spec: HeadSpec, *, repeats: int, device: str = "cpu", report: Report = _ignore
+) -> TrainedHead:
+    """Train a head, cross-validate as many times as `repeats` says, calibrate, and apply the head to what is held out.
+
+    `report` is called with the Progress now and then. Embeddings that do not fit in memory are taken chunk by chunk,
+    and cross-validated on a sample (`data.labels.check_streamed` says what cannot be done with them).
+    """
+    every = Examples(_rows(data, data.embeddings, device), torch.tensor(data.labels, device=device), data.groups)
+    examples, chosen = every, None
+    layers: dict[str, Any] = {}
+    if data.layers:
+        scores = _layer_scores(every, data, spec, max(repeats, 1), report)
+        chosen = best_layer(scores, data.groups)
+        layers["layers"] = _layer_records(data, scores)
+        of_layer = every.of_layer(chosen).embeddings
+        assert isinstance(of_layer, Tensor)
+        examples = dataclasses.replace(every, embeddings=of_layer.contiguous())
+    head, history = _trained(examples, spec, report)
+    metrics = _training_metrics(head, examples, spec, history) | layers
+    validated, unseen, rows = cross_validate(data, every, spec, repeats, report)
+
+    held_out_logits = baseline = None
+    if data.held_out is not None:
+        held_out_logits = logits_of(head, torch.tensor(_of_layer(data.held_out, chosen), device=device))
+        baseline = _baseline_logits(data, spec, device)
+    return TrainedHead(
+        weights=weights_file(head),
+        metrics=metrics | validated,
+        layer=None if chosen is None else data.layers[chosen],
+        unseen_logits=unseen,
+        unseen_rows=rows,
+        held_out_logits=held_out_logits,
+        baseline_logits=baseline,
+        drawn=_of_layer(_drawn(data), chosen),
+    )
+
+
+def _rows(data: TrainingSet, values: np.ndarray, device: str) -> Rows:
+    """Vectors of the examples to train on: on the device, unless the embeddings are not in memory."""
+    if isinstance(data.embeddings, np.memmap):
+        return Streamed(values, torch.device(device))
+    return torch.tensor(values, device=device)
+
+
+def _drawn(data: TrainingSet) -> np.ndarray:
+    """The embeddings of `data.drawn`, (P, D) or (P, C, D)."""
+    num_trained = len(data.labels)
+    trained = data.embeddings[data.drawn[data.drawn < num_trained]]
+    if data.held_out is None:
+        return trained
+    return np.concatenate([trained, data.held_out[data.drawn[data.drawn >= num_trained] - num_trained]])
+
+
+def _of_layer(embeddings: np.ndarray, chosen: int | None) -> np.ndarray:
+    """(M, D), of embeddings (M, D), or of the chosen layer of (M, C, D)."""
+    return embeddings if chosen is None else embeddings[:, chosen]
+
+
+def _training_metrics(
+    head: nn.Module, examples: Examples, spec: HeadSpec, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The figures of training itself, with what guessing would give."""
+    counts = np.bincount(examples.label_array())
+    num_classes = int((counts > 0).sum())
+    return {
+        "final_loss": history[-1]["loss"] if history else log_loss(head, examples, spec),
+        "training_accuracy": accuracy(head, examples, spec),
+        "num_classes_with_clips": num_classes,
+        "chance": 1 / num_classes,  # of a guess that at least knows which classes there are
+        "largest_class": float(counts.max() / len(examples)),
+        "loss_history": history,
+    }
+
+
+def _layer_records(data: TrainingSet, scores: list[Score | None]) -> list[dict[str, Any]]:
+    """The score of each layer that has one."""
+    return [
+        {"layer": layer, "accuracy": score.accuracy, "log_loss": score.log_loss}
+        for layer, score in zip(data.layers, scores, strict=True)
+        if score is not None
+    ]
+
+
+def _trained(examples: Examples, spec: HeadSpec, report: Report) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The head, and its loss by epoch."""
+    history: list[dict[str, Any]] = []
+    epochs = spec.training.epochs
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        history.append({"epoch": epoch, "loss": loss})
+        report(Progress(stage="training", done=epoch, total=epochs, unit="epochs", note=f"loss {loss:.4f}"))
+
+    return fit(examples, spec, on_epoch), history
+
+
+def _layer_scores(
+    every: Examples, data: TrainingSet, spec: HeadSpec, repeats: int, report: Report
+) -> list[Score | None]:
+    """The cross-validated score with each layer of (N, C, D)."""
+    scores: list[Score | None] = []
+    for number in range(len(data.layers)):
+        scores.append(score(every.of_layer(number), spec, repeats))
+        report(Progress(stage="choosing a layer", done=len(scores), total=len(data.layers), unit="layers"))
+    return scores
+
+
+def _baseline_logits(data: TrainingSet, spec: HeadSpec, device: str) -> np.ndarray:
+    """Logits (M, K) of the same head, trained on the baseline's vectors.
+
+    The vectors are standardised by the examples to train on, since Adam's plain learning rate suits unit scale.
+    """
+    vectors, tested = _baseline_vectors(data, device)
+    examples = Examples(vectors, torch.tensor(data.labels, device=device), data.groups)
+    return logits_of(fit(examples, spec), tested)
+
+
+def _baseline_vectors(data: TrainingSet, device: str) -> tuple[Rows, Rows]:
+    """The baseline's vectors to train on, (N, F), and of the examples held out, (M, F), standardised by the first."""
+    assert data.baseline is not None
+    assert data.held_out_baseline is not None
+    if isinstance(data.embeddings, np.memmap):
+        every, tested = _rows(data, data.baseline, device), torch.tensor(data.held_out_baseline, device=device)
+        assert isinstance(every, Streamed)
+        mean, scale = (moment.float() for moment in moments(every))
+        return standardized(every, mean, scale + 1e-6), standardized(tested, mean, scale + 1e-6)
+    mean, scale = data.baseline.mean(axis=0), data.baseline.std(axis=0) + 1e-6
+    vectors, tested = (
+        torch.tensor((each - mean) / scale, device=device) for each in (data.baseline, data.held_out_baseline)
+    )
+    return vectors, tested

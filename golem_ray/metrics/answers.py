@@ -1,0 +1,27 @@
+"""What a classifier says of examples. Knows not how it decides: a target (`heads/target.py`) does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a classifier says of N examples, one class each."""
+
+    probabilities: np.ndarray
+    """(N, K) float64."""
+    decisions: np.ndarray
+    """(N,) int64: the class that it takes each example for."""
+    confidence: np.ndarray
+    """(N,): that class's probability."""
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the classifier knows."""
+        return int(self.probabilities.shape[1])
