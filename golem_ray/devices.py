@@ -11,17 +11,17 @@ from golem_ray.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """How the work is spread: `workers` embedding actors of `threads` CPU threads each, on GPUs or on CPU."""
+    """How the work is spread: `workers` embedding workers of `threads` CPU threads each, on GPUs or on CPU."""
 
     workers: int
     threads: int
     cpus: int
-    """CPUs that Ray sets aside for each actor, and for the head's task."""
+    """CPUs that are set aside for each worker, and for the head's task."""
     gpu: bool
     backend: str
     """device.backend as configured: `cuda` makes a GPU that PyTorch cannot use an error."""
-    batch_seconds: float = 120.0
-    """Audio that a GPU is given at once, padding included."""
+    batch_cost: float = 120.0
+    """What a GPU is given at once, padding included, in the modality's unit."""
     stall_timeout: float = 300.0
     """Seconds without progress after which the work is given up."""
     wait_s: float = 0.0
@@ -43,7 +43,7 @@ def pick_device(resources: Resources) -> str:
 
 
 def describe_worker(resources: Resources, device: str, note: str = "") -> str:
-    """What this process works on: `device|GPUs that Ray gave|process id|what there is to say`."""
+    """What this process works on: `device|GPUs that it was given|process id|what there is to say`."""
     import torch
 
     name = torch.cuda.get_device_name() if device == "cuda" else device
@@ -52,6 +52,6 @@ def describe_worker(resources: Resources, device: str, note: str = "") -> str:
 
 
 def worker_record(worker: str) -> dict[str, Any]:
-    """What `stages.describe_worker` told, as Embeddings.workers has it."""
+    """What `describe_worker` says, as Embeddings.workers has it."""
     device, gpus, _, _ = worker.split("|")
     return {"device": device, "gpus": gpus.split(",") if gpus else []}

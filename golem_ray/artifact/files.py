@@ -1,17 +1,19 @@
-"""The artifact: the head's weights in a .pth and a JSON sidecar beside it, on any filesystem, whole or not at all.
+"""The artifact's files: the head's weights in a .pth, a JSON sidecar beside it, and the report; saved and loaded.
 
-Knows nothing of what the sidecar says beyond its format, its digest and what must be the same to make it again.
+Does not know what the sidecar says beyond its format and the digest of the weights: format.py checks the rest, and
+sharing.py fetches an artifact from the Hub.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,8 @@ from golem_ray import hub, storage
 from golem_ray.artifact import sharing
 from golem_ray.artifact.format import build_head, parse_sidecar
 from golem_ray.config.presets import SIDECAR_FORMAT, SIDECAR_VERSION
-from golem_ray.errors import ConfigError, one_line
+from golem_ray.errors import ConfigError, StorageError, one_line
+from golem_ray.heads.target import SINGLE_LABEL, TARGETS, Target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPORT_MARK = b'<meta name="generator" content="golem_ray">'
-"""What tells our report from another page."""
+"""Marks a page as our report."""
 
 
 def sidecar_path(save_path: str) -> str:
@@ -40,25 +43,19 @@ def sidecar_path(save_path: str) -> str:
 def check_writable(save_path: str) -> None:
     """Raise ConfigError unless both files can be written there. Leaves nothing behind, creates no folder."""
     try:
-        if "://" not in save_path:
-            for path in (Path(save_path), Path(sidecar_path(save_path))):
-                if path.is_dir():
-                    raise IsADirectoryError(f"{path} is a folder")
-            _refuse_to_overwrite(Path(sidecar_path(save_path)))
-            folder = next(parent for parent in Path(save_path).parents if os.path.lexists(parent))
-            if len(os.fsencode(Path(save_path).name)) > os.pathconf(folder, "PC_NAME_MAX") - len(".json"):
-                raise OSError("its name is too long")
-        storage.check_folder(save_path.rsplit("/", 1)[0] or "/")
-    except OSError as error:
+        for path in (save_path, sidecar_path(save_path)):
+            storage.check_file(path)
+        _refuse_to_overwrite(sidecar_path(save_path))
+    except StorageError as error:
         raise ConfigError(f"paths.save_path: expected to be able to write {save_path}, but {error}") from None
 
 
-def _refuse_to_overwrite(sidecar: Path) -> None:
-    """Raise ConfigError if something that is no sidecar lies where the sidecar goes: somebody's preset, say."""
-    if not sidecar.exists():
+def _refuse_to_overwrite(sidecar: str) -> None:
+    """Raise ConfigError if a local file that is no sidecar lies where the sidecar goes: somebody's preset, say."""
+    if "://" in sidecar or not storage.exists(sidecar):
         return
     try:
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
+        found = json.loads(storage.read(sidecar))
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.get("format") != SIDECAR_FORMAT:
@@ -81,39 +78,24 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        _write_both(save_path, weights, text.encode())
-    except Exception as error:  # every filesystem has its own
+        storage.write_all({save_path: weights, sidecar_path(save_path): text.encode()})
+    except StorageError as error:
         kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text.encode())
-        raise ConfigError(
-            f"paths.save_path: expected to be able to write {save_path}, but {one_line(error)}; {kept}."
-        ) from None
+        raise ConfigError(f"paths.save_path: expected to be able to write {save_path}, but {error}; {kept}.") from None
 
 
 def _kept_aside(name: str, weights: bytes, sidecar: bytes) -> str:
     """What to do about an artifact that could not be written: it is put where it can be fetched, if there is room."""
     try:
         place = f"{tempfile.mkdtemp(prefix='golem_ray-')}/{name}"
-        _write_both(place, weights, sidecar)
-    except OSError as error:
+        storage.write_all({place: weights, sidecar_path(place): sidecar})
+    except OSError as error:  # a StorageError is one
         return f"nor is there room for it in {tempfile.gettempdir()} ({one_line(error)}): make some, and run again"
     return f"it is in {place} instead, with its .json: move both to where they belong"
 
 
-def _write_both(save_path: str, weights: bytes, sidecar: bytes) -> None:
-    commits: list[Callable[[], None]] = []
-    staged: list[Path] = []
-    try:
-        for path, data in ((save_path, weights), (sidecar_path(save_path), sidecar)):
-            commits.append(storage.stage(path, data, staged))
-        for commit in commits:
-            commit()
-    finally:
-        for temporary in staged:
-            temporary.unlink(missing_ok=True)
-
-
 def report_path(save_path: str) -> str:
-    """Where an artifact's report goes, if nobody says another place."""
+    """Where an artifact's report goes if no other place is configured: beside it."""
     return f"{save_path.rpartition('/')[0]}/report.html" if "/" in save_path else "report.html"
 
 
@@ -121,20 +103,19 @@ def check_report(key: str, path: str) -> None:
     """Raise ConfigError, naming the configuration's key, unless a report can be written there."""
     try:
         storage.check_file(path)
-        fs, place = storage.filesystem(path)
-        ours = not fs.exists(place) or REPORT_MARK in fs.cat_file(place, end=4096)
-    except Exception as error:  # every filesystem has its own
-        raise ConfigError(f"{key}: expected to be able to write {path}, but {one_line(error)}") from None
+        ours = not storage.exists(path) or REPORT_MARK in storage.read_head(path, 4096)
+    except StorageError as error:
+        raise ConfigError(f"{key}: expected to be able to write {path}, but {error}") from None
     if not ours:
         raise ConfigError(f"{key}: expected room for the report, found another page at {path}; choose another name.")
 
 
 def save_report(path: str, page: str) -> bool:
-    """Write a report; whether that went well. The artifact is saved by then: what fails is told in a warning."""
+    """Write a report; whether that worked. The artifact is saved by then: a failure gives no more than a warning."""
     try:
         storage.write(path, page.encode(errors="replace"))
-    except Exception as error:  # every filesystem has its own
-        log.warning("the report could not be written to %s (%s)", path, one_line(error))
+    except StorageError as error:
+        log.warning("the report could not be written to %s (%s)", path, error)
         return False
     return True
 
@@ -161,17 +142,30 @@ class Artifact:
         return list(self.document["labels"])
 
     @property
-    def temperature(self) -> float:
-        """What logits are divided by before they become probabilities; 1 where nothing was calibrated."""
-        calibration = self.document["metrics"].get("calibration")
-        return float(calibration["temperature"]) if calibration else 1.0
+    def modality(self) -> str:
+        """Name of the modality of its examples."""
+        return str(self.document.get("modality", "speech"))
+
+    @property
+    def target(self) -> Target:
+        """What a label is to it."""
+        return TARGETS[self.document.get("target", SINGLE_LABEL.name)]
+
+    @cached_property
+    def _exact_head(self) -> nn.Module:
+        """The head in float64: what it says of a vector then does not depend on which vectors are beside it."""
+        return copy.deepcopy(self.head).double()
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) float32 -> (N, K) float32."""
         import torch
 
         with torch.inference_mode():
-            return self.head(torch.tensor(embeddings)).numpy()
+            return self._exact_head(torch.tensor(embeddings, dtype=torch.float64)).float().numpy()
+
+    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+        """(N, D) float32 -> (N, K) float64, calibrated where the artifact is."""
+        return self.target.probabilities(self.logits(embeddings), self.document["metrics"].get("calibration"))
 
 
 def load(place: str | os.PathLike[str]) -> Artifact:
@@ -206,15 +200,11 @@ def load(place: str | os.PathLike[str]) -> Artifact:
 
 def _read(path: str) -> bytes:
     try:
-        fs, place = storage.filesystem(path)
-        content = fs.cat_file(place)
-        assert isinstance(content, bytes)
-        return content
-    except FileNotFoundError:
+        return storage.read(path)
+    except StorageError as error:
+        if not error.missing:
+            raise ConfigError(f"{path}: expected to be able to read it, but {error.kind}: {error}") from None
         other = "the sidecar" if path.endswith(".json") else "the artifact"
         raise ConfigError(
             f"{path}: expected {other}, found no such file; the .pth and the .json belong together."
         ) from None
-    except Exception as error:  # every filesystem has its own
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise ConfigError(f"{path}: expected to be able to read it, but {reason}") from None

@@ -1,6 +1,7 @@
-"""What an artifact's two files must be before they are used: whole, of this format, and of one piece.
+"""Checks an artifact's two files before they are used, and builds the head that they describe.
 
-They may come from anybody: nothing in them is run, and every field that is used later is looked at here.
+They may come from anybody: nothing in them is run, and every field that is used later is checked here. Does not know
+where the files lie, nor whether they belong together: files.py does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
-    """The sidecar's document. Raises ConfigError if it is none, or of a format that this version does not know."""
+    """The sidecar as a dictionary. Raises ConfigError if the text is not a sidecar, or of an unknown format."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -58,7 +59,7 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
 
 
 def _is_known_recipe(encoder: dict[str, Any]) -> bool:
-    """Whether embeddings can be made as the sidecar says that they were."""
+    """Whether this version can make embeddings as the sidecar says that they were made."""
     hints, seconds = get_type_hints(ModelConfig), encoder.get("max_seconds")
     return (
         encoder.get("precision", "float32") in get_args(hints["precision"])
@@ -69,7 +70,7 @@ def _is_known_recipe(encoder: dict[str, Any]) -> bool:
 
 
 def _is_packed(digests: object) -> bool:
-    """Whether it is what `pack_digests` gives."""
+    """Whether the value could come from `pack_digests`."""
     if digests is None:
         return True
     try:
@@ -79,7 +80,7 @@ def _is_packed(digests: object) -> bool:
 
 
 def _wrong_metrics(metrics: object) -> dict[str, bool]:
-    """Whether the metrics that messages and reports speak of are there, but not as this package writes them."""
+    """For each metric that messages and reports use: whether it is there in another form than this package writes."""
     if not isinstance(metrics, dict):
         return {}
     scores, history = metrics.get("cross_validation"), metrics.get("loss_history", [])
@@ -101,7 +102,7 @@ def _wrong_metrics(metrics: object) -> dict[str, bool]:
 
 
 def _are_layers(scores: object) -> bool:
-    """Whether it is what a chosen layer's record says of all."""
+    """Whether the value is a list of every layer's scores, as it is kept when a layer is chosen."""
     return isinstance(scores, list) and all(
         _numbers(entry, "accuracy", "log_loss") and _is_layer(entry.get("layer")) for entry in scores
     )
@@ -112,7 +113,7 @@ def _is_layer(layer: object) -> bool:
 
 
 def _numbers(record: object, *keys: object) -> bool:
-    """Whether these entries of the record are finite numbers."""
+    """Whether the record has finite numbers under these keys."""
     return isinstance(record, dict) and all(
         isinstance(record.get(key), int | float) and abs(record[key]) < math.inf for key in keys
     )

@@ -1,4 +1,4 @@
-"""The model card of an artifact, from what its sidecar says, which is taken for text that anybody may have written.
+"""The model card of an artifact, made from its sidecar. Anybody may have written that: its text is escaped.
 
 Computes no figures, and leaves out what the sidecar does not have.
 """
@@ -10,9 +10,12 @@ import re
 from typing import Any
 
 from golem_ray.artifact.sharing import SIDECAR, WEIGHTS, dataset_name, encoder_is_on_hub, is_on_hub
+from golem_ray.embedding.modality import Card, modality_named
+from golem_ray.heads.target import SINGLE_LABEL, TARGETS
+from golem_ray.metrics.intervals import in_words
 
 MAX_NAMED_LABELS = 50
-"""Most labels that the card names; of others it gives the number."""
+"""The card names so many labels at most, and says how many others there are."""
 
 
 def model_card(document: dict[str, Any], repo_id: str) -> str:
@@ -34,16 +37,16 @@ def model_card(document: dict[str, Any], repo_id: str) -> str:
 
 
 def _metadata(document: dict[str, Any], repo_id: str) -> str:
-    """What the Hub reads off a card, as YAML."""
+    """The metadata that the Hub reads from a card, as YAML."""
     from huggingface_hub import ModelCardData
 
-    dataset = dataset_name(document)
+    dataset, card = dataset_name(document), _card(document)
     on_hub = is_on_hub(document["data"], dataset)
     results = _model_index(document) if on_hub else None
     return ModelCardData(
         library_name="golem_ray",
-        pipeline_tag="audio-classification",
-        tags=["audio-classification", "speech", "linear-probe"],
+        pipeline_tag=card.task,
+        tags=list(card.tags),
         base_model=document["encoder"]["name"] if encoder_is_on_hub(document) else None,
         datasets=[str(dataset)] if on_hub else None,
         model_name=repo_id.rpartition("/")[2] if results else None,
@@ -51,8 +54,13 @@ def _metadata(document: dict[str, Any], repo_id: str) -> str:
     ).to_yaml()
 
 
+def _card(document: dict[str, Any]) -> Card:
+    """What there is to say of the modality."""
+    return modality_named(document.get("modality", "speech")).card
+
+
 def _model_index(document: dict[str, Any]) -> list[Any] | None:
-    """The accuracy on clips that were not trained on, as the Hub wants to have it."""
+    """The accuracy on clips that were not trained on, in the Hub's form; None if there is none."""
     from huggingface_hub import EvalResult
 
     accuracy, clips = _evaluated(document["metrics"]).get("accuracy"), document["config"]["dataset"]
@@ -61,7 +69,7 @@ def _model_index(document: dict[str, Any]) -> list[Any] | None:
     how = document["metrics"]["evaluation"].get("how")
     return [
         EvalResult(
-            task_type="audio-classification",
+            task_type=_card(document).task,
             dataset_type=clips["name"],
             dataset_name=clips["name"],
             dataset_config=clips.get("name_alias"),
@@ -74,11 +82,10 @@ def _model_index(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _what_it_is(document: dict[str, Any]) -> str:
-    encoder = document["encoder"]
+    encoder, card = document["encoder"], _card(document)
     return (
-        f"A classifier of audio clips into {len(document['labels'])} classes: {_head(document)} on the embeddings of "
-        f"a frozen encoder, {_encoder(document)}: {_layer(encoder)}. It was made for audio at "
-        f"{_number(encoder.get('sampling_rate'))} Hz."
+        f"A classifier of {card.examples} into {len(document['labels'])} classes: {_head(document)} on the embeddings "
+        f"of a frozen encoder, {_encoder(document)}: {_layer(encoder)}. {card.made_for(encoder)}"
     )
 
 
@@ -132,7 +139,7 @@ def _figures(metrics: dict[str, Any]) -> str:
         which = sampled if validated.get("sampled") is True else "clips"
         lines.append(
             f"* Cross-validated accuracy, of heads trained alike and tested on clips that they were not trained on: "
-            f"{_share(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} {which}."
+            f"{_figure(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} {which}."
         )
     else:
         lines.append("* Cross-validated accuracy: none was measured.")
@@ -168,23 +175,22 @@ def _evaluation_lines(metrics: dict[str, Any]) -> list[str]:
     for name, figure in figures.items():
         unit = ".3f" if name == "log_loss" else ".1%"
         beside = f"; chance is {chance[name]:{unit}}" if _is_number(chance.get(name)) else ""
-        lines.append(f"  * {_code(name.replace('_', ' '))}: {_share(figure, 'value', unit)}{beside}")
+        lines.append(f"  * {_code(name.replace('_', ' '))}: {_figure(figure, 'value', unit)}{beside}")
     return lines
 
 
 def _evaluated(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures on clips that were not trained on; none where there were no such clips."""
+    """The figures on clips that were not trained on; empty if there were no such clips."""
     figures = _group(_group(metrics, "evaluation"), "figures")
     return {name: each for name, each in figures.items() if isinstance(each, dict) and _is_number(each.get("value"))}
 
 
-def _share(scores: dict[str, Any], key: str, unit: str = ".1%") -> str:
-    """`32.1% (95 % interval 27.4% to 37.3%)`."""
+def _figure(scores: dict[str, Any], key: str, unit: str = ".1%") -> str:
+    """The figure in words, with its interval if the sidecar has one as it should be."""
     interval = scores.get("interval_95")
     if not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, interval)):
-        return format(scores[key], unit)
-    low, high = interval
-    return f"{scores[key]:{unit}} (95 % interval {low:{unit}} to {high:{unit}})"
+        interval = None
+    return in_words(scores[key], interval, unit)
 
 
 def _usage(document: dict[str, Any], repo_id: str) -> str:
@@ -197,6 +203,7 @@ def _usage(document: dict[str, Any], repo_id: str) -> str:
             f"wrote. The right one has the sha256 {_code(document['encoder'].get('sha256'))}, which is checked.\n\n"
             + text
         )
+    decision = TARGETS[document.get("target", SINGLE_LABEL.name)].in_pytorch
     plain = [
         "import json, torch",
         "from huggingface_hub import hf_hub_download",
@@ -205,13 +212,13 @@ def _usage(document: dict[str, Any], repo_id: str) -> str:
         *_head_lines(document["head"]),
         "head.load_state_dict(state)",
         f'labels = json.load(open(hf_hub_download("{repo_id}", "{SIDECAR}")))["labels"]',
-        f"print(labels[head(embedding).argmax()])  # embedding: of the encoder, {_layer(document['encoder'])}",
+        f"print({decision})  # embedding: of the encoder, {_layer(document['encoder'])}",
     ]
     return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{_python(plain)}"
 
 
 def _head_lines(head: dict[str, Any]) -> list[str]:
-    """The head in plain PyTorch, from its description, which `heads.load_head` has checked."""
+    """The head in plain PyTorch, from its description, which `load_head` of heads/modules.py has checked."""
     if not head.get("hidden"):
         return ['head = torch.nn.Linear(*reversed(state["weight"].shape))']
     activation = {"relu": "ReLU", "gelu": "GELU", "tanh": "Tanh"}[head.get("activation", "relu")]

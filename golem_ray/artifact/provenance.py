@@ -1,4 +1,7 @@
-"""What an artifact says of where it comes from: versions, inputs, the examples that it was trained on."""
+"""Where an artifact comes from: versions, inputs, the examples that it was trained on; for the sidecar, and out of it.
+
+Does not know how the sidecar is stored, nor what is done about a difference.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any
 import numpy as np
 
 import golem_ray
-from golem_ray import artifact
 from golem_ray.data.split import Division
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
@@ -22,9 +25,9 @@ _MOST_DIGESTS = 1_000_000
 
 
 def pack_digests(digests: np.ndarray) -> str | None:
-    """The clips that were trained on, for the sidecar: the first 8 bytes of each (N,) S32 digest, in base64.
+    """The examples that were trained on, for the sidecar: the first 8 bytes of each (N,) S32 digest, in base64.
 
-    None for more than a million clips, whose list would be larger than all the rest.
+    None for more than a million examples, whose list would be larger than all the rest.
     """
     if len(digests) > _MOST_DIGESTS:
         return None
@@ -32,7 +35,7 @@ def pack_digests(digests: np.ndarray) -> str | None:
 
 
 def trained_on(document: dict[str, Any], digests: np.ndarray) -> np.ndarray | None:
-    """Which of (N,) S32 digests are of clips that the artifact was trained on, (N,) bool; None if it does not say."""
+    """(N,) bool: which of (N,) S32 digests are of examples that were trained on; None if the sidecar does not say."""
     packed = document["clips"].get("digests")
     if not isinstance(packed, str):
         return None
@@ -62,29 +65,18 @@ def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 def provenance(division: Division, recipe: Recipe, digests: np.ndarray) -> dict[str, Any]:
     """What must be the same for the same bytes to come out, as the sidecar records it."""
-    encoder, tested = recipe.encoder, division.tested
-    data = {"revision": division.source.revision, "sha256": _clips_sha256(division, digests, ~tested)}
+    tested = division.tested
+    data = {"revision": division.source.revision, "sha256": _examples_sha256(division, digests, ~tested)}
     if tested.any():
-        data["evaluation_sha256"] = _clips_sha256(division, digests, tested)
+        data["evaluation_sha256"] = _examples_sha256(division, digests, tested)
     return {
-        "encoder": {
-            "name": encoder.name,
-            "revision": encoder.revision,
-            "sha256": encoder.sha256,
-            "model_type": encoder.model_type,
-            "sampling_rate": encoder.sampling_rate,
-            "layer": recipe.layer,
-            "pooling": recipe.pooling,
-            "precision": recipe.precision,
-            "max_seconds": recipe.max_seconds,
-            "compiled": recipe.compiled,
-        },
+        "encoder": modality_named(recipe.modality).provenance(recipe),
         "data": data,
-        "versions": artifact.library_versions(),
+        "versions": library_versions(),
     }
 
 
-def _clips_sha256(division: Division, digests: np.ndarray, which: np.ndarray) -> str:
+def _examples_sha256(division: Division, digests: np.ndarray, which: np.ndarray) -> str:
     total = hashlib.sha256()
     labels = division.source.examples["label"].to_pylist()
     for row in np.flatnonzero(which):

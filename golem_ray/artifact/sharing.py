@@ -1,6 +1,7 @@
 """An artifact in a repository of the Hugging Face Hub: fetched from one, or pushed to one in a single commit.
 
-Knows nothing of what the files say, except where the sidecar names places on the machine that it was written on.
+Also cuts the paths of the machine that wrote them out of the sidecar and the report. Does not know what else the files
+say, nor which files there are: jobs/push.py does.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _CLIP = re.compile(r"""(clip \d+ \()(?:file://)?(?:~[\w.-]*|[A-Za-z]:)?[/\\](?:[
 
 
 def fetch(repo_id: str) -> tuple[str, bytes, bytes]:
-    """(where they were found, the .pth's bytes, the .json's bytes) of the newest commit of a model repository.
+    """The artifact of the newest commit of a model repository: (its place, the .pth's bytes, the .json's bytes).
 
-    Without the Hub, those of the commit that was fetched last. Raises ConfigError if they cannot be had.
+    If the Hub cannot be reached, that of the commit that was fetched last. Raises ConfigError if that fails too.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
@@ -72,7 +73,7 @@ def fetch(repo_id: str) -> tuple[str, bytes, bytes]:
 
 
 def write_token() -> str:
-    """The token to push with: that in HF_TOKEN, never one that was stored. Raises ConfigError without one."""
+    """The token to push with, from HF_TOKEN; a stored one is never used. Raises ConfigError if HF_TOKEN has none."""
     token = os.environ.get("HF_TOKEN", "").strip()
     if not token:
         raise ConfigError(
@@ -85,7 +86,7 @@ def write_token() -> str:
 
 
 def push(repo_id: str, artifact_files: dict[str, bytes], *, private: bool, token: str) -> str:
-    """Put the files into a model repository, made where there is none, in one commit; returns the commit's URL.
+    """Put the files into a model repository in one commit; returns its URL. Makes the repository if there is none.
 
     `private` is for a new repository; with it, one that everybody can read is refused. Files of the same name are
     replaced, others stay. Raises ConfigError for what the Hub refuses; the token is in no message.
@@ -124,7 +125,7 @@ def _is_public(api: HfApi, repo_id: str) -> bool | None:
 
 
 def _refusal(repo_id: str, error: Exception, token: str) -> ConfigError:
-    """What to say of an upload that failed."""
+    """The error to raise for an upload that failed."""
     from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     status = _status(error)
@@ -146,7 +147,7 @@ def _refusal(repo_id: str, error: Exception, token: str) -> ConfigError:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The status of the Hub's answer that the error came from, if it came from one."""
+    """The HTTP status of the Hub's answer that caused the error; None if no answer did."""
     from huggingface_hub.errors import HfHubHTTPError
 
     while error is not None and not isinstance(error, HfHubHTTPError):
@@ -155,17 +156,17 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    """An error of somebody else's, in one line."""
+    """A library's exception in one line: its name and its message."""
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload's, around the real one
         error = error.__cause__
     return f"{type(error).__name__}: {one_line(error)}"
 
 
 def published(document: dict[str, Any]) -> dict[str, Any]:
-    """The sidecar as others may see it: the same record, without where things lie on the machine that wrote it.
+    """The sidecar as others may see it: the same record, without paths of the machine that wrote it.
 
-    Of a local path its last component is left; Hub ids, `sample` and URIs stay, credentials in a URI apart. What is
-    of no use elsewhere goes: paths.storage_root if it is local, and a cluster's address.
+    Keeps the last component of a local path; keeps Hub ids, `sample` and URIs, but no credentials in a URI. Drops
+    what is of no use elsewhere: paths.storage_root if it is local, and a cluster's address.
     """
     shown = copy.deepcopy(document)
     places = _local_places(shown)
@@ -187,7 +188,7 @@ def published_report(page: str, document: dict[str, Any]) -> str:
 
 
 def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """Where the document names something that is not on the Hub: (group, key)."""
+    """(group, key) of each entry of the document that names something that is not on the Hub."""
     config, encoder_on_hub = document["config"], encoder_is_on_hub(document)
     places = [
         (config.get("dataset"), "name", is_on_hub(document["data"], dataset_name(document))),
@@ -203,7 +204,7 @@ def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
 
 
 def _renamed(text: str, names: list[str]) -> str:
-    """The text, with the last component of each name in the name's place."""
+    """The text, with each name replaced by its last component."""
     for name in sorted(names, key=len, reverse=True):
         if _last_component(name) in name:  # not where there is none, as in `/`
             text = text.replace(name, _last_component(name))
@@ -221,7 +222,7 @@ def encoder_is_on_hub(document: dict[str, Any]) -> bool:
 
 
 def dataset_name(document: dict[str, Any]) -> object:
-    """What the dataset is called, if the sidecar says."""
+    """The dataset's name; None if the sidecar has none."""
     dataset = document["config"].get("dataset")
     return dataset.get("name") if isinstance(dataset, dict) else None
 
@@ -240,7 +241,7 @@ def _drop_addresses(config: dict[str, Any]) -> None:
     paths, cluster = config.get("paths"), config.get("cluster")
     if isinstance(paths, dict) and not _is_elsewhere(paths.get("storage_root")):
         paths["storage_root"] = None
-    if isinstance(cluster, dict) and cluster.get("address") not in ("auto", "local"):
+    if isinstance(cluster, dict) and cluster.get("address") not in ("auto", "local", "none"):
         cluster["address"] = "auto"
 
 
@@ -249,7 +250,7 @@ def _is_elsewhere(place: object) -> bool:
 
 
 def _cut_clip_names(clips: object) -> None:
-    """Cut the folders out of what is said of unusable clips."""
+    """Cut the folders out of the names and reasons of unusable clips."""
     bad = clips.get("bad") if isinstance(clips, dict) else None
     for record in bad if isinstance(bad, list) else []:
         for key in {"clip", "reason"} & set(record):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import ray
 
 import golem_ray
+from golem_ray.cluster import private
 from golem_ray.cluster.preflight import check_nodes
 from golem_ray.config import ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
@@ -32,8 +32,8 @@ _MEMORY_PER_WORKER = 3 << 30
 _LEAST_MEMORY_PER_WORKER = 3 << 28
 """Bytes that any actor takes: PyTorch alone is most of it."""
 
-_CLIPS_PER_WORKER = 25
-"""Fewest clips that are worth another CPU actor: starting one costs as much as embedding some dozens."""
+_EXAMPLES_PER_WORKER = 25
+"""Fewest examples that are worth another CPU actor: starting one costs as much as embedding some dozens."""
 
 AUTOSCALER_WAIT_S = 600.0
 """cluster.wait_s = auto, where machines come when they are asked for."""
@@ -97,7 +97,7 @@ def _connect(address: str) -> None:
     if not in_submitted_job():  # a submitted job brings its working directory along
         options["runtime_env"] = {"py_modules": [str(package)]}
     try:
-        _knock(address)
+        _check_listening(address)
         ray.init(address=address, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"cluster.address: expected a Ray cluster at {address!r}, but {one_line(error)}") from None
@@ -130,7 +130,7 @@ def _stop_held_back() -> Iterator[None]:
         signal.raise_signal(came[0])
 
 
-def _knock(address: str) -> None:
+def _check_listening(address: str) -> None:
     """Raise OSError if nobody listens at host:port; Ray itself keeps trying for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
@@ -156,7 +156,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 def _awaited(config: ClusterConfig, device: DeviceConfig, num_examples: int) -> Resources:
     """The plan, as soon as the cluster carries it. Raises ConfigError after cluster.wait_s."""
-    autoscaled = is_autoscaled()
+    autoscaled = private.is_autoscaled()
     wait_s = (AUTOSCALER_WAIT_S if autoscaled else 0.0) if config.wait_s == "auto" else config.wait_s
     deadline, said, asked = time.monotonic() + wait_s, -math.inf, False
     try:
@@ -185,21 +185,6 @@ def _ask_for(workers: int, config: ClusterConfig, device: DeviceConfig) -> None:
 
     each = {"GPU": 1} if device.backend == "cuda" else {"CPU": config.threads_per_worker}
     request_resources(bundles=[each] * workers)
-
-
-def is_autoscaled() -> bool:
-    """Whether machines come when they are asked for: by the newer autoscaler, which is there only then, or the older.
-
-    Where there is none, the older one's monitor names the nodes' types by the nodes.
-    """
-    from ray.autoscaler.v2.utils import is_autoscaler_v2
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    if is_autoscaler_v2(fetch_from_server=True):
-        return True
-    status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
-    types = status.get("autoscaler_report", {}).get("active_nodes", {})
-    return any(not name.startswith("node_") for name in types)
 
 
 def plan(config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s: float = 0.0) -> Resources:
@@ -240,14 +225,14 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s:
     elif gpu:
         workers = most
     else:
-        workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_examples / _CLIPS_PER_WORKER)))
+        workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_examples / _EXAMPLES_PER_WORKER)))
     return Resources(
         workers=workers,
         threads=config.threads_per_worker,
         cpus=0 if gpu else cpus,  # beside a GPU none: else actors and decoding wait for each other's CPUs
         gpu=gpu,
         backend=device.backend,
-        batch_seconds=config.batch_seconds,
+        batch_cost=config.batch_seconds,
         stall_timeout=config.stall_timeout,
         wait_s=wait_s,
     )

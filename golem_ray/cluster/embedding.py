@@ -1,4 +1,4 @@
-"""Embedding in a pool of actors, by Ray Data, and gathering what they give."""
+"""Embedding in a pool of actors by Ray Data: plans over what is left, until nothing is."""
 
 from __future__ import annotations
 
@@ -10,37 +10,32 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.exceptions import ExecutionTimeoutError
 
+from golem_ray.cluster import private
 from golem_ray.cluster.connection import carried, last_line
-from golem_ray.cluster.workers import Embedder, KeyValueStore
-from golem_ray.data.table import Source
-from golem_ray.data.unusable import MAX_NAMED
-from golem_ray.devices import Resources, worker_record
-from golem_ray.embedding.cache import EmbeddingCache
-from golem_ray.embedding.crash_notes import MOST_DEATHS, Journal
-from golem_ray.embedding.embeddings import Embeddings
-from golem_ray.embedding.examples import LOG_MEL_SIZE, group_clips, hash_batch
-from golem_ray.embedding.recipe import Recipe
-from golem_ray.embedding.stage import BATCHES_PER_GROUP
+from golem_ray.cluster.workers import Embedder
+from golem_ray.data import Source
+from golem_ray.devices import Resources
+from golem_ray.embedding.crash_notes import MOST_DEATHS, CrashNotes, Store
+from golem_ray.embedding.embeddings import Intake, VectorBatch
+from golem_ray.embedding.examples import group_examples, hash_batch
+from golem_ray.embedding.stage import BATCHES_PER_GROUP, EmbeddingTask
 from golem_ray.errors import ConfigError
-from golem_ray.heads.rounds import warm_up
 from golem_ray.progress import ProgressBar
 
 log = logging.getLogger(__name__)
 
 _FEW_ROWS, _MOST_ROWS, _BLOCKS_PER_WORKER = 64, 256, 64
-"""Most clips of a block where blocks are few, and at all: each block costs the driver some 50 kB and 7 ms."""
+"""Most examples of a block where blocks are few, and at all: each block costs the driver some 50 kB and 7 ms."""
 
 MOST_VAIN_TRIES = MOST_DEATHS + 3
-"""Plans in a row that may end without having embedded a clip: more than it takes to find one that ends machines."""
+"""Plans in a row that may end without having embedded an example: more than it takes to find one that ends machines."""
 
 REPLACED_WITHIN_S = 15.0
 """How long a lost machine may take to be replaced, where none is waited for, before the work goes on with fewer."""
@@ -50,153 +45,64 @@ class WorkersLost(Exception):
     """The cluster no longer holds as many actors as the plan has."""
 
 
-def embed(
-    source: Source,
-    recipe: Recipe,
-    resources: Resources,
-    max_bad: int,
-    *,
-    baseline: bool = False,
-    cache: EmbeddingCache | None = None,
-    digests: np.ndarray | None = None,
-    gathered: bool = True,
-) -> Embeddings:
-    """Decode, resample and embed every clip of the source; with baseline, give log-mel statistics as well.
+def embed(source: Source, task: EmbeddingTask, resources: Resources, intake: Intake) -> Iterator[VectorBatch]:
+    """What is left of the source's examples by the intake, embedded. Machines may come and go meanwhile.
 
-    With a cache and the clips' digests, only those that the cache lacks, which it then gets. Unless gathered, vectors
-    are left there. Machines may come and go meanwhile. Raises UserError if the encoder cannot be loaded, or if nothing
-    goes on; stops early once more than max_bad clips, and as many as a report names, cannot be used.
+    Raises UserError if the encoder cannot be loaded, or if nothing goes on.
     """
-    ray.remote(num_cpus=0)(warm_up).remote()
-    work = _Work(source, recipe, baseline, cache, gathered)
-    if cache is not None and digests is not None:
-        work.take_known(digests)
-    if not work.left.any():
-        return work.embeddings()
+    store = private.crash_store(uuid.uuid4().hex)
+    blocks = _cut(np.flatnonzero(intake.left), resources.workers)  # once and for all: crash notes are by block
+    bar = ProgressBar("embedding", int(intake.left.sum()), "clips")
     vain = 0
-    bar = ProgressBar("embedding", int(work.left.sum()), "clips")
     try:
-        while work.left.any() and len(work.into.bad) <= max(max_bad, MAX_NAMED):
-            before = int(work.left.sum())
+        while intake.left.any():
+            before = int(intake.left.sum())
             try:
-                work.run(resources, max_bad, bar)
+                for batch in _plan(source, task, resources, intake, blocks, store):
+                    bar.update(bar.total - int(intake.left.sum()), intake.note())
+                    yield batch
             except ExecutionTimeoutError:
                 raise _stalled(bar.done, bar.total, resources) from None
             except (ray.exceptions.RayError, WorkersLost) as error:
                 resources = _after(error, resources)
-                vain = vain + 1 if int(work.left.sum()) == before else 0
+                vain = vain + 1 if int(intake.left.sum()) == before else 0
                 if vain == MOST_VAIN_TRIES:
                     raise _in_vain(error) from error
-                log.warning("%s: going on with the %d clips that are left", last_line(error), work.left.sum())
+                log.warning("%s: going on with the %d clips that are left", last_line(error), intake.left.sum())
     finally:
         bar.close()
-        work.store.clear()
-    return work.embeddings()
+        private.forget(store)
 
 
-class _Work:
-    """The clips that are still to be embedded, and what was embedded."""
-
-    def __init__(
-        self, source: Source, recipe: Recipe, baseline: bool, cache: EmbeddingCache | None, gathered: bool
-    ) -> None:
-        num_examples = source.examples.num_rows
-        self.source, self.recipe, self.baseline, self.cache, self.gathered = source, recipe, baseline, cache, gathered
-        self.into = Embeddings(
-            vectors=np.zeros((num_examples if gathered else 0, recipe.vector_size), dtype=np.float32),
-            bad={},
-            digests=np.zeros(num_examples, dtype="S32"),
-            log_mel=np.zeros((num_examples, LOG_MEL_SIZE), dtype=np.float32) if baseline and gathered else None,
-            workers=(),
-        )
-        self.left = np.ones(num_examples, dtype=bool)
-        self.workers: set[str] = set()
-        self.seconds = 0.0
-        self.unsaved = False
-        self.store = KeyValueStore(uuid.uuid4().hex)
-        self.blocks: list[np.ndarray] = []
-
-    def take_known(self, digests: np.ndarray) -> None:
-        """What the cache has of clips with these digests, (N,) S32."""
-        assert self.cache is not None
-        vectors = self.into.vectors if self.gathered else None
-        known = self.cache.look_up(digests, vectors=vectors, log_mel=self.into.log_mel, baseline=self.baseline)
-        known &= self.source.examples["label"].is_valid().to_numpy()  # one without a label cannot be used all the same
-        for values in (vectors, self.into.log_mel):
-            if values is not None:
-                values[~known] = 0
-        self.into.digests[known] = digests[known]
-        self.left &= ~known
-        log.info("%d of %d clips are in the embedding cache", known.sum(), len(known))
-
-    def embeddings(self) -> Embeddings:
-        """What there is."""
-        workers = tuple(worker_record(worker) for worker in sorted(self.workers))
-        return dataclasses.replace(self.into, workers=workers, seconds=self.seconds)
-
-    def run(self, resources: Resources, max_bad: int, bar: ProgressBar) -> None:
-        """One Ray Data plan over what is left. Raises ConfigError for what an actor tells, and Ray's own exceptions."""
-        missing = np.flatnonzero(self.left)
-        workers = min(resources.workers, len(missing))
-        rate = self.recipe.encoder.sampling_rate
-        if not self.blocks:  # once and for all: notes of what ended a process are by block
-            self.blocks = _cut(missing, workers)
-        blocks = [block for block in self.blocks if self.left[block].any()]
-        with _quiet_context(resources, workers):
-            clips = _dataset(self.source.examples, blocks)
-            if resources.gpu:
-                seconds = BATCHES_PER_GROUP * resources.batch_seconds
-                journal = Journal("reading", self.store)
-                clips = clips.map_batches(
-                    partial(group_clips, rate=rate, baseline=self.baseline, seconds=seconds, journal=journal),
-                    batch_size=None,
-                    batch_format="pyarrow",
-                )
-            journal = Journal("embedding", self.store)
-            embedded = clips.map_batches(
-                Embedder,
-                fn_constructor_args=(self.recipe, resources, self.baseline, self.cache, journal, self.gathered),
-                batch_size=1 if resources.gpu else None,  # with GPUs Ray Data wants a number: one group
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=workers),
-                num_gpus=int(resources.gpu),
-                num_cpus=resources.cpus,
+def _plan(
+    source: Source, task: EmbeddingTask, resources: Resources, intake: Intake, blocks: list[np.ndarray], store: Store
+) -> Iterator[VectorBatch]:
+    """One Ray Data plan over what is left. Raises ConfigError for what an actor says, and Ray's own exceptions."""
+    missing = int(intake.left.sum())
+    workers = min(resources.workers, missing)
+    with _quiet_context(resources, workers):
+        examples = _dataset(source.examples, [block for block in blocks if intake.left[block].any()])
+        if resources.gpu:
+            grouped = partial(
+                group_examples,
+                recipe=task.recipe,
+                baseline=task.baseline,
+                most_cost=BATCHES_PER_GROUP * resources.batch_cost,
+                notes=CrashNotes("reading", store),
             )
-            for batch in embedded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-                self._take(batch)
-                note = f"{len(self.into.bad)} bad" if self.into.bad else ""
-                bar.update(bar.total - int(self.left.sum()), note)
-                if len(self.into.bad) > max(max_bad, MAX_NAMED):
-                    return
-        assert not self.left.any(), f"{self.left.sum()} of {len(missing)} clips did not come back"
-
-    def _take(self, batch: dict[str, np.ndarray]) -> None:
-        """The rows of a batch, put by id into the source's order."""
-        failures = [str(failure) for failure in batch["failure"] if failure]  # a block may hold several calls
-        if failures:
-            raise ConfigError(failures[0])
-        unsaved = next((str(words) for words in batch["unsaved"] if words), "")
-        if unsaved and not self.gathered:
-            raise ConfigError(f"paths.run_dir: expected storage that keeps the embeddings, but {unsaved}.")
-        if unsaved and not self.unsaved:
-            log.warning("%s: going on without", unsaved)
-        self.unsaved = self.unsaved or bool(unsaved)
-        ids = batch["id"]
-        if self.gathered:
-            self.into.vectors[ids] = batch["vector"]
-        if self.into.log_mel is not None:
-            self.into.log_mel[ids] = batch["log_mel"]
-        self.into.digests[ids] = batch["digest"]
-        self.seconds += float(batch["seconds"][self.left[ids]].sum())
-        self.left[ids] = False
-        for row, reason in zip(ids, batch["reason"], strict=True):
-            if reason:
-                self.into.bad[int(row)] = str(reason)
-        for worker in sorted(set(batch["worker"]) - self.workers):
-            note = worker.rsplit("|", 1)[1]
-            if note and not any(other.endswith(note) for other in self.workers):
-                log.warning("%s", note)
-            self.workers.add(worker)
+            examples = examples.map_batches(grouped, batch_size=None, batch_format="pyarrow")
+        embedded = examples.map_batches(
+            Embedder,
+            fn_constructor_args=(task, resources, CrashNotes("embedding", store)),
+            batch_size=1 if resources.gpu else None,  # with GPUs Ray Data wants a number: one group
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=workers),
+            num_gpus=int(resources.gpu),
+            num_cpus=resources.cpus,
+        )
+        for done in embedded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield intake.take(done)
+    assert not intake.left.any(), f"{intake.left.sum()} of {missing} examples did not come back"
 
 
 def _after(error: Exception, resources: Resources) -> Resources:
@@ -237,20 +143,20 @@ def _stalled(done: int, total: int, resources: Resources) -> ConfigError:
     )
 
 
-def hash_clips(source: Source, resources: Resources) -> np.ndarray:
-    """(N,) S32: sha256 of each clip's audio file, zeros where it cannot be read; nothing is decoded."""
+def digests(source: Source, resources: Resources) -> np.ndarray:
+    """(N,) S32: sha256 of each example's file, zeros where it cannot be read; nothing is decoded."""
     num_examples = source.examples.num_rows
-    digests, left = np.zeros(num_examples, dtype="S32"), np.ones(num_examples, dtype=bool)
+    found, left = np.zeros(num_examples, dtype="S32"), np.ones(num_examples, dtype=bool)
     bar = ProgressBar("reading", num_examples, "clips")
     vain = 0
     while left.any():
         before = int(left.sum())
         try:
             with _quiet_context(resources):
-                clips = _dataset(source.examples, _cut(np.flatnonzero(left), resources.workers))
-                hashed = clips.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
+                examples = _dataset(source.examples, _cut(np.flatnonzero(left), resources.workers))
+                hashed = examples.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
                 for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
-                    digests[batch["id"]], left[batch["id"]] = batch["digest"], False
+                    found[batch["id"]], left[batch["id"]] = batch["digest"], False
                     bar.update(num_examples - int(left.sum()))
         except ExecutionTimeoutError:
             raise _stalled(bar.done, num_examples, resources) from None
@@ -261,7 +167,7 @@ def hash_clips(source: Source, resources: Resources) -> np.ndarray:
                 raise _in_vain(error) from error
         finally:
             bar.close()
-    return digests
+    return found
 
 
 def _cut(wanted: np.ndarray, workers: int) -> list[np.ndarray]:
@@ -271,12 +177,12 @@ def _cut(wanted: np.ndarray, workers: int) -> list[np.ndarray]:
     return [wanted[start : start + rows] for start in range(0, len(wanted), rows)]
 
 
-def _dataset(clips: pa.Table, blocks: list[np.ndarray]) -> ray.data.Dataset:
-    """Those rows of the clips as Ray Data blocks."""
+def _dataset(examples: pa.Table, blocks: list[np.ndarray]) -> ray.data.Dataset:
+    """Those rows of the examples as Ray Data blocks."""
 
     def table(block: np.ndarray) -> pa.Table:
         contiguous = block[-1] - block[0] == len(block) - 1  # then without a copy
-        return clips.slice(int(block[0]), len(block)) if contiguous else clips.take(block)
+        return examples.slice(int(block[0]), len(block)) if contiguous else examples.take(block)
 
     return ray.data.from_arrow([table(block) for block in blocks])
 
@@ -286,39 +192,37 @@ def _quiet_context(resources: Resources, workers: int = 0) -> Iterator[None]:
     """Ray Data's settings for our plans: our own progress bar, no waiting for ever, nor for actors that cannot be."""
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # pages, of what is mended or told in a line
+    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # pages of what we mend, or say in a line
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = resources.stall_timeout
     if workers:
-        watch: Any = _watch(resources, workers)
-        context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, watch]
+        private.watch(context, _Watch(resources, workers).look)
     with DataContext.current(context):
         yield
 
 
-def _watch(resources: Resources, workers: int) -> type[ExecutionCallback]:
-    """What ends a plan whose actors the cluster no longer holds: an actor that was lost with its machine, and its
-    blocks, would wait for another one for ever.
+class _Watch:
+    """Ends a plan whose actors the cluster no longer holds: an actor that was lost with its machine, and its blocks,
+    would wait for another one for ever.
     """
 
-    class Watch(ExecutionCallback):
-        def __init__(self) -> None:
-            self.looked = time.monotonic()
-            self.short_since: float | None = None
+    def __init__(self, resources: Resources, workers: int) -> None:
+        self.resources, self.workers = resources, workers
+        self.looked = time.monotonic()
+        self.short_since: float | None = None
 
-        def on_execution_step(self, executor: Any) -> None:
-            now = time.monotonic()
-            if now - self.looked < 1.0:
-                return
-            self.looked = now
-            held = carried(resources)
-            if held >= workers:
-                self.short_since = None
-                return
-            self.short_since = self.short_since or now
-            if now - self.short_since > _patience(resources):
-                raise WorkersLost(f"{workers - held} of {workers} workers went with their machines")
-
-    return Watch
+    def look(self) -> None:
+        """Raise WorkersLost where actors have been missing for longer than a machine may take to be replaced."""
+        now = time.monotonic()
+        if now - self.looked < 1.0:
+            return
+        self.looked = now
+        held = carried(self.resources)
+        if held >= self.workers:
+            self.short_since = None
+            return
+        self.short_since = self.short_since or now
+        if now - self.short_since > _patience(self.resources):
+            raise WorkersLost(f"{self.workers - held} of {self.workers} workers went with their machines")

@@ -1,4 +1,4 @@
-"""What every node must be able to do, tried there before the first clip is embedded."""
+"""What every node must be able to do, tried there before the first example is embedded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import golem_ray
 from golem_ray import storage
-from golem_ray.errors import ConfigError, one_line
+from golem_ray.errors import ConfigError, StorageError, one_line
 
 PROBE_TIMEOUT_S = 25.0
 """How long a node may take to answer."""
@@ -39,7 +39,7 @@ def probe(outputs: tuple[tuple[str, str], ...], beacons: tuple[str, ...]) -> dic
             storage.check_folder(place)
             if beacon:
                 storage.read(beacon)
-        except Exception as error:  # every filesystem has its own
+        except StorageError as error:
             raise OSError(f"{key}: expected {place} to be storage that every node shares, but {error}") from None
     return package_version()
 
@@ -57,7 +57,7 @@ def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
     beacons: list[str] = []
     try:
         for key, place in outputs:
-            beacons.append(_lit(key, place))
+            beacons.append(_beacon(key, place))
         task = ray.remote(num_cpus=0, max_retries=0)(probe)
         pinned = {node: NodeAffinitySchedulingStrategy(node_id=node, soft=False) for node in others}
         answers = {
@@ -79,7 +79,7 @@ def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
             Path(beacon).unlink(missing_ok=True)
 
 
-def _lit(key: str, place: str) -> str:
+def _beacon(key: str, place: str) -> str:
     """A file that says that this is the driver's folder, where it is no URI; its path."""
     if "://" in place:
         return ""

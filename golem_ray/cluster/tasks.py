@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
+import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import ray
 
 from golem_ray.cluster.connection import carried, last_line
-from golem_ray.config import EvaluationConfig, HeadConfig, TrainConfig, TrainingConfig
-from golem_ray.devices import Resources, describe_worker, pick_device, worker_record
+from golem_ray.devices import Resources, worker_record
+from golem_ray.engine import Assemble, train_here
 from golem_ray.errors import ConfigError, UserError
-from golem_ray.heads.training_set import TrainedHead, TrainingSet
-from golem_ray.progress import Progress, ProgressBar
+from golem_ray.heads.training_set import HeadSpec, TrainedHead
+from golem_ray.progress import Progress, ProgressBar, StageBars
 
 T = TypeVar("T")
 
@@ -53,33 +53,25 @@ def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title:
     return results
 
 
-def train(assemble: Any, config: TrainConfig, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
+def train(assemble: Any, spec: HeadSpec, repeats: int, resources: Resources) -> tuple[TrainedHead, dict[str, Any]]:
     """Train the head in a Ray task, on a GPU where embedding had them; the head, and what it was trained on.
 
     `assemble` is a function that was `put`: it gives what to train on, there, and may use a folder for what does not
     fit in memory.
     """
-    task = ray.remote(
-        num_gpus=int(resources.gpu),
-        num_cpus=resources.cpus,
-        num_returns="streaming",
-        max_retries=2,
-    )(_train_task)
-    bar: ProgressBar | None = None
+    task = ray.remote(num_gpus=int(resources.gpu), num_cpus=resources.cpus, num_returns="streaming", max_retries=2)(
+        _train_task
+    )
     try:
-        steps: Any = task.remote(assemble, config.head, config.training, config.evaluation, resources)
-        for reference in _coming(steps, resources):
-            step = ray.get(reference)
-            if step is None:
-                continue
-            if not isinstance(step, Progress):
-                head, worker = step
-                return head, worker_record(worker)
-            if bar is None or bar.title != step.stage:
-                if bar is not None:
-                    bar.close()
-                bar = ProgressBar(step.stage, step.total, step.unit)
-            bar.update(step.done, step.note)
+        steps: Any = task.remote(assemble, spec, repeats, resources)
+        with StageBars() as bars:
+            for reference in _coming(steps, resources):
+                step = ray.get(reference)
+                if isinstance(step, Progress):
+                    bars.show(step)
+                elif step is not None:
+                    head, worker = step
+                    return head, worker_record(worker)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
@@ -88,9 +80,6 @@ def train(assemble: Any, config: TrainConfig, resources: Resources) -> tuple[Tra
         raise _lost(error) from None
     except ray.exceptions.RayError as error:
         raise _lost(error) from None
-    finally:
-        if bar is not None:
-            bar.close()
     raise AssertionError("the training task ended without a head")
 
 
@@ -122,21 +111,17 @@ def _lost(error: Exception) -> ConfigError:
 
 
 def _train_task(
-    assemble: Callable[[Path], TrainingSet],
-    head: HeadConfig,
-    training: TrainingConfig,
-    evaluation: EvaluationConfig,
-    resources: Resources,
+    assemble: Assemble, spec: HeadSpec, repeats: int, resources: Resources
 ) -> Iterator[Progress | tuple[TrainedHead, str] | None]:
-    """Runs on a worker: None once it runs, Progress now and then, last the head and what it was trained on."""
+    """Runs on a worker: None once it runs, Progress now and then, last the head and what it was trained on.
+
+    Training itself runs in a thread: it reports by a callback, and this function hands on what it reports.
+    """
     yield None
-    import torch
-
-    from golem_ray.heads.train import train_head
-
-    torch.set_num_threads(resources.threads)
-    device = pick_device(resources)
-    with tempfile.TemporaryDirectory(prefix="golem_ray-") as scratch:
-        data = assemble(Path(scratch))
-        trained = yield from train_head(data, training, config=head, repeats=evaluation.repeats, device=device)
-    yield trained, describe_worker(resources, device)
+    steps: queue.SimpleQueue[Progress | Future[tuple[TrainedHead, str]]] = queue.SimpleQueue()
+    with ThreadPoolExecutor(1) as threads:
+        trained = threads.submit(train_here, assemble, spec, repeats, resources, steps.put)
+        trained.add_done_callback(steps.put)
+        while isinstance(step := steps.get(), Progress):
+            yield step
+        yield trained.result()

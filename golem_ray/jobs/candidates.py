@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainConfig
+from golem_ray.embedding.modality import modality_of
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
-from golem_ray.speech.inspect import check_sampling_rate, recipe_for
 
 DEFAULT = "default"
 """Name of the configured head, where the grid has none like it."""
@@ -40,7 +40,7 @@ class Grid:
     models: Mapping[str, ModelConfig]
     """Configuration of each encoder."""
     recipes: Mapping[str, Recipe]
-    """How each encoder embeds clips, once for all of its candidates."""
+    """How each encoder embeds examples, once for all of its candidates."""
 
     def config(self, base: TrainConfig, candidate: Candidate) -> TrainConfig:
         """What trains the candidate."""
@@ -61,7 +61,7 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
             "model.classifier_input_features: expected 'auto' in a comparison, whose encoders and poolings differ in "
             f"width, got {base.model.classifier_input_features}."
         )
-    recipe_for(base.model)
+    modality_of(base.dataset).recipe(base.model, base.processing)
     heads = dict(grid.heads)
     for head in heads.values():
         dataclasses.replace(base, head=head)  # which refuses what does not go together
@@ -102,9 +102,7 @@ def _model(base: ModelConfig, name: str) -> ModelConfig:
 
 
 def _all_layers(base: TrainConfig, model: ModelConfig) -> Recipe:
-    recipe = recipe_for(dataclasses.replace(model, layer="auto"), base.processing.max_seconds)
-    check_sampling_rate(recipe.encoder, base.processing.target_sampling_rate)
-    return recipe
+    return modality_of(base.dataset).recipe(dataclasses.replace(model, layer="auto"), base.processing)
 
 
 def _named(layer: int | str, every: Recipe) -> int | str:
@@ -120,7 +118,7 @@ def _named(layer: int | str, every: Recipe) -> int | str:
 
 
 def _covering(every: Recipe, candidates: list[Candidate]) -> Recipe:
-    """What embeds clips for all of the candidates in one pass, and no more than they need if that is one kind."""
+    """What embeds examples for all of the candidates in one pass, and no more than they need if that is one kind."""
     layers, poolings = ({getattr(each, key) for each in candidates} for key in ("layer", "pooling"))
     return dataclasses.replace(
         every,

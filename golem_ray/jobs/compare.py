@@ -1,4 +1,4 @@
-"""Compare recipes on the same clips and folds: which to train with, and what that choice is worth."""
+"""Compare recipes on the same examples and folds: which to train with, and what that choice is worth."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Any
 import numpy as np
 
 from golem_ray import artifact, storage
-from golem_ray import cluster as ray_cluster
 from golem_ray.config import GridConfig, TrainConfig
 from golem_ray.config.presets import preset_text
 from golem_ray.data import open_source
-from golem_ray.data.folds import stratified_folds
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels
 from golem_ray.data.split import Division, divide
 from golem_ray.data.table import Source
 from golem_ray.data.unusable import allowed, check_unusable, example_at
-from golem_ray.devices import Resources
+from golem_ray.embedding.cache import open_cache
 from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.embedding.modality import modality_of
 from golem_ray.embedding.recipe import part_of
-from golem_ray.errors import ConfigError, DataError, one_line
+from golem_ray.embedding.stage import EmbeddingTask
+from golem_ray.engine import Engine
+from golem_ray.errors import ConfigError, DataError, StorageError
 from golem_ray.heads.rounds import play_fewer, play_round
-from golem_ray.heads.training_set import TrainingSet
+from golem_ray.heads.target import target_of
+from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.candidates import Candidate, Grid, spell_out
-from golem_ray.jobs.engines import announce, open_cache
+from golem_ray.jobs.engines import announce, opened
+from golem_ray.jobs.vectors import gather
 from golem_ray.metrics import comparison
 from golem_ray.metrics.comparison import Round
 from golem_ray.report import words
@@ -37,7 +40,7 @@ _PRESET_MARK = "# The best of "
 
 
 SIZES = (1, 2, 5, 10)
-"""Clips per class of the learning curve, besides all."""
+"""Examples per class of the learning curve, besides all."""
 
 
 def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, Any]:
@@ -46,27 +49,27 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     Returns {"summary", "bestPath", "reportPath", ...} and the figures. Raises UserError.
     """
     _check(config)
-    output = _placed("output", output, config)
+    output = storage.resolve("output", output, config.paths.storage_root)
     report_path = f"{output}/report.html"
     artifact.check_report("output", report_path)
     _refuse_to_overwrite(f"{output}/best.toml")
     grid = spell_out(config, grid_config)
     source = _source(config)
-    division = divide(config, source)
+    division = divide(config, source, modality_of(config.dataset).content)
     outputs = (("paths.embedding_cache", _embeddings(config, output)),)
-    with ray_cluster.joined(config.cluster, config.device, source.examples.num_rows, outputs=outputs) as resources:
-        embedded, used = _embed(config, division, grid, resources, output)
+    with opened(config.cluster, config.device, source.examples.num_rows, outputs=outputs) as engine:
+        embedded, used = _embed(config, division, grid, engine, output)
         any_encoder = next(iter(embedded.values()))
         labels = division.labels[used].astype(np.int64)
         groups = kept_together(division.groups, any_encoder.digests, used)
-        if not stratified_folds(labels, 1, config.training.seed, groups):
+        if not target_of(config.dataset).folds(labels, 1, config.training.seed, groups):
             raise DataError(
                 "dataset.name: expected a class with two clips, or two groups, to cross-validate on, found none; take "
                 "more clips."
             )
-        fields = _Fields(config, grid, embedded, used, labels, groups, len(source.labels))
+        fields = _Fields(engine, config, grid, embedded, used, labels, groups, len(source.labels))
         rounds = fields.play(grid.candidates)
-        found = comparison.compare(rounds, labels, config.training.seed, groups)
+        found = comparison.compare(rounds, groups)
         best = found["order"][0]
         curves = fields.learning_curves({number: rounds[number] for number in dict.fromkeys([0, best])})
     result = _result(config, grid, found, curves, source, labels, _num_tested(rounds))
@@ -74,9 +77,9 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     for name, text in (("best.toml", preset), ("comparison.json", json.dumps(result, indent=2) + "\n")):
         try:
             storage.write(f"{output}/{name}", text.encode())
-        except Exception as error:  # every filesystem has its own
+        except StorageError as error:
             raise ConfigError(
-                f"output: expected to be able to write {output}/{name}, but {one_line(error)}; mend that and run again."
+                f"output: expected to be able to write {output}/{name}, but {error}; mend that and run again."
             ) from None
     written = artifact.save_report(report_path, render_comparison(result))
     return {**result, "bestPath": f"{output}/best.toml", "reportPath": report_path if written else None}
@@ -99,11 +102,6 @@ def _check(config: TrainConfig) -> None:
         raise ConfigError("evaluation.repeats: expected 1 or more in a comparison, got 0.")
 
 
-def _placed(key: str, path: str, config: TrainConfig) -> str:
-    """Where an output goes."""
-    return storage.resolve(key, path, config.paths, storage.in_submitted_job())
-
-
 def _refuse_to_overwrite(preset: str) -> None:
     """Raise ConfigError if another preset than one of ours lies where the winner's goes."""
     fs, place = storage.filesystem(preset)
@@ -112,8 +110,8 @@ def _refuse_to_overwrite(preset: str) -> None:
 
 
 def _source(config: TrainConfig) -> Source:
-    limit = config.processing.max_samples
-    source = open_source(config.dataset, None if limit == "all" else limit, group_column=config.evaluation.group_column)
+    content, groups = modality_of(config.dataset).content, config.evaluation.group_column
+    source = open_source(config.dataset, content, config.processing.limit, group_column=groups)
     check_classes(config, source)
     labels = source.examples["label"].drop_null().to_numpy()
     check_labels(source, labels.astype(np.int64))
@@ -123,23 +121,23 @@ def _source(config: TrainConfig) -> Source:
 def _embeddings(config: TrainConfig, output: str) -> str:
     """Where vectors are kept."""
     root = config.paths.embedding_cache
-    return f"{output}/embeddings" if root is None else _placed("paths.embedding_cache", root, config)
+    return f"{output}/embeddings" if root is None else config.paths.place("embedding_cache")
 
 
 def _embed(
-    config: TrainConfig, division: Division, grid: Grid, resources: Resources, output: str
+    config: TrainConfig, division: Division, grid: Grid, engine: Engine, output: str
 ) -> tuple[dict[str, Embeddings], np.ndarray]:
-    """Every clip's vectors by each encoder, one pass each, through the embedding cache; and the rows to use, (N,)."""
+    """Every example's vectors by each encoder, one pass each, through the cache; and the rows to use, (N,)."""
     source, root = division.source, _embeddings(config, output)
     digests, used = None, np.zeros(0, dtype=np.int64)
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
-        announce(config.dataset.name, source.examples.num_rows, recipe.encoder, resources)
-        cache = open_cache(root, recipe, resources)
+        announce(config.dataset.name, source.examples.num_rows, recipe.encoder, engine.resources)
+        cache = open_cache(root, recipe, engine.resources)
         if digests is None and cache.files():
-            digests = ray_cluster.hash_clips(source, resources)
+            digests = engine.digests(source)
         most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
-        embedded[name] = ray_cluster.embed(source, recipe, resources, most, cache=cache, digests=digests)
+        embedded[name] = gather(engine, source, EmbeddingTask(recipe=recipe, cache=cache), most, digests)
         used = _usable(config, source, embedded)
     return embedded, used
 
@@ -159,6 +157,7 @@ def _usable(config: TrainConfig, source: Source, embedded: dict[str, Embeddings]
 class _Fields:
     """Where candidates play against each other."""
 
+    engine: Engine
     config: TrainConfig
     grid: Grid
     embedded: dict[str, Embeddings]
@@ -171,26 +170,26 @@ class _Fields:
         """Every round of each candidate."""
         repeats = self.config.evaluation.repeats
         parts = {self._part(each): each for each in candidates}
-        shared = {part: ray_cluster.put(self._data(each)) for part, each in parts.items()}
+        shared = {part: self.engine.share(self._data(each)) for part, each in parts.items()}
         jobs = [
-            (shared[self._part(each)], self.grid.heads[each.head], self.config.training, repeats, number)
+            (shared[self._part(each)], self._spec(each), repeats, number)
             for each in candidates
             for number in range(repeats)
         ]
-        rounds = ray_cluster.side_by_side(play_round, jobs, "comparing", "rounds")
+        rounds = self.engine.map(play_round, jobs, "comparing", "rounds")
         return [rounds[start : start + repeats] for start in range(0, len(rounds), repeats)]
 
     def learning_curves(self, played: dict[int, list[Round]]) -> dict[int, list[dict[str, Any]]]:
-        """Accuracy by clips per class, of candidates whose rounds with all clips were played."""
+        """Accuracy by examples per class, of candidates whose rounds with all examples were played."""
         repeats, seed = self.config.evaluation.repeats, self.config.training.seed
-        folds = stratified_folds(self.labels, repeats, seed, self.groups)
+        folds = target_of(self.config.dataset).folds(self.labels, repeats, seed, self.groups)
         most = max(int(np.bincount(self.labels[train]).max()) for train, _ in folds)
         sizes = tuple(size for size in SIZES if size < most)
         jobs = []
         for candidate in (self.grid.candidates[number] for number in played):
-            data, head = ray_cluster.put(self._data(candidate)), self.grid.heads[candidate.head]
-            jobs += [(data, head, self.config.training, repeats, number, sizes) for number in range(repeats)]
-        fewer = ray_cluster.side_by_side(play_fewer, jobs, "learning curves", "rounds")
+            data, spec = self.engine.share(self._data(candidate)), self._spec(candidate)
+            jobs += [(data, spec, repeats, number, sizes) for number in range(repeats)]
+        fewer = self.engine.map(play_fewer, jobs, "learning curves", "rounds")
         return {
             number: comparison.curve(
                 sizes,
@@ -204,12 +203,16 @@ class _Fields:
     def _part(self, candidate: Candidate) -> tuple[str, int | str, str]:
         return candidate.encoder, candidate.layer, candidate.pooling
 
+    def _spec(self, candidate: Candidate) -> HeadSpec:
+        head = self.grid.heads[candidate.head]
+        target = target_of(self.config.dataset)
+        return HeadSpec(num_classes=self.num_classes, head=head, training=self.config.training, target=target)
+
     def _data(self, candidate: Candidate) -> TrainingSet:
         recipe, vectors = self.grid.recipes[candidate.encoder], self.embedded[candidate.encoder].vectors
         return TrainingSet(
             embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling)[self.used],
             labels=self.labels,
-            num_classes=self.num_classes,
             groups=self.groups,
         )
 
@@ -263,8 +266,8 @@ def _preset(config: TrainConfig, grid: Grid, best: Candidate, result: dict[str, 
     comments = [
         f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} recipes on {result['num_clips']} clips of {result['dataset']}:",
         f"{best}.",
-        f"Cross-validated accuracy {words.share(rows[0]['accuracy'])}, too good by its being chosen.",
-        f"Choosing anew in each fold {words.share(nested['accuracy'])},",
+        f"Cross-validated accuracy {words.percent(rows[0]['accuracy'])}, too good by its being chosen.",
+        f"Choosing anew in each fold {words.percent(nested['accuracy'])},",
         f"against the default {words.points(nested['against_default'])}.",
     ]
     return preset_text(grid.config(config, best), comments)

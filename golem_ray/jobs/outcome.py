@@ -12,18 +12,19 @@ import numpy as np
 from golem_ray import artifact
 from golem_ray.artifact.provenance import provenance
 from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
-from golem_ray.data.split import HELD_OUT, Division, drawn, name
+from golem_ray.data.split import HELD_OUT, Division, drawn
+from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.heads.target import softmax
-from golem_ray.heads.training_set import TrainedHead
-from golem_ray.metrics.figures import evaluate, largest_class
+from golem_ray.heads.training_set import HeadSpec, TrainedHead
+from golem_ray.metrics.answers import Answers
+from golem_ray.metrics.figures import largest_class
 from golem_ray.report.classifier import Judged, render
 from golem_ray.report.drawings import Points
 from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line, layer_line
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clips:
+class UsedExamples:
     """Which rows of a division could be used, and for what."""
 
     used: np.ndarray
@@ -31,9 +32,11 @@ class Clips:
     unseen: np.ndarray
     """Rows that it was tested on."""
     num_also_trained_on: int
-    """Clips to test on that were left out, since they were trained on."""
+    """Examples to test on that were left out, since they were trained on."""
+    groups: np.ndarray | None
+    """(N,) int64: those of one group are never on both sides of a fold; None where each is alone."""
     bad: list[dict[str, Any]]
-    """The others: [{"split", "id", "clip", "reason"}]."""
+    """The others: [{"split", "id", "example", "reason"}]."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -55,44 +58,56 @@ class Run:
     recipe: Recipe
     digests: np.ndarray
     """(N,) S32: as Embeddings has them."""
-    audio_seconds: float
-    """As Embeddings.seconds."""
-    clips: Clips
+    cost: float
+    """As Embeddings.cost."""
+    examples: UsedExamples
+    spec: HeadSpec
     head: TrainedHead
     device: str
     """What the head was trained on."""
     gpu: bool
-    """Whether Ray gave it a GPU."""
+    """Whether it had a GPU."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds that each stage took."""
 
+    @property
+    def modality(self) -> Modality:
+        """Of its examples."""
+        return modality_named(self.recipe.modality)
+
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64, of the clips that were trained on."""
-        return self.division.labels[self.clips.used].astype(np.int64)
+        """(N,) int64, of the examples that were trained on."""
+        return self.division.labels[self.examples.used].astype(np.int64)
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Logits (M, K) of the head as calibrated probabilities."""
-        calibration = self.head.metrics["calibration"]
-        return softmax(logits, calibration["temperature"] if calibration else 1.0)
+    def answers(self, logits: np.ndarray) -> Answers:
+        """What the head says, from its logits (M, K), with calibrated probabilities."""
+        target = self.spec.target
+        return target.answers(target.probabilities(logits, self.head.metrics["calibration"]))
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
-        """How the head does on the clips to test on; None without any such."""
+        """How the head does on the examples to test on; None without any such."""
         if self.division.how is None:
             return None
         found = {
             "how": self.division.how,
-            "num_clips": len(self.clips.unseen),
-            "num_also_trained_on": self.clips.num_also_trained_on,
+            "num_clips": len(self.examples.unseen),
+            "num_also_trained_on": self.examples.num_also_trained_on,
         }
         if self.head.held_out_logits is None or self.head.baseline_logits is None:
             return found
-        return found | self._evaluate(self.clips.unseen, self.head.held_out_logits, softmax(self.head.baseline_logits))
+        target = self.spec.target
+        plain = target.answers(target.probabilities(self.head.baseline_logits))
+        baselines = {self.modality.baseline.key: plain}
+        return found | self._evaluate(self.examples.unseen, self.head.held_out_logits, baselines)
 
-    def _evaluate(self, rows: np.ndarray, logits: np.ndarray, log_mel: np.ndarray | None = None) -> dict[str, Any]:
+    def _evaluate(
+        self, rows: np.ndarray, logits: np.ndarray, baselines: dict[str, Answers] | None = None
+    ) -> dict[str, Any]:
         labels = self.division.labels[rows].astype(np.int64)
-        return evaluate(self.probabilities(logits), labels, self.division.names, largest_class(self.labels), log_mel)
+        largest = largest_class(self.labels)
+        return self.spec.target.evaluate(self.answers(logits), labels, self.division.names, largest, baselines)
 
 
 def sidecar(run: Run) -> dict[str, Any]:
@@ -103,15 +118,17 @@ def sidecar(run: Run) -> dict[str, Any]:
     counts = np.bincount(run.labels, minlength=len(source.labels)).tolist()
     return {
         "summary": summary(run),
+        "modality": run.modality.name,
+        "target": run.spec.target.name,
         **provenance(run.division, run.recipe, run.digests),
         "labels": list(source.labels),
         "head": _described(run.config.head, run.recipe.vector_size, len(source.labels)),
         "clips": {
             "total": int((~run.division.tested).sum()),
             "used": len(run.labels),
-            "bad": run.clips.bad,
+            "bad": run.examples.bad,
             "per_class": dict(zip(source.labels, counts, strict=True)),
-            "digests": artifact.pack_digests(run.digests[run.clips.used]),
+            "digests": artifact.pack_digests(run.digests[run.examples.used]),
         },
         "metrics": metrics,
         "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
@@ -119,7 +136,7 @@ def sidecar(run: Run) -> dict[str, Any]:
         "gpu": run.gpu,
         "timings": {
             "seconds": {stage: round(seconds, 3) for stage, seconds in run.timings.items()},
-            "audio_seconds_embedded": round(run.audio_seconds, 3),
+            f"{run.modality.unit}_embedded": round(run.cost, 3),
         },
     }
 
@@ -160,31 +177,31 @@ def summary(run: Run) -> str:
     if run.head.layer is not None:
         lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
     if run.evaluation is not None:
-        lines.append(evaluation_line(run.evaluation))
+        lines.append(evaluation_line(run.evaluation, run.modality.baseline))
     return "\n".join([*lines, calibration_line(metrics["calibration"])])
 
 
 def report(run: Run, document: dict[str, Any]) -> str:
     """The HTML report; `document` is the run's sidecar."""
-    rows = run.clips.rows[run.clips.drawn]
+    rows = run.examples.rows[run.examples.drawn]
     points = Points(
         vectors=run.head.drawn,
         labels=run.division.labels[rows].astype(np.int64),
-        clips=[name(run.division, row) for row in rows],
+        names=[run.division.name(row) for row in rows],
         tested=run.division.tested[rows],
     )
     return render(document, _tested(run), points)
 
 
 def _tested(run: Run) -> Judged | None:
-    """What the report shows: the clips to test on, else those of the first cross-validation."""
+    """What the report shows: the examples to test on, else those of the first cross-validation."""
     if run.evaluation is not None and run.head.held_out_logits is not None:
-        scores, rows, logits = run.evaluation, run.clips.unseen, run.head.held_out_logits
+        scores, rows, logits = run.evaluation, run.examples.unseen, run.head.held_out_logits
         which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
         how = f"The {len(rows)} clips {which}, which the head did not see."
     else:
         scored, sampled = np.isfinite(run.head.unseen_logits).all(axis=1), run.head.unseen_rows
-        judged = run.clips.used if sampled is None else run.clips.used[sampled]
+        judged = run.examples.used if sampled is None else run.examples.used[sampled]
         rows, logits = judged[scored], run.head.unseen_logits[scored]
         if not len(rows):
             return None
@@ -196,10 +213,11 @@ def _tested(run: Run) -> Judged | None:
         )
     return Judged(
         how=how,
-        clips=[name(run.division, row) for row in rows],
+        examples=[run.division.name(row) for row in rows],
         labels=run.division.labels[rows].astype(np.int64),
-        probabilities=run.probabilities(logits),
+        answers=run.answers(logits),
         names=run.division.names,
         figures=scores["figures"],
         baselines=scores["baselines"],
+        baseline=run.modality.baseline,
     )

@@ -1,13 +1,13 @@
-"""Say what a saved classifier takes clips for, on the terminal or in a file."""
+"""Say what a saved classifier takes examples for, on the terminal or in a file."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,75 +15,116 @@ import pyarrow as pa
 from golem_ray import artifact, storage
 from golem_ray.artifact.classifier import recipe_of
 from golem_ray.config import PredictConfig
-from golem_ray.data import open_source
-from golem_ray.data.files import open_paths
-from golem_ray.data.table import Source
+from golem_ray.data import Source, columns_of, open_paths, open_source
 from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at, shown_path
-from golem_ray.embedding.embeddings import Embeddings
-from golem_ray.errors import ConfigError, DataError, one_line
-from golem_ray.heads.target import softmax
-from golem_ray.jobs.engines import embed, placed
+from golem_ray.embedding.embeddings import VectorBatch
+from golem_ray.embedding.modality import modality_named
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import ConfigError, DataError, StorageError
+from golem_ray.jobs.vectors import applied_vectors
+
+_ROWS_AT_ONCE = 4096
 
 UNSURE = "unsure"
-"""What stands for the label of a clip whose likeliest class is less likely than the threshold."""
+"""What stands for the label of an example whose likeliest class is less likely than the threshold."""
 
 
 def predict(saved: artifact.Artifact, files: Sequence[str], config: PredictConfig) -> Iterator[dict[str, Any]]:
-    """What the artifact says of each clip of the files (without any: of the dataset), in order.
+    """What the artifact says of each example of the files (without any: of the dataset), in order, as they come.
 
-    {"id", "label", "probability", "label_2", "probability_2", ..., "problem"}; label and probability are None for a
-    clip that cannot be used, and `problem` says why. With a threshold, a clip that is less likely than that is
+    {"id", "label", "probability", "label_2", "probability_2", ..., "problem"}; label and probability are None for an
+    example that cannot be used, and `problem` says why. With a threshold, one that is less likely than that is
     labelled `unsure`, and "likeliest" says of what class it would have been.
 
-    Raises UserError, also where no clip at all can be used.
+    Raises UserError: before the work what is seen by then; with the first predictions, that no example can be used;
+    later, that too many cannot.
     """
     recipe = recipe_of(saved, config.encoder)
-    limit = None if config.processing.max_samples == "all" else config.processing.max_samples
+    content, limit = modality_named(recipe.modality).content, config.processing.limit
     if files:
-        source = open_paths(files, config.dataset.audio_column)
-        source = Source(examples=source.examples.slice(0, limit), labels=())
+        columns = columns_of(config.dataset, content, labelled=False)
+        source = Source(examples=open_paths(files, columns).examples.slice(0, limit), labels=())
     else:
-        source = open_source(config.dataset, limit, labelled=False)
-    num_examples = source.examples.num_rows
-    if num_examples == 0:
+        source = open_source(config.dataset, content, limit, labelled=False)
+    if source.examples.num_rows == 0:
         raise DataError(f"{', '.join(files)}: expected clips, found none.")
     _refuse_to_overwrite(config, files, source)
+    return _predictions(saved, config, source, recipe)
+
+
+def _predictions(
+    saved: artifact.Artifact, config: PredictConfig, source: Source, recipe: Recipe
+) -> Iterator[dict[str, Any]]:
+    """Each example's prediction as soon as those before it are there.
+
+    Held back until one can be used: that none can is an error, and nothing is written.
+    """
+    num_examples = source.examples.num_rows
     most = allowed(config.processing.max_bad_fraction, num_examples)
-    embedded = embed(source, recipe, config.device, config.cluster, config.embedding_cache, most)
-    records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
+    ranked = _Ranked(saved, config, source)
+    begun = False
+    for batch in applied_vectors(config, source, recipe, most):
+        ranked.take(batch)
+        begun = begun or len(ranked.bad) < ranked.num_done
+        if begun and len(ranked.bad) <= most:
+            yield from ranked.ready()
+    records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(ranked.bad.items())]
     if len(records) == num_examples:
         named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[:MAX_NAMED])
         raise DataError(f"expected clips that can be used, found none among {num_examples} ({named}).")
     check_unusable(records, num_examples, config.processing.max_bad_fraction)
-    return _predictions(saved, config, source, embedded)
+    yield from ranked.ready()
 
 
-def _predictions(
-    saved: artifact.Artifact, config: PredictConfig, source: Source, embedded: Embeddings
-) -> Iterator[dict[str, Any]]:
-    names, top_k = saved.labels, min(config.top_k, len(saved.labels))
-    paths = source.examples["path"]
-    for start in range(0, len(embedded.vectors), 4096):
-        probabilities = softmax(saved.logits(embedded.vectors[start : start + 4096]), saved.temperature)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for row, (given, ranked) in enumerate(zip(probabilities, order, strict=True), start):
-            record: dict[str, Any] = {"id": shown_path(paths[row].as_py()) or str(row)}
-            for place, number in enumerate(ranked, 1):
-                suffix = "" if place == 1 else f"_{place}"
-                record[f"label{suffix}"] = None if row in embedded.bad else names[number]
-                record[f"probability{suffix}"] = None if row in embedded.bad else float(given[number])
-            if config.threshold is not None:
-                record["likeliest"] = record["label"]
-                if record["label"] is not None and record["probability"] < config.threshold:
-                    record["label"] = UNSURE
-            yield {**record, "problem": embedded.bad.get(row)}
+class _Ranked:
+    """The likeliest classes of each example as vectors come by in any order, and those that are ready, in order."""
+
+    def __init__(self, saved: artifact.Artifact, config: PredictConfig, source: Source) -> None:
+        num_examples, top_k = source.examples.num_rows, min(config.top_k, len(saved.labels))
+        self.saved, self.config, self.paths = saved, config, source.examples["path"]
+        self.classes = np.zeros((num_examples, top_k), dtype=np.int64)
+        self.probabilities = np.zeros((num_examples, top_k))
+        self.bad: dict[int, str] = {}
+        self.num_done = self._next = 0
+        self._done = np.zeros(num_examples, dtype=bool)
+
+    def take(self, batch: VectorBatch) -> None:
+        """Some examples of the source."""
+        assert batch.vectors is not None
+        probabilities = self.saved.probabilities(batch.vectors)
+        order = self.saved.target.ranking(probabilities, self.classes.shape[1])
+        self.classes[batch.rows] = order
+        self.probabilities[batch.rows] = np.take_along_axis(probabilities, order, axis=1)
+        self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
+        self._done[batch.rows] = True
+        self.num_done += len(batch.rows)
+
+    def ready(self) -> Iterator[dict[str, Any]]:
+        """The predictions of examples whose predecessors are all there; each once."""
+        while self._next < len(self._done) and self._done[self._next]:
+            yield self._record(self._next)
+            self._next += 1
+
+    def _record(self, row: int) -> dict[str, Any]:
+        problem, names = self.bad.get(row), self.saved.labels
+        record: dict[str, Any] = {"id": shown_path(self.paths[row].as_py()) or str(row)}
+        for place, number in enumerate(self.classes[row], 1):
+            suffix = "" if place == 1 else f"_{place}"
+            record[f"label{suffix}"] = None if problem else names[number]
+            record[f"probability{suffix}"] = None if problem else float(self.probabilities[row, place - 1])
+        threshold = self.config.threshold
+        if threshold is not None:
+            record["likeliest"] = record["label"]
+            if record["label"] is not None and record["probability"] < threshold:
+                record["label"] = UNSURE
+        return {**record, "problem": problem}
 
 
 def _refuse_to_overwrite(config: PredictConfig, files: Sequence[str], source: Source) -> None:
     """Raise ConfigError if the predictions would replace what they are made from."""
     if config.output is None:
         return
-    output = placed("output", config.output)
+    output = storage.resolve("output", config.output)
     inputs = [config.dataset.name, *files, *filter(None, source.examples["path"].to_pylist())]
     if output in {name if "://" in name else os.path.realpath(os.path.expanduser(name)) for name in inputs}:
         raise ConfigError(f"output: expected another file than those that are read, got {output}; choose another name.")
@@ -93,10 +134,10 @@ def check_output(config: PredictConfig) -> str | None:
     """Where predictions go; None for the terminal. Raises ConfigError if it cannot be written."""
     if config.output is None:
         return None
-    path = placed("output", config.output)
+    path = storage.resolve("output", config.output)
     try:
         storage.check_file(path)
-    except OSError as error:
+    except StorageError as error:
         raise ConfigError(f"output: expected to be able to write {path}, but {error}") from None
     return path
 
@@ -111,36 +152,56 @@ def as_text(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
             f"{row[key]} {row[key.replace('label', 'probability')]:.1%}" for key in row if key.startswith("label_")
         ]
         likeliest = f"{row['likeliest']} " if row["label"] == UNSURE and "likeliest" in row else ""
-        told = "; ".join([f"{likeliest}{row['probability']:.1%}", *others])
-        yield f"{row['id']}  {row['label']}  ({told})"
-
-
-def _as_table(rows: Iterator[dict[str, Any]]) -> pa.Table:
-    """The predictions as a table, built in parts: as dictionaries they would take far more memory."""
-    parts: list[pa.Table] = []
-    while part := list(islice(rows, 65536)):
-        kinds = {key: pa.float64() if key.startswith("probability") else pa.string() for key in part[0]}
-        parts.append(pa.Table.from_pylist(part, schema=pa.schema(kinds)))
-    return pa.concat_tables(parts)
+        said = "; ".join([f"{likeliest}{row['probability']:.1%}", *others])
+        yield f"{row['id']}  {row['label']}  ({said})"
 
 
 def write_predictions(path: str, rows: Iterator[dict[str, Any]]) -> int:
-    """Write predictions as the suffix says (.csv, .jsonl, .parquet), whole or not at all; how many."""
-    table = _as_table(rows)
-    sink = io.BytesIO()
-    if path.lower().endswith(".csv"):
+    """Write predictions as they come, as the suffix says (.csv, .jsonl, .parquet), whole or not at all; how many."""
+    count = 0
+    try:
+        with storage.writing(path) as sink, _writer(path, sink) as write:
+            while part := list(islice(rows, _ROWS_AT_ONCE)):
+                kinds = {key: pa.float64() if key.startswith("probability") else pa.string() for key in part[0]}
+                write(pa.Table.from_pylist(part, schema=pa.schema(kinds)))
+                count += len(part)
+    except StorageError as error:
+        raise ConfigError(f"output: expected to be able to write {path}, but {error}") from None
+    return count
+
+
+@contextmanager
+def _writer(path: str, sink: IO[bytes]) -> Iterator[Callable[[pa.Table], None]]:
+    """What writes tables of one schema, one after another, into an open file."""
+    suffix = path.lower().rsplit(".", 1)[-1]
+    if suffix == "jsonl":
+        yield lambda table: sink.writelines(
+            json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in table.to_pylist()
+        )
+        return
+    opened: list[Any] = []
+
+    def write(table: pa.Table) -> None:
+        if not opened:
+            opened.append(_arrow_writer(suffix, sink, table.schema))
+        opened[0].write_table(table)
+
+    try:
+        yield write
+    except BaseException:
+        for writer in opened:
+            with suppress(Exception):  # what went wrong first says more
+                writer.close()  # now, while the file is open: else by the garbage collector, with a traceback
+        raise
+    for writer in opened:
+        writer.close()
+
+
+def _arrow_writer(suffix: str, sink: IO[bytes], schema: pa.Schema) -> Any:
+    if suffix == "csv":
         import pyarrow.csv
 
-        pyarrow.csv.write_csv(table, sink)
-    elif path.lower().endswith(".jsonl"):
-        for batch in table.to_batches():
-            sink.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in batch.to_pylist())
-    else:
-        import pyarrow.parquet
+        return pyarrow.csv.CSVWriter(sink, schema)
+    import pyarrow.parquet
 
-        pyarrow.parquet.write_table(table, sink)
-    try:
-        storage.write(path, sink.getvalue())
-    except Exception as error:  # every filesystem has its own
-        raise ConfigError(f"output: expected to be able to write {path}, but {one_line(error)}") from None
-    return int(table.num_rows)
+    return pyarrow.parquet.ParquetWriter(sink, schema)

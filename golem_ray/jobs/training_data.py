@@ -1,66 +1,112 @@
-"""What the head's task is trained on, put together there."""
+"""What the head's task is trained on, put together where it runs: from gathered vectors, or from the cache.
+
+Selecting rows takes a copy, which the driver then need not hold.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from golem_ray.embedding.cache import EmbeddingCache
-from golem_ray.embedding.examples import LOG_MEL_SIZE
 from golem_ray.errors import ConfigError
 from golem_ray.heads.training_set import TrainingSet
 
 
-def from_gathered(
-    scratch: Path,
-    *,
-    base: TrainingSet,
-    vectors: np.ndarray,
-    log_mel: np.ndarray | None,
-    used: np.ndarray,
-    held: np.ndarray,
-) -> TrainingSet:
-    """The set with the rows `used` of vectors (N, D) or (N, C, D) to train on, and `held` to test on.
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """Which examples a head is trained on and tested on, and what is known of them besides their vectors."""
 
-    Log-mel statistics, (N, 80), are where there are clips to test on.
-    """
-    everything = len(used) == len(vectors) and bool((used == np.arange(len(used))).all())
-    data = dataclasses.replace(base, embeddings=vectors if everything else vectors[used])
-    if log_mel is None or not len(held):
-        return data
-    return dataclasses.replace(data, log_mel=log_mel[used], held_out=vectors[held], held_out_log_mel=log_mel[held])
+    used: np.ndarray
+    """(N,) int64: rows to train on."""
+    held: np.ndarray
+    """(M,) int64: rows to test on."""
+    labels: np.ndarray
+    """(N,) int64."""
+    groups: np.ndarray | None
+    """(N,) int64: those of one group are never on both sides of a fold."""
+    layers: tuple[int | str, ...]
+    """Names of the layers to choose from; none where there is no choice."""
+    drawn: np.ndarray
+    """(P,) int64: as TrainingSet.drawn."""
+
+    def training_set(
+        self, embeddings: np.ndarray, held_out: np.ndarray, baselines: tuple[np.ndarray, np.ndarray] | None
+    ) -> TrainingSet:
+        """The set, from vectors of the rows to train on and to test on, and the baseline's of both."""
+        tested = baselines is not None and len(self.held) > 0
+        return TrainingSet(
+            embeddings=embeddings,
+            labels=self.labels,
+            layers=self.layers,
+            groups=self.groups,
+            drawn=self.drawn,
+            held_out=held_out if tested else None,
+            baseline=baselines[0] if tested and baselines else None,
+            held_out_baseline=baselines[1] if tested and baselines else None,
+        )
 
 
-def from_storage(
-    scratch: Path, *, base: TrainingSet, cache: EmbeddingCache, digests: np.ndarray, used: np.ndarray, held: np.ndarray
-) -> TrainingSet:
-    """The same from the cache, by the digests (N,) S32 of all rows; the embeddings are a memory map in `scratch`.
+@dataclass(frozen=True, kw_only=True)
+class FromMemory:
+    """Gives the set from gathered vectors."""
+
+    rows: TrainingRows
+    vectors: np.ndarray
+    """(R, D) or (R, C, D) float32, of all rows."""
+    baseline: np.ndarray | None
+    """(R, F) float32, where there are examples to test on."""
+
+    def __call__(self, scratch: Path) -> TrainingSet:
+        """The set; nothing is put into the folder."""
+        used, held = self.rows.used, self.rows.held
+        everything = len(used) == len(self.vectors) and bool((used == np.arange(len(used))).all())
+        baselines = None if self.baseline is None else (self.baseline[used], self.baseline[held])
+        vectors = self.vectors if everything else self.vectors[used]
+        return self.rows.training_set(vectors, self.vectors[held], baselines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromCache:
+    """Gives the same set from the cache; its embeddings are a memory map in the scratch folder.
 
     Raises ConfigError if there is no room for it, or if the cache lacks a vector that it had.
     """
-    needed, free = 4 * len(used) * cache.width, shutil.disk_usage(scratch).free
-    if needed > 0.95 * free:
-        raise ConfigError(
-            f"cluster.gather_limit: expected room for {needed / 1e9:.1f} GB of embeddings in {scratch.parent} of the "
-            f"machine that trains the head, found {free / 1e9:.1f} GB; point TMPDIR there at a larger disk."
-        )
-    embeddings = np.memmap(scratch / "embeddings", np.float32, mode="w+", shape=(len(used), cache.width))
-    baseline = len(held) > 0
-    log_mel = np.zeros((len(used), LOG_MEL_SIZE), dtype=np.float32) if baseline else None
-    known = cache.look_up(digests[used], vectors=embeddings, log_mel=log_mel, baseline=baseline)
-    data = dataclasses.replace(base, embeddings=embeddings)
-    if baseline:
-        tested = np.zeros((len(held), cache.width), dtype=np.float32)
-        tested_log_mel = np.zeros((len(held), LOG_MEL_SIZE), dtype=np.float32)
-        also = cache.look_up(digests[held], vectors=tested, log_mel=tested_log_mel, baseline=True)
-        known = np.concatenate([known, also])
-        data = dataclasses.replace(data, log_mel=log_mel, held_out=tested, held_out_log_mel=tested_log_mel)
-    if not known.all():
-        raise ConfigError(
-            f"paths.run_dir: expected the embeddings of {len(known)} clips in {cache.folder}, found {known.sum()}; "
-            "were files removed? Run again: the others are embedded anew."
-        )
-    return data
+
+    rows: TrainingRows
+    cache: EmbeddingCache
+    digests: np.ndarray
+    """(R,) S32, of all rows."""
+
+    def __call__(self, scratch: Path) -> TrainingSet:
+        """The set, its embeddings in the folder."""
+        used, cache = self.rows.used, self.cache
+        needed, free = 4 * len(used) * cache.width, shutil.disk_usage(scratch).free
+        if needed > 0.95 * free:
+            raise ConfigError(
+                f"cluster.gather_limit: expected room for {needed / 1e9:.1f} GB of embeddings in {scratch.parent} of "
+                f"the machine that trains the head, found {free / 1e9:.1f} GB; point TMPDIR there at a larger disk."
+            )
+        embeddings = np.memmap(scratch / "embeddings", np.float32, mode="w+", shape=(len(used), cache.width))
+        held_out = np.zeros((len(self.rows.held), cache.width), dtype=np.float32)
+        baseline, known = self._read(used, embeddings)
+        held_out_baseline, also_known = self._read(self.rows.held, held_out)
+        known = np.concatenate([known, also_known])
+        if not known.all():
+            raise ConfigError(
+                f"paths.run_dir: expected the embeddings of {len(known)} clips in {cache.folder}, found {known.sum()}; "
+                "were files removed? Run again: the others are embedded anew."
+            )
+        return self.rows.training_set(embeddings, held_out, (baseline, held_out_baseline))
+
+    def _read(self, rows: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Put the rows' vectors in place; the baseline's, if there are examples to test on, and which were known."""
+        wanted = len(self.rows.held) > 0
+        baseline = np.zeros((len(rows) if wanted else 0, self.cache.baseline_size), dtype=np.float32)
+        if not len(rows):
+            return baseline, np.zeros(0, dtype=bool)
+        into = baseline if wanted else None
+        return baseline, self.cache.look_up(self.digests[rows], vectors=vectors, baseline=into, with_baseline=wanted)

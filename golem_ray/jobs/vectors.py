@@ -1,0 +1,88 @@
+"""A job's vectors: from the cache, else from the engine; batch by batch, or gathered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from golem_ray import storage
+from golem_ray.config import EvaluateConfig, PredictConfig
+from golem_ray.data import Source
+from golem_ray.data.unusable import MAX_NAMED
+from golem_ray.embedding.cache import open_cache
+from golem_ray.embedding.embeddings import Embeddings, VectorBatch
+from golem_ray.embedding.modality import modality_named
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.stage import EmbeddingTask
+from golem_ray.engine import Engine
+from golem_ray.jobs.engines import announce, opened
+
+log = logging.getLogger(__name__)
+
+
+def vector_batches(
+    engine: Engine, source: Source, task: EmbeddingTask, max_bad: int, digests: np.ndarray | None = None
+) -> Iterator[VectorBatch]:
+    """Every example of the source, each once, in any order: those that the cache has by their digests (N,) S32 first.
+
+    Stops early once more than max_bad examples, and as many as a message names, cannot be used. Raises UserError if
+    the encoder cannot be loaded, or if the work does not go on.
+    """
+    wanted, num_bad = np.ones(source.examples.num_rows, dtype=bool), 0
+    if task.cache is not None and digests is not None:
+        for batch in _known(source, task, digests):
+            wanted[batch.rows] = False
+            yield batch
+        log.info("%d of %d clips are in the embedding cache", len(wanted) - wanted.sum(), len(wanted))
+    if not wanted.any():
+        return
+    for batch in engine.embed(source, task, wanted):
+        yield batch
+        num_bad += sum(1 for reason in batch.reasons if reason)
+        if num_bad > max(max_bad, MAX_NAMED):
+            return
+
+
+def _known(source: Source, task: EmbeddingTask, digests: np.ndarray) -> Iterator[VectorBatch]:
+    """What the cache has of examples with these digests; one without a label cannot be used all the same."""
+    assert task.cache is not None
+    labelled = np.where(source.examples["label"].is_valid().to_numpy(), digests, b"")
+    names = (["vector"] if task.gathered else []) + (["baseline"] if task.gathered and task.baseline else [])
+    for rows, columns in task.cache.known(labelled, names, with_baseline=task.baseline):
+        yield VectorBatch(rows, columns.get("vector"), columns.get("baseline"), digests[rows], [""] * len(rows))
+
+
+def gather(
+    engine: Engine, source: Source, task: EmbeddingTask, max_bad: int, digests: np.ndarray | None = None
+) -> Embeddings:
+    """The same batches in one table, in the source's order."""
+    num_examples, size = source.examples.num_rows, modality_named(task.recipe.modality).baseline.size
+    vectors = np.zeros((num_examples if task.gathered else 0, task.recipe.vector_size), dtype=np.float32)
+    baseline = np.zeros((num_examples, size), dtype=np.float32) if task.baseline and task.gathered else None
+    found, bad, cost = np.zeros(num_examples, dtype="S32"), {}, 0.0
+    for batch in vector_batches(engine, source, task, max_bad, digests):
+        if batch.vectors is not None:
+            vectors[batch.rows] = batch.vectors
+        if baseline is not None and batch.baseline is not None:
+            baseline[batch.rows] = batch.baseline
+        found[batch.rows] = batch.digests
+        bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
+        cost += batch.cost
+    return Embeddings(vectors=vectors, bad=bad, digests=found, baseline=baseline, cost=cost)
+
+
+def applied_vectors(
+    config: EvaluateConfig | PredictConfig, source: Source, recipe: Recipe, max_bad: int
+) -> Iterator[VectorBatch]:
+    """The batches of a source that a saved classifier is applied to, on the engine that its configuration names."""
+    num_examples, root = source.examples.num_rows, None
+    if config.embedding_cache is not None:
+        root = storage.resolve("embedding_cache", config.embedding_cache)
+    outputs = (("embedding_cache", root),) if root else ()
+    with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=True) as engine:
+        announce("", num_examples, recipe.encoder, engine.resources)
+        cache = open_cache(root, recipe, engine.resources) if root else None
+        digests = engine.digests(source) if cache is not None and cache.files() else None
+        yield from vector_batches(engine, source, EmbeddingTask(recipe=recipe, cache=cache), max_bad, digests)
