@@ -29,6 +29,7 @@ for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "GOLEM_RAY_STORAGE_ROOT", "HF_TOKE
     os.environ.pop(_name, None)
 
 import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
 
@@ -50,6 +51,13 @@ def audio_bytes(samples: np.ndarray, rate: int = 8000, format: str = "WAV", subt
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=format, subtype=subtype)
     return buffer.getvalue()
+
+
+def clips_table(*rows: tuple[bytes | None, str | None, int | None]) -> pa.Table:
+    """Rows of (file, path, label) as workers get them: a table of examples, with ids from 10."""
+    schema = pa.schema({"id": pa.int64(), "bytes": pa.large_binary(), "path": pa.string(), "label": pa.int64()})
+    records = [dict(zip(("bytes", "path", "label"), row, strict=True), id=10 + n) for n, row in enumerate(rows)]
+    return pa.Table.from_pylist(records, schema)
 
 
 def write_clips(folder: Path, labels: list[str], seconds: float = 0.3) -> Path:
@@ -134,6 +142,16 @@ def _write_whisper(folder: Path, seed: int) -> Path:
     return folder
 
 
+def speech_recipe(folder: Path | str, **changes: Any) -> Any:
+    """How an encoder's folder embeds clips: its Recipe, plain but for the changes."""
+    from golem_ray.config import ModelConfig
+    from golem_ray.embedding.recipe import Recipe
+    from golem_ray.speech.inspect import inspect_encoder
+
+    info = inspect_encoder(ModelConfig(feature_extractor_model=str(folder)))
+    return Recipe(modality="speech", encoder=info, **changes)
+
+
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Wav2Vec2 encoder, 32 wide, group norm like facebook/wav2vec2-base."""
@@ -146,17 +164,70 @@ def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clips(tmp_path_factory.mktemp("clips") / "set", ["north", "east", "south", "west"] * 6)
 
 
+def folder_source(folder: Path) -> Any:
+    """The examples of a folder that `write_clips` made."""
+    from golem_ray.config import DatasetConfig
+    from golem_ray.data import open_source
+    from golem_ray.speech import MODALITY
+
+    return open_source(DatasetConfig(name=str(folder), label_column="label"), MODALITY.content, None)
+
+
+@contextmanager
+def _for_workers() -> Iterator[None]:
+    """The environment for a Ray that starts within: workers import this checkout, and idle ones stay."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("RAY_idle_worker_killing_time_threshold_ms", "60000")
+        yield
+
+
+@pytest.fixture(scope="session")
+def _ray_at_the_end() -> Iterator[None]:
+    """Ends the shared Ray, or whatever this process is connected to by then."""
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture
+def shared_ray(_ray_at_the_end: None) -> None:
+    """One Ray of two CPUs for all tests that need no special one: started by the first, and again after another."""
+    import ray
+
+    if ray.is_initialized() and ray.cluster_resources().get("CPU") == 2 and not ray.cluster_resources().get("GPU"):
+        return
+    ray.shutdown()
+    with _for_workers():
+        ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+
+
 @pytest.fixture(scope="module", params=[2])
 def simulated_gpus(request: pytest.FixtureRequest) -> Iterator[int]:
     """A Ray with two CPUs and some GPUs (two unless a test asks for another number) that it only believes to have."""
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        patch.setenv("RAY_idle_worker_killing_time_threshold_ms", "60000")
+    ray.shutdown()  # of the shared one
+    with _for_workers():
         ray.init(address="local", num_cpus=2, num_gpus=request.param, include_dashboard=False, log_to_driver=False)
     yield request.param
     ray.shutdown()
+
+
+@pytest.fixture
+def forwards_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many clips the encoders of this process have been given since the test began."""
+    from golem_ray.speech.encoders import SpeechEncoder
+
+    seen, embed = [], SpeechEncoder.embed
+
+    def counting(self: Any, waveforms: Any) -> Any:
+        seen.append(len(waveforms))
+        return embed(self, waveforms)
+
+    monkeypatch.setattr(SpeechEncoder, "embed", counting)
+    return lambda: sum(seen)
 
 
 @contextmanager
@@ -184,9 +255,8 @@ def ray_that_counts_forwards(log: Path) -> Iterator[Callable[[], int]]:
 
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        patch.setenv("RAY_idle_worker_killing_time_threshold_ms", "60000")
+    ray.shutdown()  # of the shared one
+    with _for_workers():
         ray.init(
             address="local",
             num_cpus=2,
@@ -210,7 +280,7 @@ def run_job() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run jobs/train.py as a user would: a process of its own, from a checkout; returns what it said."""
 
     def run(
-        *arguments: object, cwd: Path | None = None, stdin: str | None = None, timeout: float = 120, **environment: str
+        *arguments: object, cwd: Path | None = None, stdin: str | None = None, timeout: float = 200, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, arguments)],

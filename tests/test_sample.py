@@ -10,12 +10,12 @@ import transformers
 from golem_ray.config import DatasetConfig, ModelConfig
 from golem_ray.data import open_source
 from golem_ray.data.shards import with_contents
-from golem_ray.embedding.examples import read_clip, rows_of
-from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.examples import read_example, rows_of
 from golem_ray.errors import DataError
 from golem_ray.sample import SAMPLE
+from golem_ray.speech import MODALITY
 from golem_ray.speech.encoders import SpeechEncoder
-from golem_ray.speech.inspect import inspect_encoder
+from golem_ray.speech.inspect import recipe_for
 from golem_ray.speech.read import decode
 
 SPLITS = ("train", "test")
@@ -27,7 +27,7 @@ def rows(split: str) -> list[dict]:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_split_holds_the_fourteen_intents_of_minds14(split):
-    source = open_source(DatasetConfig(name="sample", split=split), None)
+    source = open_source(DatasetConfig(name="sample", split=split), MODALITY.content, None)
     assert source.labels == (
         *("abroad", "address", "app_error", "atm_limit", "balance", "business_loan", "card_issues"),
         *("cash_deposit", "direct_debit", "freeze", "high_value_payment", "joint_account", "latest_transactions"),
@@ -55,7 +55,7 @@ def test_the_clips_are_telephone_speech(split):
 
 def test_there_is_no_third_split():
     with pytest.raises(DataError, match="dataset.split"):
-        open_source(DatasetConfig(name="sample", split="validation"), None)
+        open_source(DatasetConfig(name="sample", split="validation"), MODALITY.content, None)
 
 
 def test_the_package_stays_small():
@@ -78,12 +78,13 @@ def test_the_encoder_is_a_plain_wav2vec2_model_that_computes_in_float32():
 
 def test_the_encoder_tells_what_is_said_better_than_by_chance():
     """The nearest of the classes' mean vectors, on other voices and phrasings."""
-    encoder = SpeechEncoder(Recipe(encoder=inspect_encoder(ModelConfig(feature_extractor_model="sample"))), "cpu")
+    recipe = recipe_for(ModelConfig(feature_extractor_model="sample"))
+    encoder = SpeechEncoder(recipe, "cpu")
     vectors, labels = {}, {}
     for split in SPLITS:
-        source = open_source(DatasetConfig(name="sample", split=split), 70)
+        source = open_source(DatasetConfig(name="sample", split=split), MODALITY.content, 70)
         clips = with_contents(source.examples)
-        vectors[split] = encoder.embed([read_clip(row, 16000, False).waveform for row in rows_of(clips)])
+        vectors[split] = encoder.embed([read_example(row, recipe, False).data for row in rows_of(clips)])
         labels[split] = source.examples["label"].to_numpy()
     means = np.stack([vectors["train"][labels["train"] == label].mean(axis=0) for label in range(14)])
     distances = np.linalg.norm(vectors["test"][:, None] - means, axis=2)

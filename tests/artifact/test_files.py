@@ -1,0 +1,133 @@
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from golem_ray import artifact
+from golem_ray.config.presets import split_sidecar
+from golem_ray.errors import ConfigError
+
+
+def test_save_writes_both_files_and_nothing_else(tmp_path):
+    path = tmp_path / "new" / "folder" / "v.pth"
+    artifact.check_writable(str(path))
+    assert not (tmp_path / "new").exists()
+    artifact.save(str(path), b"weights", {"labels": ["ä"]})
+    assert sorted(os.listdir(path.parent)) == ["v.json", "v.pth"]
+    assert path.read_bytes() == b"weights"
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert sidecar["labels"] == ["ä"]
+    assert sidecar["format_version"] == 1
+    assert sidecar["weights"]["file"] == "v.pth"
+    assert len(sidecar["weights"]["sha256"]) == 64
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_failed_save_leaves_the_previous_artifact(tmp_path, monkeypatch):
+    path = str(tmp_path / "v.pth")
+    artifact.save(path, b"old", {"labels": ["old"]})
+    with pytest.raises(ValueError, match="JSON"):
+        artifact.save(path, b"new", {"labels": float("nan")})
+
+    fill_the_disk(monkeypatch)
+    with pytest.raises(
+        ConfigError, match=r"write \S+/v\.pth, but .*No space.*; nor is there room for it in .*run again\.$"
+    ):
+        artifact.save(path, b"new", {"labels": ["new"]})
+    assert Path(path).read_bytes() == b"old"
+    assert json.loads((tmp_path / "v.json").read_text())["labels"] == ["old"]
+    assert sorted(os.listdir(tmp_path)) == ["v.json", "v.pth"]
+
+
+def fill_the_disk(monkeypatch, times=None):
+    """The next so many writes fail; None: all."""
+    fsync, left = os.fsync, [times]
+
+    def full_disk(descriptor: int) -> None:
+        if left[0] == 0:
+            return fsync(descriptor)
+        left[0] = None if left[0] is None else left[0] - 1
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+
+
+def test_an_artifact_that_its_place_does_not_take_is_kept_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fill_the_disk(monkeypatch, times=1)
+    with pytest.raises(ConfigError, match=r"paths\.save_path: .*No space") as error:
+        artifact.save(str(tmp_path / "there" / "v.pth"), b"weights", {"labels": ["a", "b"]})
+    (place,) = re.findall(r"it is in (\S+) instead", str(error.value))
+    assert Path(place).read_bytes() == b"weights"
+    sidecar = json.loads(Path(place).with_suffix(".json").read_text())
+    assert (sidecar["weights"]["file"], sidecar["labels"]) == ("v.pth", ["a", "b"])
+    assert not os.listdir(tmp_path / "there")
+
+
+def test_save_and_check_work_on_other_filesystems():
+    fs = fsspec.filesystem("memory")
+    artifact.check_writable("memory://artifact-files/v.pth")
+    assert fs.find("/artifact-files") == []
+    artifact.save("memory://artifact-files/v.pth", b"weights", {"labels": []})
+    assert fs.find("/artifact-files") == ["/artifact-files/v.json", "/artifact-files/v.pth"]
+    assert fs.cat("/artifact-files/v.pth") == b"weights"
+
+
+@pytest.mark.parametrize("place", ["a-file/v.pth", "a-folder.pth", "blocked.pth"])
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path, place):
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "a-folder.pth").mkdir()
+    (tmp_path / "blocked.json").mkdir()
+    with pytest.raises(ConfigError, match="paths.save_path: expected to be able to write"):
+        artifact.check_writable(str(tmp_path / place))
+    assert sorted(os.listdir(tmp_path)) == ["a-file", "a-folder.pth", "blocked.json"]
+
+
+def test_a_file_that_is_no_sidecar_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.json").write_text('{"dataset": {}}')
+    with pytest.raises(ConfigError, match=r"expected room for the sidecar, found another file at .*mine.json"):
+        artifact.check_writable(str(tmp_path / "mine.pth"))
+    artifact.save(str(tmp_path / "v.pth"), b"", {})
+    artifact.check_writable(str(tmp_path / "v.pth"))
+
+
+def test_a_name_that_leaves_no_room_for_a_sidecar_is_refused(tmp_path):
+    artifact.save(str(tmp_path / f"{'v' * 240}.pth"), b"", {})
+    artifact.check_writable(str(tmp_path / f"{'v' * 240}.pth"))
+    with pytest.raises(ConfigError, match="too long"):
+        artifact.check_writable(str(tmp_path / f"{'v' * 251}.pth"))
+
+
+def test_a_filesystem_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="paths.save_path"):
+        artifact.check_writable("nosuchprotocol://bucket/v.pth")
+
+
+def test_differences_name_what_changed():
+    recorded = {"versions": {"torch": "1", "ray": "2"}, "data": {"sha256": "a"}}
+    assert artifact.differences(recorded, recorded) == []
+    current = {"versions": {"torch": "3", "ray": "2"}, "data": {"sha256": "b"}}
+    assert artifact.differences(recorded, current) == [
+        "versions.torch: '1' then, '3' now",
+        "data.sha256: 'a' then, 'b' now",
+    ]
+
+
+def test_a_sidecar_of_another_format_version_is_refused():
+    sidecar = {"format": "golem_ray.artifact", "format_version": 1}
+    sidecar |= {group: {} for group in ("config", "data", "encoder", "versions")}
+    assert split_sidecar(sidecar) == ({}, sidecar)
+    with pytest.raises(ConfigError, match="expected a group 'versions', found 'x'"):
+        split_sidecar({**sidecar, "versions": "x"})
+    with pytest.raises(ConfigError, match="expected format_version 1, found 2"):
+        split_sidecar({**sidecar, "format_version": 2, "config": {"a group of the future": {}}})

@@ -1,0 +1,94 @@
+"""What every command does alike, and the scripts that run them."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from golem_ray import cli
+from golem_ray.cli import commands
+from golem_ray.errors import DataError
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Makes the command `train` do something else."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return lambda work: monkeypatch.setitem(commands.COMMANDS, "train", work)
+
+
+def test_lines_are_printed_as_they_come(command, capsys):
+    printed = []
+
+    def work(argv):
+        yield f"first of {argv}"
+        printed.append(capsys.readouterr().out)
+        yield "second"
+
+    command(work)
+    assert cli.main("train", ["a"]) == 0
+    assert printed == ["first of ['a']\n"]
+    assert capsys.readouterr().out == "second\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (DataError("files: expected clips, found none."), 2, "error: files: expected clips, found none.\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume\n",
+        ),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_a_status(command, capsys, error, status, words):
+    def work(argv):
+        raise error
+
+    command(work)
+    assert cli.main("train", []) == status
+    assert capsys.readouterr() == ("", words)
+
+
+def test_a_bug_is_a_traceback(command):
+    command(lambda argv: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main("train", [])
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    code = (
+        "import sys; from golem_ray import cli; from golem_ray.cli import commands\n"
+        "commands.COMMANDS['train'] = lambda argv: map(str, range(10**6))\n"
+        "sys.exit(cli.main('train', []))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (0, "")
+
+
+@pytest.mark.parametrize("name", sorted(commands.COMMANDS))
+def test_help_of_each_script_needs_neither_ray_nor_pytorch(name, tmp_path):
+    for module in ("ray", "torch", "transformers", "datasets"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported')")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / f"{name}.py"), "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: {name}.py" in done.stdout
+
+
+def test_there_is_a_script_for_each_command():
+    assert sorted(path.stem for path in (ROOT / "jobs").glob("*.py")) == sorted(commands.COMMANDS)

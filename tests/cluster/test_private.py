@@ -1,0 +1,212 @@
+"""The private parts of Ray, each taken away: the work goes on without, and says so once."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from ray.data import DataContext
+from ray.experimental import internal_kv
+
+import golem_ray
+from golem_ray.cluster import connection, embedding, private, ray_engine
+from golem_ray.config import ClusterConfig, DeviceConfig
+from golem_ray.embedding.crash_notes import NoStore
+from golem_ray.embedding.stage import EmbeddingTask
+from golem_ray.jobs.vectors import gather
+from tests.conftest import folder_source, speech_recipe, write_clips
+
+KEY_VALUE_STORE = "key-value store for notes of what ends a process"
+AUTOSCALER = "state of the autoscaler"
+CALLBACK = "callback in Ray Data's steps"
+
+
+def without_store(patch: pytest.MonkeyPatch) -> None:
+    patch.delattr(internal_kv, "_internal_kv_put")
+
+
+def without_autoscaler(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(sys.modules, "ray.autoscaler.v2.utils", None)
+
+
+def without_callback(patch: pytest.MonkeyPatch) -> None:
+    """For our own import alone: Ray Data has the same one with each plan."""
+    imported = builtins.__import__
+
+    def failing(name: str, names: dict[str, Any] | None = None, *others: Any) -> Any:
+        if (
+            name == "ray.data._internal.execution.execution_callback"
+            and (names or {}).get("__name__") == private.__name__
+        ):
+            raise ModuleNotFoundError(name)
+        return imported(name, names, *others)
+
+    patch.setattr(builtins, "__import__", failing)
+
+
+PARTS = {KEY_VALUE_STORE: without_store, AUTOSCALER: without_autoscaler, CALLBACK: without_callback}
+
+
+@pytest.fixture(scope="module")
+def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("few") / "set", ["in", "out"] * 3, seconds=0.1)
+
+
+@pytest.fixture
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private, "_said", set())
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said to be missing."""
+    return [record.getMessage() for record in caplog.records if "this release of Ray has no" in record.getMessage()]
+
+
+def embedded(folder: Path, encoder_folder: Path) -> np.ndarray:
+    cluster = ClusterConfig(threads_per_worker=1, workers=1)
+    with ray_engine(cluster, DeviceConfig(backend="cpu"), 6) as engine:
+        found = gather(engine, folder_source(folder), EmbeddingTask(recipe=speech_recipe(encoder_folder)), 0)
+    assert not found.bad
+    return found.vectors
+
+
+@pytest.fixture(scope="module")
+def expected(few_clips: Path, encoder_folder: Path) -> np.ndarray:
+    """What the clips' vectors are, without any engine."""
+    from golem_ray.speech.encoders import SpeechEncoder
+    from golem_ray.speech.read import load_clip
+
+    encoder = SpeechEncoder(speech_recipe(encoder_folder), "cpu")
+    return encoder.embed([load_clip((few_clips / "clips" / f"{row}.wav").read_bytes(), 16000) for row in range(6)])
+
+
+def test_a_ray_that_has_them_all_is_silent(shared_ray, nothing_said, few_clips, encoder_folder, expected, caplog):
+    assert np.array_equal(embedded(few_clips, encoder_folder), expected)
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_without_one_part_clips_are_embedded_all_the_same(
+    shared_ray, nothing_said, few_clips, encoder_folder, expected, monkeypatch, caplog, part
+):
+    PARTS[part](monkeypatch)
+    assert np.array_equal(embedded(few_clips, encoder_folder), expected)
+    private.crash_store("another run")
+    private.watch(DataContext.get_current().copy(), list)
+    private.is_autoscaled()
+    (words,) = said(caplog)
+    assert words.startswith(f"this release of Ray has no {part} (")
+    assert words.endswith("): going on without")
+
+
+def test_without_any_of_them_a_whole_job_gives_the_same_bytes(
+    shared_ray, nothing_said, clips_folder, encoder_folder, tmp_path, monkeypatch, caplog
+):
+    def trained(name: str) -> bytes:
+        path = tmp_path / name
+        golem_ray.train(
+            {
+                "dataset": {"name": str(clips_folder), "label_column": "label"},
+                "processing": {"max_samples": "all"},
+                "device": {"backend": "cpu"},
+                "model": {"feature_extractor_model": str(encoder_folder)},
+                "training": {"epochs": 5},
+                "evaluation": {"repeats": 0},
+                "cluster": {"threads_per_worker": 1},
+                "paths": {"save_path": str(path)},
+            }
+        )
+        return path.read_bytes()
+
+    whole = trained("whole.pth")
+    assert said(caplog) == []
+    for take_away in PARTS.values():
+        take_away(monkeypatch)
+    assert trained("less.pth") == whole
+    assert len(said(caplog)) == len(PARTS)
+    assert all(sum(part in words for words in said(caplog)) == 1 for part in PARTS)
+
+
+# --- each by itself -------------------------------------------------------------------------------------------
+
+
+def test_crash_notes_are_kept_by_run_in_the_clusters_head(shared_ray):
+    first, second = private.crash_store("one"), private.crash_store("two")
+    first.put("embedding/3", 2)
+    second.put("embedding/3", 1)
+    assert (first.get("embedding/3"), second.get("embedding/3"), first.get("embedding/4")) == (2, 1, 0)
+    read_there = ray.remote(num_cpus=0)(lambda store: store.get("embedding/3"))
+    assert ray.get(read_there.remote(first)) == 2  # as a worker sees them
+    first.put("embedding/3", 0)
+    assert first.get("embedding/3") == 0
+    second.put("reading/3", 1)
+    private.forget(second)
+    assert (second.get("embedding/3"), second.get("reading/3")) == (0, 0)
+
+
+@pytest.mark.parametrize("problem", [AttributeError("gone"), TypeError("another signature"), RuntimeError("moved")])
+def test_a_store_that_does_not_work_is_done_without(shared_ray, nothing_said, monkeypatch, caplog, problem):
+    def broken(*arguments, **options):
+        raise problem
+
+    monkeypatch.setattr(internal_kv, "_internal_kv_put", broken)
+    store = private.crash_store("run")
+    assert isinstance(store, NoStore)
+    private.forget(store)
+    (words,) = said(caplog)
+    assert type(problem).__name__ in words
+
+
+@pytest.mark.parametrize(("types", "autoscaled"), [({}, False), ({"node_0a1b": 1}, False), ({"gpu_worker": 0}, True)])
+def test_an_autoscaler_is_known_by_the_names_of_its_nodes(shared_ray, monkeypatch, types, autoscaled):
+    status = json.dumps({"autoscaler_report": {"active_nodes": types}}).encode()
+    monkeypatch.setattr(internal_kv, "_internal_kv_get", lambda key: status)
+    assert private.is_autoscaled() == autoscaled
+
+
+def test_without_the_autoscalers_state_no_machines_are_waited_for(shared_ray, nothing_said, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="golem_ray")
+    without_autoscaler(monkeypatch)
+    with pytest.raises(golem_ray.errors.ConfigError, match="found none"):
+        connection._awaited(ClusterConfig(), DeviceConfig(backend="cuda"), 10)  # at once
+    assert len(said(caplog)) == 1
+    assert "waiting for the cluster" not in caplog.text
+
+
+def test_what_looks_on_is_called_with_the_steps_of_a_plan(shared_ray):
+    calls: list[int] = []
+    context = DataContext.get_current().copy()
+    before = list(context.custom_execution_callback_classes)
+    private.watch(context, lambda: calls.append(1))
+    with DataContext.current(context):
+        assert ray.data.range(4).map_batches(lambda batch: batch).count() == 4
+        ray.data.range(4).map_batches(lambda batch: batch).materialize()
+    assert calls
+    assert DataContext.get_current().custom_execution_callback_classes == before  # of other plans nobody looks on
+
+
+def test_a_context_that_takes_no_callbacks_is_done_without(nothing_said, caplog):
+    private.watch(SimpleNamespace(), list)
+    (words,) = said(caplog)
+    assert words.startswith(f"this release of Ray has no {CALLBACK} (AttributeError)")
+
+
+def test_a_plan_whose_workers_went_is_ended_by_who_looks_on(shared_ray, monkeypatch):
+    resources = connection.plan(ClusterConfig(threads_per_worker=1, workers=1), DeviceConfig(backend="cpu"), 6)
+    watch = embedding._Watch(resources, workers=2)
+    now = [100.0]
+    monkeypatch.setattr(embedding.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(embedding, "carried", lambda resources: 1)
+    watch.looked = 0.0
+    watch.look()
+    now[0] += embedding.REPLACED_WITHIN_S + 2.0
+    with pytest.raises(embedding.WorkersLost, match="1 of 2 workers went with their machines"):
+        watch.look()

@@ -1,0 +1,58 @@
+import io
+
+import numpy as np
+import torch
+
+from golem_ray.config import HeadConfig
+from golem_ray.heads.fit import fit, logits_of
+from golem_ray.heads.logistic import STRENGTHS
+from golem_ray.heads.target import SINGLE_LABEL
+from tests.heads.training import blobs, examples, spec, trained
+
+
+def test_logistic_is_scikit_learns_on_standardised_embeddings():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    for num_classes in (2, 5):
+        embeddings, labels = blobs(num_classes, 12, 6)
+        embeddings = embeddings * 3 + 2
+        logits = logits_of(
+            fit(examples(embeddings, labels), spec(num_classes + 1, LOGISTIC)),
+            torch.tensor(embeddings),
+        )
+        expected = [
+            make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+            .fit(embeddings, labels)
+            .predict_proba(embeddings)
+            for strength in STRENGTHS
+        ]
+        found = SINGLE_LABEL.probabilities(logits)
+        assert found[:, -1].max() < 1e-20  # no clip was of that class
+        assert min(np.abs(found[:, :-1] - each).max() for each in expected) < 1e-4
+
+
+LOGISTIC = HeadConfig(kind="logistic")
+
+
+def test_logistic_is_regularised_the_more_the_less_there_is_to_learn():
+    rng = np.random.default_rng(0)
+    noise, labels = rng.standard_normal((60, 64)).astype(np.float32), np.arange(60) % 3
+    result = trained(noise, labels, 3, config=LOGISTIC, repeats=2)[1]
+    assert SINGLE_LABEL.probabilities(result.unseen_logits).max(axis=1).mean() < 0.5  # hardly more than an even guess
+    embeddings, labels = blobs(3, 20, 64)
+    result = trained(embeddings, labels, 3, config=LOGISTIC, repeats=1)[1]
+    assert result.metrics["cross_validation"]["accuracy"] > 0.95
+    assert SINGLE_LABEL.probabilities(result.unseen_logits).max(axis=1).mean() > 0.8
+    assert result.metrics["loss_history"] == []
+    assert 0 < result.metrics["final_loss"] < 0.2
+
+
+def test_logistic_with_a_single_clip_of_a_class_and_with_one_class_in_a_fold():
+    embeddings, labels = blobs(3, 2, 4)
+    result = trained(embeddings[:5], labels[:5], 3, config=LOGISTIC, repeats=1)[1]  # the last class has one clip
+    assert np.isfinite(torch.load(io.BytesIO(result.weights), weights_only=True)["weight"]).all()
+    groups = np.array([0, 1, 0, 1])
+    grouped = trained(embeddings[[0, 1, 3, 4]], np.array([0, 1, 0, 1]), 2, config=LOGISTIC, repeats=1, groups=groups)
+    assert grouped[1].metrics["cross_validation"]["accuracy"] == 0.0  # who trained on one class says that class

@@ -1,0 +1,162 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from golem_ray.config import TrainingConfig
+from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.progress import Progress
+from tests.heads.training import LAYERS, blobs, layered, trained
+
+
+@pytest.mark.parametrize("informative", range(4))
+def test_the_layer_that_tells_classes_apart_is_chosen_and_trained_on(informative):
+    embeddings, labels = layered(informative)
+    config = TrainingConfig(epochs=20)
+    held_out, truth = layered(informative)
+    seen, result = trained(
+        embeddings, labels, 4, config, repeats=1, layers=LAYERS, held_out=held_out,
+        baseline=embeddings[:, 0], held_out_baseline=held_out[:, 0],
+    )  # fmt: skip
+    assert result.layer == LAYERS[informative]
+    _, alone = trained(embeddings[:, informative], labels, 4, config, repeats=1)
+    assert result.weights == alone.weights
+    curve = {each["layer"]: each["accuracy"] for each in result.metrics["layers"]}
+    assert list(curve) == list(LAYERS)
+    assert curve.pop(result.layer) > 0.8 > 0.5 > max(curve.values())
+    assert result.metrics["cross_validation"]["nested"]
+    assert result.metrics["cross_validation"]["accuracy"] > 0.8
+    assert (result.held_out_logits.argmax(axis=1) == truth).all()
+    assert [step.done for step in seen if step.stage == "choosing a layer"] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_on_noise_the_accuracy_with_a_chosen_layer_is_chance():
+    layers, labels = (*range(14), "last", "mean"), np.arange(60) % 4
+    inside, reported, chosen = 0, [], []
+    for seed in range(1, 5):
+        embeddings = np.random.default_rng(seed).standard_normal((60, 16, 6)).astype(np.float32)
+        _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=10, seed=seed), repeats=1, layers=layers)
+        scores = result.metrics["cross_validation"]
+        inside += scores["interval_95"][0] <= 0.25 <= scores["interval_95"][1]
+        reported.append(scores["accuracy"])
+        chosen += [each["accuracy"] for each in result.metrics["layers"] if each["layer"] == result.layer]
+    assert inside >= 3
+    assert np.mean(reported) < 0.29 < 0.31 < np.mean(chosen)  # what is reported is not the winner's own figure
+
+
+def test_without_folds_the_last_layer_is_taken():
+    _, result = trained(layered(None, num_examples=4)[0], np.arange(4), 4, TrainingConfig(epochs=2), layers=LAYERS)
+    assert (result.layer, result.metrics["layers"]) == ("last", [])
+
+
+def test_metrics_say_what_was_learned_and_what_it_is_worth():
+    embeddings, labels = blobs(4, 10, 16)
+    steps, result = trained(embeddings, labels, 4, repeats=2)
+    metrics = result.metrics
+    assert metrics["training_accuracy"] == 1.0
+    assert metrics["chance"] == metrics["largest_class"] == 0.25
+    scores = metrics["cross_validation"]
+    assert scores["accuracy"] > 0.9
+    assert (scores["folds"], scores["repeats"], scores["num_clips"]) == (5, 2, 40)
+    low, high = scores["interval_95"]
+    assert low < scores["accuracy"] <= high
+    assert steps[-1] == Progress(stage="cross-validating", done=10, total=10, unit="folds")
+
+
+def test_cross_validation_is_at_chance_on_noise_that_training_learns_by_heart():
+    rng = np.random.default_rng(0)
+    covered = []
+    for seed in range(5):
+        noise = rng.standard_normal((60, 96)).astype(np.float32)
+        labels = rng.permutation(np.arange(60) % 4)
+        metrics = trained(noise, labels, 4, TrainingConfig(seed=seed), repeats=1)[1].metrics
+        assert metrics["training_accuracy"] == 1.0
+        low, high = metrics["cross_validation"]["interval_95"]
+        covered.append(low <= 0.25 <= high)
+    assert sum(covered) >= 4
+
+
+def test_no_cross_validation_without_two_clips_of_a_class():
+    embeddings = np.eye(3, dtype=np.float32)
+    _, result = trained(embeddings, np.arange(3), 3, TrainingConfig(epochs=5), repeats=5)
+    assert result.metrics["cross_validation"] is result.metrics["calibration"] is None
+    assert np.isnan(result.unseen_logits).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_gpu_gives_the_cpus_head():
+    embeddings, labels = blobs(14, 4, 768)
+    states = []
+    for device in ("cpu", "cuda"):
+        weights = trained(embeddings, labels, 14, device=device)[1].weights
+        states.append(torch.load(io.BytesIO(weights), weights_only=True))
+    assert torch.allclose(states[0]["weight"], states[1]["weight"], atol=1e-4)
+
+
+def test_a_clips_unseen_logits_are_those_of_a_head_that_did_not_see_it():
+    """With a clip's label changed, the heads that judge that clip stay the same, and those of the others do not."""
+    embeddings, labels = blobs(3, 10, 8)
+    first = trained(embeddings, labels, 3, repeats=2)[1]
+    assert first.unseen_logits.shape == (30, 3)
+    right = (first.unseen_logits.argmax(axis=1) == labels).mean()
+    assert right == pytest.approx(first.metrics["cross_validation"]["accuracy"], abs=0.1)
+    moved = embeddings.copy()
+    moved[0] *= -5
+    second = trained(moved, labels, 3, repeats=2)[1]
+    weight_and_bias = np.linalg.lstsq(
+        np.hstack([moved[[0]], [[1]]]) - np.hstack([embeddings[[0]], [[1]]]),
+        second.unseen_logits[[0]] - first.unseen_logits[[0]],
+        rcond=None,
+    )[0]
+    assert np.isfinite(weight_and_bias).all()
+    others_in_its_fold = np.isclose(first.unseen_logits, second.unseen_logits).all(axis=1)
+    assert 5 <= others_in_its_fold.sum() <= 6  # its fold's head did not see it; the other heads did
+    assert not np.isclose(first.unseen_logits[0], second.unseen_logits[0]).all()
+
+
+def test_calibration_needs_twenty_clips_and_makes_sure_heads_less_sure():
+    rng = np.random.default_rng(0)
+    noise, labels = rng.standard_normal((60, 96)).astype(np.float32), np.arange(60) % 4
+    calibration = trained(noise, labels, 4, repeats=2)[1].metrics["calibration"]
+    assert calibration["num_clips"] == 60
+    unseen = trained(noise, labels, 4, repeats=2)[1].unseen_logits
+    sure, honest = (
+        SINGLE_LABEL.probabilities(unseen).max(axis=1).mean(),
+        SINGLE_LABEL.probabilities(unseen, calibration).max(axis=1).mean(),
+    )
+    assert sure > 0.6
+    assert honest < 0.35  # noise deserves no more than chance
+    assert trained(noise[:19], labels[:19], 4, repeats=2)[1].metrics["calibration"] is None
+    assert trained(noise[:20], labels[:20], 4, repeats=2)[1].metrics["calibration"] is not None
+
+
+def test_groups_stay_together_in_cross_validation():
+    """Each group has a direction of its own that names the label: without groups the head looks it up."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 6)
+    labels = np.repeat(np.arange(12) % 2, 6)
+    embeddings = (np.eye(12)[groups] * 8 + rng.standard_normal((72, 12))).astype(np.float32)
+    alone = trained(embeddings, labels, 2, repeats=2)[1].metrics["cross_validation"]
+    grouped = trained(embeddings, labels, 2, repeats=2, groups=groups)[1].metrics["cross_validation"]
+    assert alone["accuracy"] > 0.95
+    assert grouped["accuracy"] < 0.7
+    assert grouped["num_clips"] == 72
+
+
+def test_clips_held_out_are_judged_by_the_head_and_by_one_on_the_baseline():
+    embeddings, labels = blobs(4, 30, 8)
+    train, test = np.arange(120) < 60, np.arange(120) >= 60
+    scale = np.float32(10.0) ** np.arange(-4, 4, dtype=np.float32)
+    found = []
+    for plain in (embeddings, embeddings * scale):
+        data = {"held_out": embeddings[test], "baseline": plain[train], "held_out_baseline": plain[test]}
+        result = trained(embeddings[train], labels[train], 4, **data)[1]
+        found.append((result.baseline_logits.argmax(axis=1) == labels[test]).mean())
+    state = torch.load(io.BytesIO(result.weights), weights_only=True)
+    by_hand = embeddings[test] @ state["weight"].numpy().T + state["bias"].numpy()
+    assert np.allclose(result.held_out_logits, by_hand, atol=1e-5)
+    assert found[0] > 0.9
+    assert found[1] == pytest.approx(found[0], abs=0.02)  # standardised, so that scale does not matter

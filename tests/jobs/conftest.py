@@ -1,0 +1,130 @@
+"""Artifacts that several modules of job tests use, each made once, and the commands as they run in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.conftest import ROOT, write_clips
+from tests.jobs.runs import NAMES, configuration
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
+    """Runs a command in this process, as jobs/*.py do."""
+    from golem_ray.cli import main
+
+    handler, log = signal.getsignal(signal.SIGTERM), logging.getLogger("golem_ray")
+    level = log.level
+
+    def run(name: str, *arguments: object) -> Said:
+        capsys.readouterr()
+        try:
+            status = main(name, [str(argument) for argument in arguments])
+        except SystemExit as end:  # the parser's own: --help, or a flag that it does not know
+            status = int(end.code or 0)
+        return Said(status, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    log.setLevel(level)
+
+
+def job(name: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run jobs/<name>.py as a user does, in a process of its own."""
+    script = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+    return subprocess.run(
+        script,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="session")
+def fifty_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 clips of 13 labels; `solo` has one clip."""
+    labels = [f"intent-{row % 12:02d}" for row in range(49)]
+    return write_clips(tmp_path_factory.mktemp("fifty") / "set", [*labels, "solo"], seconds=0.15)
+
+
+@pytest.fixture(scope="session")
+def trained_on_fifty(
+    fifty_clips: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
+    """The artifact of a run on fifty clips, and what the call returned."""
+    import golem_ray
+
+    path = tmp_path_factory.mktemp("artifact") / "voice_classifier_knowledge.pth"
+    config = configuration(fifty_clips, encoder_folder, path)
+    config["dataset"]["labelColumn"] = config["dataset"].pop("label_column")  # either spelling
+    return path, golem_ray.train(config)
+
+
+class TestedOnItself(NamedTuple):
+    """A run that was tested on the clips of `clips_folder`, on which it was trained."""
+
+    __test__ = False  # no class of tests
+
+    summary: str
+    sidecar: dict[str, Any]
+    cache: str
+
+
+@pytest.fixture(scope="session")
+def tested_on_itself(
+    clips_folder: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TestedOnItself:
+    """What such a run said, its sidecar, its cache."""
+    import golem_ray
+
+    work = tmp_path_factory.mktemp("kept")
+    paths = {"save_path": str(work / "v.pth"), "embedding_cache": str(work / "cache")}
+    config = configuration(clips_folder, encoder_folder, "", evaluation={"split": "train"}, paths=paths)
+    result = golem_ray.train(config)
+    return TestedOnItself(result["summary"], json.loads((work / "v.json").read_text()), paths["embedding_cache"])
+
+
+@pytest.fixture
+def kept(tested_on_itself: TestedOnItself) -> str:
+    """A cache of the clips of `clips_folder`, for runs in which embedding them is not the subject."""
+    return tested_on_itself.cache
+
+
+@pytest.fixture(scope="session")
+def applied_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A cache of the clips of `applied`, so that each is embedded once."""
+    return str(tmp_path_factory.mktemp("applied") / "cache")
+
+
+@pytest.fixture(scope="session")
+def applied(encoder_folder: Path, applied_cache: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of 60 clips, and a classifier that was trained on the first 40 of them."""
+    import golem_ray
+
+    work = tmp_path_factory.mktemp("apply")
+    clips = write_clips(work / "set", NAMES * 15, seconds=0.15)
+    path = work / "voice.pth"
+    changes = {"processing": {"max_samples": 40}, "paths": {"embedding_cache": applied_cache}}
+    golem_ray.train(configuration(clips, encoder_folder, path, **changes))
+    return clips, path

@@ -1,0 +1,192 @@
+"""A run's own folder: what a stopped run had embedded is not embedded again, and only the same run goes on from it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray  # noqa: F401
+import torch
+
+import golem_ray
+from golem_ray.cli.flags import parse_train
+from golem_ray.config import PathsConfig
+from golem_ray.embedding import run_folder
+from golem_ray.errors import ConfigError, DataError, UserError
+from tests.cluster.nodes import wait_until
+from tests.conftest import ROOT, audio_bytes, tone, write_clips
+
+# isort: split
+import psutil  # Ray brings it along, to be found once Ray is imported
+
+NUM_CLIPS, SECONDS = 12, 0.3
+
+
+@pytest.fixture
+def config(tmp_path: Path, encoder_folder: Path) -> dict[str, Any]:
+    clips = write_clips(tmp_path / "set", ["in", "out"] * (NUM_CLIPS // 2), SECONDS)
+    return {
+        "dataset": {"name": str(clips), "label_column": "label"},
+        "device": {"backend": "cpu"},
+        "cluster": {"address": "none", "workers": 1},
+        "model": {"feature_extractor_model": str(encoder_folder)},
+        "training": {"epochs": 5},
+        "evaluation": {"repeats": 0},
+        "paths": {"save_path": str(tmp_path / "v.pth"), "run_dir": str(tmp_path / "run")},
+    }
+
+
+def train(config: dict[str, Any]) -> tuple[bytes, int]:
+    """The weights, and how many clips were embedded for them."""
+    golem_ray.train(config)
+    path = Path(config["paths"]["save_path"])
+    embedded = json.loads(path.with_suffix(".json").read_text())["timings"]["audio_seconds_embedded"]
+    return path.read_bytes(), round(embedded / SECONDS)
+
+
+def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, caplog):
+    bad = Path(config["dataset"]["name"]) / "clips" / "5.wav"
+    good = bad.read_bytes()
+    bad.write_bytes(b"noise")
+    with pytest.raises(DataError, match=r"5\.wav\): .*not audio"):
+        golem_ray.train(config)
+    bad.write_bytes(good)
+    weights, embedded = train(config)
+    assert embedded == 1
+    sidecar = json.loads((tmp_path / "v.json").read_text())
+    assert sidecar["config"]["paths"]["run_dir"] is None  # another run by this sidecar is not that run
+    again, embedded = train({**config, "cluster": {"address": "none", "workers": 2}})  # where it runs may change
+    assert (again, embedded) == (weights, 0)
+    quiet, embedded = train({**config, "paths": {"save_path": str(tmp_path / "quiet.pth")}})
+    assert (quiet, embedded) == (weights, NUM_CLIPS)
+    timings = json.loads((tmp_path / "quiet.json").read_text())["timings"]["seconds"]
+    assert list(timings) == ["listing", "joining the cluster", "embedding", "training"]
+    assert all(seconds >= 0 for seconds in timings.values())
+
+
+def test_only_the_same_run_goes_on(config):
+    golem_ray.train(config)
+    metadata = Path(config["dataset"]["name"]) / "metadata.csv"
+    listed = metadata.read_text()
+
+    def refused(changed: dict[str, Any], words: str, kind: type[UserError] = ConfigError) -> None:
+        with pytest.raises(kind, match=words):
+            golem_ray.train(changed)
+
+    refused({**config, "training": {"epochs": 6}}, r"training\.epochs: 5 then, 6 now\)")
+    refused({**config, "processing": {"max_samples": 10}}, "processing.max_samples: 50 then, 10 now")
+    refused({**config, "processing": {"max_seconds": 5.0}}, "recipe.max_seconds: None then, 5.0 now")
+    metadata.write_text(listed.replace("3.wav,out", "3.wav,in"))
+    refused(config, "found another .other clips, labels or order")
+    metadata.write_text(listed)
+    clip = Path(config["dataset"]["name"]) / "clips" / "5.wav"
+    clip.write_bytes(audio_bytes(tone(99, SECONDS)))
+    refused(
+        config,
+        r"expected the clips that the run in .* began with, found 1 changed or out of reach \(clip 5 ",
+        DataError,
+    )
+    clip.unlink()
+    refused(config, r"found 1 changed or out of reach \(clip 5 ", DataError)
+
+
+def test_a_resumed_run_has_the_configuration_that_it_began_with(tmp_path, monkeypatch, config):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match=f"--resume: expected a folder that .*, found no run in {folder}"):
+        parse_train(["--resume", "run"])
+    folder.mkdir()
+    first = parse_train(["--training.epochs", "7", "--paths.run-dir", "run", "--head.hidden", "8", "4"]).config
+    document = {"format_version": run_folder.FORMAT_VERSION, "config": dataclasses.asdict(first)}
+    document |= {"data": {}, "encoder": {}, "recipe": {}}
+    (folder / "run.json").write_text(json.dumps(document))
+    for arguments in (["--resume", "run"], ["--resume=run"]):
+        resumed = parse_train(arguments).config
+        assert dataclasses.replace(resumed, paths=first.paths) == first
+        assert resumed.paths.run_dir == str(folder)
+    assert parse_train(["--resume", "run", "--cluster.workers", "2"]).config.cluster.workers == 2
+    with pytest.raises(ConfigError, match="--resume: expected no preset beside it, found demo.toml"):
+        parse_train(["demo.toml", "--resume", "run"])
+    without_a_key, without_a_group = copy.deepcopy(document), copy.deepcopy(document)
+    del without_a_key["config"]["dataset"]["revision"], without_a_group["config"]["cluster"]
+    for content in ("{", "[]", '{"format_version": 99}', json.dumps(without_a_key), json.dumps(without_a_group)):
+        (folder / "run.json").write_text(content)
+        with pytest.raises(ConfigError, match="--resume: expected a run"):
+            parse_train(["--resume", "run"])
+    (folder / "run.json").write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="expected the folder of the run .*other"):
+        parse_train(["--resume", "run", "--paths.run-dir", "other"])
+    with pytest.raises(ConfigError, match="--resume: expected a URI without a password"):
+        parse_train(["--resume", "s3://key:secret@bucket/run"])
+
+
+def test_a_run_has_one_place_for_its_vectors():
+    with pytest.raises(ConfigError, match="expected it without paths.embedding_cache, found both"):
+        PathsConfig(run_dir="run", embedding_cache="cache")
+
+
+@pytest.mark.slow  # tests/heads/test_rows.py holds it for the head's task
+def test_embeddings_that_stay_in_storage_make_the_same_head(config, tmp_path):
+    config["evaluation"] = {"repeats": 1, "holdout": 4}
+    config["paths"].pop("run_dir")
+    train(config)
+    gathered = json.loads((tmp_path / "v.json").read_text())
+    stored = {**config, "cluster": {**config["cluster"], "gather_limit": 11}}
+    with pytest.raises(ConfigError, match=r"gather_limit: expected paths\.run_dir, where the embeddings of 12 clips"):
+        golem_ray.train(stored)
+    stored["paths"] = {"save_path": str(tmp_path / "stored.pth"), "run_dir": str(tmp_path / "run")}
+    with pytest.raises(ConfigError, match="model.layer: expected one layer for more than cluster.gather_limit clips"):
+        golem_ray.train({**stored, "model": {**config["model"], "layer": "auto"}})
+    weights, embedded = train(stored)
+    assert embedded == NUM_CLIPS
+    for name, values in torch.load(tmp_path / "stored.pth", weights_only=True).items():
+        assert torch.allclose(values, torch.load(tmp_path / "v.pth", weights_only=True)[name], atol=1e-6)
+    again = json.loads((tmp_path / "stored.json").read_text())
+    for part in ("num_clips", "per_class"):
+        assert again["metrics"]["evaluation"][part] == gathered["metrics"]["evaluation"][part]
+    assert again["metrics"]["cross_validation"] == gathered["metrics"]["cross_validation"]
+    assert train(stored) == (weights, 0)
+    shutil.rmtree(next((tmp_path / "run" / "embeddings").iterdir()))
+    assert train(stored) == (weights, NUM_CLIPS)
+
+
+@pytest.mark.slow  # test_submit.py has a job stopped too
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_path, number):
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "jobs" / "train.py"), "--dataset.name=sample", "--dataset.split=test"]
+    command += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--evaluation.repeats=0"]
+    command += [f"--paths.save-path={tmp_path}/v.pth", f"--paths.run-dir={run}", "--dataset.label-column=intent_class"]
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell has its background jobs ignore
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
+    try:
+        wait_until(lambda: len(list(run.rglob("*.parquet"))) >= 2 or job.poll() is not None)
+        family = psutil.Process(job.pid).children(recursive=True)
+        assert len(family) > 3  # Ray, and its workers
+        job.send_signal(number)
+        began = time.monotonic()
+        _, said = job.communicate(timeout=30)
+        took = time.monotonic() - began
+    finally:
+        job.kill()
+    assert job.returncode == 130, said
+    assert took < 10
+    assert said.splitlines()[-1].startswith("stopped; a run with paths.run_dir keeps")
+    assert "Traceback" not in said
+    assert not (tmp_path / "v.pth").exists()
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert not left
+    kept = sum(1 for _ in run.rglob("*.parquet"))
+    assert 2 <= kept < 336 / 64 + 1  # blocks: clips remained to be done
+    assert os.path.exists(run / "run.json")

@@ -1,0 +1,104 @@
+"""Clips that a run cannot use: counted, named, given a reason, and refused if they are too many."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import golem_ray
+from golem_ray.config import TrainConfig
+from golem_ray.config.presets import config_from_dict
+from golem_ray.data.split import Division
+from golem_ray.data.table import Source
+from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.errors import DataError
+from golem_ray.jobs import train as train_job
+from tests.conftest import audio_bytes, tone
+from tests.jobs.runs import configuration
+
+
+def bad_clips(folder):
+    """24 clips of two labels, six of them unusable, each in its own way; and a split `test` of two, one of them bad."""
+    good = [audio_bytes(tone(row, 0.1)) for row in range(24)]
+    rows = [{"audio": {"bytes": clip, "path": f"{row}.wav"}, "label": "ab"[row % 2]} for row, clip in enumerate(good)]
+    rows[2]["audio"]["bytes"] = b"this is not audio"
+    rows[5]["audio"]["bytes"] = b""
+    rows[8]["audio"]["bytes"] = audio_bytes(tone(0, 0.02))
+    rows[11]["audio"]["bytes"] = audio_bytes(np.full(800, np.nan, dtype=np.float32), subtype="FLOAT")
+    rows[14]["audio"] = {"bytes": None, "path": "gone.wav"}
+    rows[17]["label"] = None
+    tested = [{"audio": {"bytes": audio_bytes(tone(30, 0.1)), "path": "t0.wav"}, "label": "a"}]
+    tested += [{"audio": {"bytes": b"noise", "path": "t1.wav"}, "label": "b"}]
+    folder.mkdir()
+    for split, records in (("train", rows), ("test", tested)):
+        pq.write_table(pa.Table.from_pylist(records), folder / f"{split}.parquet")
+    return folder
+
+
+REASONS = {2: "not audio", 5: "empty file", 8: "20.0 ms", 11: "not finite", 14: "missing file", 17: "no label"}
+
+
+def test_allowed_unusable_clips_are_counted_and_recorded_by_split(encoder_folder, tmp_path):
+    path = tmp_path / "v.pth"
+    changes = {"processing": {"max_bad_fraction": 0.5}, "evaluation": {"split": "test"}}
+    result = golem_ray.train(configuration(bad_clips(tmp_path / "set"), encoder_folder, path, **changes))
+    assert "Trained on 18 clips" in result["summary"]
+    assert "(6 skipped)" in result["summary"]
+    clips = json.loads(path.with_suffix(".json").read_text())["clips"]
+    assert (clips["total"], clips["used"]) == (24, 18)
+    bad = {(entry["split"], entry["id"]): entry["reason"] for entry in clips["bad"]}
+    assert list(bad) == [*(("train", row) for row in REASONS), ("test", 1)]
+    assert all(reason in bad["train", row] for row, reason in REASONS.items())
+    assert sum(clips["per_class"].values()) == 18
+
+
+def embedded(bad, num_clips):
+    """What embedding gives where the clips of the rows `bad` cannot be used."""
+    digests = np.array([row.to_bytes(32, "big") for row in range(1, num_clips + 1)], dtype="S32")
+    vectors = np.zeros((num_clips, 2), dtype=np.float32)
+    return Embeddings(vectors=vectors, bad=dict.fromkeys(bad, "not audio"), digests=digests, baseline=None)
+
+
+def test_unusable_clips_are_all_named_with_their_reasons():
+    source = Source(
+        examples=pa.table({"path": [f"{row}.wav" for row in range(24)], "label": [0, 1] * 12}), labels=("a", "b")
+    )
+    division = Division(source=source, names=source.labels, tested=np.zeros(24, dtype=bool))
+    found = dataclasses.replace(embedded([], 24), bad=REASONS)
+    with pytest.raises(DataError) as error:
+        train_job._used(TrainConfig(), division, found)
+    assert "processing.max_bad_fraction: expected at most 0 of 24 clips to be unusable, found 6" in str(error.value)
+    for row, reason in REASONS.items():
+        assert f"clip {row} ({row}.wav): {reason}" in str(error.value)
+
+
+def test_nothing_but_bad_clips_is_an_error_however_many_are_allowed():
+    source = Source(examples=pa.table({"path": ["0.wav", "1.wav"], "label": [0, 1]}), labels=("a", "b"))
+    division = Division(source=source, names=source.labels, tested=np.zeros(2, dtype=bool))
+    everything = config_from_dict({"processing": {"max_bad_fraction": 1.0}})
+    with pytest.raises(DataError, match="at least two classes, found 0 among 2 clips"):
+        train_job._used(everything, division, embedded([0, 1], 2))
+
+
+def test_bad_clips_of_the_other_split_are_named_as_its_own():
+    paths = [f"train/{row}.wav" for row in range(6)] + ["test/0.wav", "test/1.wav"]
+    source = Source(examples=pa.table({"path": paths, "label": [0, 1] * 4}), labels=("a", "b"))
+    division = Division(source=source, names=source.labels, tested=np.arange(8) >= 6, how="test")
+    with pytest.raises(DataError, match=r"test clip 1 \(.*test/1.wav\): not audio"):
+        train_job._used(TrainConfig(), division, embedded([7], 8))
+    few = config_from_dict({"processing": {"max_bad_fraction": 0.2}})  # of all eight one, of the two to test on none
+    with pytest.raises(DataError, match="at most 0 of 2 clips to be unusable, found 1"):
+        train_job._used(few, division, embedded([7], 8))
+    half = config_from_dict({"processing": {"max_bad_fraction": 0.5}})
+    assert train_job._used(half, division, embedded([7], 8)).used.tolist() == list(range(6))
+
+
+def test_more_bad_clips_than_a_report_names_are_counted():
+    clips = pa.table({"path": pa.nulls(30, pa.string())})
+    source = Source(examples=clips, labels=("a", "b"))
+    division = Division(source=source, names=source.labels, tested=np.zeros(30, dtype=bool))
+    with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
+        train_job._unusable(TrainConfig(), division, dict.fromkeys(range(25), "x"))

@@ -1,0 +1,104 @@
+import numpy as np
+
+from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.metrics.figures import figures, guesses
+from golem_ray.report.classifier import Judged
+from golem_ray.report.drawings import Points
+from golem_ray.speech import MODALITY
+
+
+def comparison_result(name="some/encoder"):
+    figure = {"value": 0.5, "interval_95": [0.4, 0.6]}
+    rows = [
+        {
+            "encoder": name,
+            "layer": layer,
+            "pooling": "mean",
+            "head": "linear",
+            "name": f"{name}, layer {layer}, mean, linear",
+            "accuracy": figure,
+            "log_loss": 1.0,
+            "against_best": {"value": -0.1, "interval_95": [-0.2, 0.05]},
+            "against_default": {"value": 0.1, "interval_95": [-0.05, 0.2]},
+        }
+        for layer in (3, 0, "mean", "last", 10)
+    ]
+    return {
+        "dataset": name,
+        "split": "train",
+        "num_clips": 50,
+        "num_classes": 4,
+        "group_column": "speaker",
+        "repeats": 5,
+        "seed": 0,
+        "chance": 0.25,
+        "largest_class": 0.3,
+        "num_single_clip_classes": 1,
+        "default": rows[3]["name"],
+        "best": rows[0]["name"],
+        "candidates": rows,
+        "nested": {
+            "accuracy": figure,
+            "against_default": {"value": 0.02, "interval_95": [-0.01, 0.05]},
+            "chosen": [{"name": rows[0]["name"], "folds": 20}, {"name": rows[1]["name"], "folds": 5}],
+        },
+        "learning_curves": [
+            {"name": row["name"], "points": [{"clips_per_class": size, **figure} for size in (1, 2, 5, 10, "all")]}
+            for row in rows[:2]
+        ],
+    }
+
+
+INTENTS = [f"intent_number_{number:02d}" for number in range(14)]
+
+
+HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+def document(labels, bad=()):
+    return {
+        "labels": list(labels),
+        "summary": "",
+        "encoder": {"name": "some/encoder", "revision": "abc", "layer": "last", "pooling": "mean"},
+        "head": {"kind": "linear"},
+        "clips": {"total": 50, "used": 50 - len(bad), "bad": list(bad)},
+        "config": {"dataset": {"name": "recordings", "split": "train"}, "training": {"seed": 0}},
+        "metrics": {
+            "training_accuracy": 1.0,
+            "chance": 1 / len(labels),
+            "loss_history": [{"epoch": 10, "loss": 0.5}, {"epoch": 20, "loss": 0.25}],
+            "cross_validation": {
+                "accuracy": 0.5,
+                "interval_95": [0.4, 0.6],
+                "folds": 5,
+                "repeats": 2,
+                "num_clips": 50,
+            },
+            "calibration": {"temperature": 2.0, "num_clips": 50},
+        },
+    }
+
+
+def judged(names, num_examples=336, seed=0, examples=None):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(len(names), size=num_examples)
+    answers = SINGLE_LABEL.answers(
+        SINGLE_LABEL.probabilities(rng.standard_normal((num_examples, len(names))) + 2 * np.eye(len(names))[labels])
+    )
+    plain = SINGLE_LABEL.answers(answers.probabilities[:, ::-1])
+    return Judged(
+        how="The clips of test.",
+        examples=examples or [f"test clip {row} (recordings/test/{row:04d}.ogg)" for row in range(num_examples)],
+        labels=labels,
+        answers=answers,
+        names=names,
+        figures=figures(answers, labels),
+        baselines={**guesses(labels, len(names), 0), MODALITY.baseline.key: figures(plain, labels)},
+        baseline=MODALITY.baseline,
+    )
+
+
+def points(which, seed=0):
+    vectors = np.random.default_rng(seed).standard_normal((len(which.labels), 24)).astype(np.float32)
+    vectors[:, :2] *= 8
+    return Points(vectors=vectors, labels=which.labels, names=which.examples, tested=which.labels % 2 == 0)

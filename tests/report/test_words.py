@@ -1,0 +1,34 @@
+from golem_ray.data.split import HELD_OUT
+from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line, summary
+from golem_ray.speech import MODALITY
+from tests.report.pages import comparison_result
+
+
+def test_sentences_say_the_figure_its_interval_and_chance():
+    figure = {"value": 0.5, "interval_95": [0.2, 0.8]}
+    beside = {"chance": {"accuracy": 0.25}, "log_mel": {"accuracy": figure}}
+    scores = {"num_clips": 10, "num_also_trained_on": 2, "figures": {"accuracy": figure}, "baselines": beside}
+    assert evaluation_line({"how": HELD_OUT, **scores}, MODALITY.baseline) == (
+        "Accuracy on the 10 clips held out that were not trained on (2 were) 50.0% (95 % interval 20.0% to 80.0%); the "
+        "same head on log-mel statistics 50.0% (20.0% to 80.0%), chance 25.0%."
+    )
+    assert "10 clips of test" in evaluation_line({"how": "test", **scores}, MODALITY.baseline)
+    assert "turned off" in cross_validation_line(None, 0)
+    assert "no class has two clips" in cross_validation_line(None, 5)
+    scores = {"accuracy": 0.5, "interval_95": [0.4, 0.6], "folds": 5, "repeats": 2, "num_clips": 900}
+    scores["num_single_clip_classes"] = 0
+    assert "2 x 5 folds over 900 clips)." in cross_validation_line(scores, 2)
+    assert "2 x 5 folds over 900 sampled clips, of heads trained on these alone)." in cross_validation_line(
+        {**scores, "sampled": True}, 2
+    )
+    assert "temperature of 2.50, from 40" in calibration_line({"temperature": 2.5, "num_clips": 40})
+    assert "not calibrated" in calibration_line(None)
+
+
+def test_the_table_tells_recipes_apart_however_long_the_encoders_path_is():
+    result = comparison_result("/somewhere/in/a/rather/long/folder/of/encoders/wav2vec2-large-960h-lv60-self-trained")
+    rows = [line for line in summary(result).splitlines() if " linear " in line]
+    assert len(rows) == len({row[:60] for row in rows}) == 5
+    assert [row for row in rows if row.startswith("*")] == [row for row in rows if " last " in row]
+    result["candidates"] = result["candidates"][:3] * 10 + result["candidates"][3:]
+    assert sum(line.startswith("* wav2vec2") for line in summary(result).splitlines()) == 1

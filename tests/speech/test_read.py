@@ -1,0 +1,109 @@
+"""One clip: from the bytes of an audio file to a waveform at the encoder's rate."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torchaudio
+
+from golem_ray.errors import ExampleError
+from golem_ray.speech import read
+from tests.conftest import audio_bytes, tone
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "tolerance"),
+    [
+        ("WAV", "PCM_U8", 1e-2),
+        ("WAV", "PCM_16", 4e-5),
+        ("WAV", "PCM_24", 2e-7),
+        ("WAV", "FLOAT", 0),
+        ("WAV", "DOUBLE", 0),
+        ("WAV", "ULAW", 2e-2),
+        ("FLAC", "PCM_16", 4e-5),
+        ("AIFF", "PCM_16", 4e-5),
+    ],
+)
+def test_decode_scales_every_sample_format_to_one(format, subtype, tolerance):
+    samples = tone(0)
+    decoded, rate = read.decode(audio_bytes(samples, 8000, format, subtype))
+    assert (decoded.dtype, decoded.shape, rate) == (np.float32, samples.shape, 8000)
+    assert np.abs(decoded - samples).max() <= tolerance
+
+
+@pytest.mark.parametrize(("format", "subtype"), [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")])
+def test_decode_reads_lossy_formats(format, subtype):
+    samples = tone(1, 1.0, 16000)
+    decoded, rate = read.decode(audio_bytes(samples, 16000, format, subtype))
+    assert rate == 16000
+    assert abs(len(decoded) - len(samples)) < 2500  # encoders pad
+    assert 0.5 < decoded.std() / samples.std() < 1.5
+
+
+def test_channels_are_averaged():
+    stereo = np.stack([np.full(800, 0.5), np.full(800, -0.25)], axis=1).astype(np.float32)
+    decoded, _ = read.decode(audio_bytes(stereo, subtype="FLOAT"))
+    assert np.array_equal(decoded, np.full(800, 0.125, dtype=np.float32))
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000])
+def test_resample_is_torchaudios(rate):
+    waveform = tone(2, 0.5, rate)
+    expected = torchaudio.transforms.Resample(rate, 16000)(torch.from_numpy(waveform)).numpy()
+    assert np.array_equal(read.resample(waveform, rate, 16000), expected)
+
+
+@pytest.mark.parametrize(("rate", "target"), [(8000, 16000), (48000, 16000), (44100, 16000), (16000, 8000), (3, 2)])
+def test_resampling_without_a_table_equals_torchaudio(rate, target):
+    waveform = np.random.default_rng(rate).standard_normal(5001).astype(np.float32)
+    common = np.gcd(rate, target)
+    expected = torchaudio.transforms.Resample(rate, target)(torch.from_numpy(waveform)).numpy()
+    direct = read._resample_directly(waveform, rate // common, target // common)
+    assert direct.shape == expected.shape
+    assert np.abs(direct - expected).max() < 2e-4  # torchaudio's table is float32
+
+
+def test_a_rate_without_a_common_divisor_needs_no_huge_table():
+    time = np.arange(11127) / 11127
+    resampled = read.resample(np.sin(2 * np.pi * 440 * time).astype(np.float32), 11127, 16000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert resampled.shape == (16000,)
+    assert np.abs(resampled - expected)[200:-200].max() < 5e-3
+
+
+def test_a_clip_comes_at_the_encoders_rate():
+    waveform = read.load_clip(audio_bytes(tone(3, 0.5)), 16000)
+    assert (waveform.dtype, waveform.shape) == (np.float32, (8000,))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"not audio at all", "not audio"),
+        (audio_bytes(tone(0))[:20], "not audio"),
+        (audio_bytes(np.zeros(0, dtype=np.float32)), "no samples"),
+        (audio_bytes(np.zeros(199, dtype=np.float32)), "24.9 ms long, shorter than 25 ms"),
+        (audio_bytes(np.array([0.1] * 400 + [np.nan], dtype=np.float32), subtype="FLOAT"), "not finite"),
+        (audio_bytes(np.array([0.1] * 400 + [np.inf], dtype=np.float32), subtype="FLOAT"), "not finite"),
+    ],
+)
+def test_an_unusable_clip_has_a_reason(data, reason):
+    with pytest.raises(ExampleError, match=reason):
+        read.load_clip(data, 16000)
+
+
+def test_a_header_that_promises_too_much_is_a_reason():
+    data = bytearray(audio_bytes(tone(0), format="FLAC"))
+    data[21] |= 0x0F  # the low 36 bits of these eight bytes are the number of samples
+    data[22:26] = b"\xff" * 4
+    with pytest.raises(ExampleError, match="not audio|more samples than fit"):
+        read.load_clip(bytes(data), 16000)
+
+
+def test_25_ms_are_enough():
+    assert read.load_clip(audio_bytes(np.zeros(200, dtype=np.float32)), 16000).shape == (400,)
+
+
+def test_libsndfile_reads_what_the_readme_says():
+    assert {"WAV", "FLAC", "MP3", "OGG"} <= set(soundfile.available_formats())
