@@ -12,15 +12,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from golem_ray.config import ModelConfig, TrainingConfig
-from golem_ray.embedding.recipe import Recipe
-from golem_ray.heads.target import softmax
-from golem_ray.heads.train import train_head
-from golem_ray.heads.training_set import TrainedHead, TrainingSet
+from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.train_head import train_head
+from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.metrics import figures as metrics
 from golem_ray.metrics.figures import figures
 from golem_ray.sample import SAMPLE
 from golem_ray.speech.encoders import SpeechEncoder
-from golem_ray.speech.inspect import inspect_encoder
+from golem_ray.speech.inspect import recipe_for
 from golem_ray.speech.read import load_clip
 
 
@@ -31,16 +30,6 @@ def embedded(split: str, encoder: SpeechEncoder) -> tuple[np.ndarray, np.ndarray
     return encoder.embed(waveforms), np.array([row["intent_class"] for row in rows])
 
 
-def trained(data: TrainingSet, seed: int) -> TrainedHead:
-    """The job's head on the data."""
-    steps = train_head(data, TrainingConfig(seed=seed), repeats=5)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -49,10 +38,10 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = arguments.seeds
     metrics._RESAMPLES = 1  # intervals are not shown
-    encoder = SpeechEncoder(Recipe(encoder=inspect_encoder(ModelConfig(feature_extractor_model="sample"))), "cpu")
+    encoder = SpeechEncoder(recipe_for(ModelConfig(feature_extractor_model="sample")), "cpu")
     vectors, labels = embedded("train", encoder)
     tested, truth = embedded("test", encoder)
-    log_mel = np.zeros((1, 1), np.float32)
+    baseline = np.zeros((1, 1), np.float32)
     print("clips  temperature  accuracy   log-loss: own  calibrated   calibration error: own  calibrated")
     for num_clips in arguments.num_clips:
         rows = []
@@ -61,18 +50,17 @@ def main() -> None:
             data = TrainingSet(
                 embeddings=vectors[drawn],
                 labels=labels[drawn],
-                num_classes=14,
                 held_out=tested,
-                log_mel=np.repeat(log_mel, num_clips, axis=0),
-                held_out_log_mel=np.repeat(log_mel, len(tested), axis=0),
+                baseline=np.repeat(baseline, num_clips, axis=0),
+                held_out_baseline=np.repeat(baseline, len(tested), axis=0),
             )
-            head = trained(data, seed)
+            head = train_head(data, HeadSpec(num_classes=14, training=TrainingConfig(seed=seed)), repeats=5)
             calibration = head.metrics["calibration"]
             if calibration is None:
                 continue
             own, calibrated = (
-                figures(softmax(head.held_out_logits, temperature), truth)
-                for temperature in (1.0, calibration["temperature"])
+                figures(SINGLE_LABEL.answers(SINGLE_LABEL.probabilities(head.held_out_logits, each)), truth)
+                for each in (None, calibration)
             )
             names = ("log_loss", "expected_calibration_error")
             rows.append(

@@ -29,8 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainingConfig
 from golem_ray.embedding.recipe import Recipe, part_of
-from golem_ray.heads.fit import fitted, logits_of
+from golem_ray.heads.examples import Examples
+from golem_ray.heads.fit import fit, logits_of
 from golem_ray.heads.select import best_layer, score
+from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.training_set import HeadSpec
 from golem_ray.metrics.intervals import mean_and_error
 from golem_ray.sample import SAMPLE
 from golem_ray.speech.encoders import SpeechEncoder
@@ -116,10 +119,15 @@ def measure(task: Task, recipe: Recipe, choice: tuple[int | str, str, str], draw
         rows = draw(task.labels, np.flatnonzero(~tested), seed)
         chosen = choose(task, recipe, rows, pooling, HEADS[head], seed) if layer == "auto" else layer
         x = torch.tensor(part_of(task.vectors, recipe, chosen, pooling))
-        y, training = torch.tensor(task.labels), TrainingConfig(seed=seed)
-        fit = fitted(x[rows], y[rows], int(y.max()) + 1, HEADS[head], training, groups(task, rows))
-        found.append(logits_of(fit, x[tested]).argmax(axis=1) == task.labels[tested])
+        examples = Examples(x[rows], torch.tensor(task.labels[rows]), groups(task, rows))
+        fitted = fit(examples, spec(task, HEADS[head], seed))
+        found.append(SINGLE_LABEL.right(logits_of(fitted, x[tested]), task.labels[tested]))
     return np.concatenate(found)
+
+
+def spec(task: Task, head: HeadConfig, seed: int) -> HeadSpec:
+    """How the head is fitted."""
+    return HeadSpec(num_classes=int(task.labels.max()) + 1, head=head, training=TrainingConfig(seed=seed))
 
 
 def groups(task: Task, rows: np.ndarray) -> np.ndarray | None:
@@ -129,11 +137,11 @@ def groups(task: Task, rows: np.ndarray) -> np.ndarray | None:
 
 def choose(task: Task, recipe: Recipe, rows: np.ndarray, pooling: str, head: HeadConfig, seed: int) -> int | str:
     """The layer that the job would choose on these clips."""
-    y, training = torch.tensor(task.labels[rows]), TrainingConfig(seed=seed)
+    y = torch.tensor(task.labels[rows])
     scores = []
     for layer in recipe.layers:
         x = torch.tensor(part_of(task.vectors[rows], recipe, layer, pooling))
-        scores.append(score(x, y, int(task.labels.max()) + 1, head, training, groups(task, rows), 5))
+        scores.append(score(Examples(x, y, groups(task, rows)), spec(task, head, seed), 5))
     return recipe.layers[best_layer(scores, groups(task, rows))]
 
 

@@ -73,15 +73,15 @@ def ours(files: list[Path], encoder: Path, precision: str, compiled: bool) -> tu
 
     from golem_ray.config import ModelConfig
     from golem_ray.devices import Resources
-    from golem_ray.embedding.recipe import Recipe
-    from golem_ray.embedding.stage import EmbedBatch, group_clips
-    from golem_ray.speech.inspect import inspect_encoder
+    from golem_ray.embedding.examples import group_examples
+    from golem_ray.embedding.stage import BATCHES_PER_GROUP, EmbedBatch, EmbeddingTask
+    from golem_ray.speech.inspect import recipe_for
 
     gpu = torch.cuda.is_available()
-    info = inspect_encoder(ModelConfig(feature_extractor_model=str(encoder)))
+    recipe = recipe_for(ModelConfig(feature_extractor_model=str(encoder), precision=precision, compile=compiled))
     threads = torch.get_num_threads()
     resources = Resources(workers=1, threads=threads, cpus=threads, gpu=gpu, backend="auto")
-    actor = EmbedBatch(Recipe(encoder=info, precision=precision, compiled=compiled), resources)
+    actor = EmbedBatch(EmbeddingTask(recipe=recipe), resources)
     if actor.failure:
         sys.exit(actor.failure)
     table = pa.table(
@@ -97,10 +97,9 @@ def ours(files: list[Path], encoder: Path, precision: str, compiled: bool) -> tu
         if not gpu:
             return actor(clips)["vector"]
         blocks = [clips.slice(first, 256) for first in range(0, clips.num_rows, 256)]
+        most = BATCHES_PER_GROUP * resources.batch_cost
         with ThreadPoolExecutor(os.cpu_count()) as readers:
-            read = readers.map(
-                lambda block: list(group_clips(block, 16000, False, 8 * resources.batch_seconds)), blocks
-            )
+            read = readers.map(lambda block: list(group_examples(block, recipe, False, most)), blocks)
             return np.concatenate([actor(group)["vector"] for groups in read for group in groups])
 
     run(table.slice(0, 2))

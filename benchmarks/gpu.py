@@ -22,13 +22,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from golem_ray import cluster
+from golem_ray.cluster import ray_engine
 from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig
 from golem_ray.data import open_source
 from golem_ray.data.table import Source
 from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.stage import EmbeddingTask
+from golem_ray.jobs.vectors import gather
+from golem_ray.speech import MODALITY
 from golem_ray.speech.encoders import DTYPES, SpeechEncoder
-from golem_ray.speech.inspect import inspect_encoder
+from golem_ray.speech.inspect import recipe_for
 
 FILES = 2000
 
@@ -106,19 +109,20 @@ def main() -> None:
         write_encoder(folder / "encoder")
         seconds = durations(min(FILES, arguments.num_clips))
         write_clips(folder / "clips", seconds)
-        source = open_source(DatasetConfig(name=str(folder / "clips"), label_column="label"), None)
-        info = inspect_encoder(ModelConfig(feature_extractor_model=str(folder / "encoder")))
+        dataset = DatasetConfig(name=str(folder / "clips"), label_column="label")
+        source = open_source(dataset, MODALITY.content, None)
         few, many = len(seconds) // 8, arguments.num_clips
         audio = seconds[np.arange(many) % len(seconds)].sum() - seconds[:few].sum()
-        with cluster.joined(
-            ClusterConfig(batch_seconds=arguments.batch_seconds), DeviceConfig(backend=device), many
-        ) as resources:
+        cluster = ClusterConfig(batch_seconds=arguments.batch_seconds)
+        with ray_engine(cluster, DeviceConfig(backend=device), many) as engine:
             for precision in arguments.precisions:
-                recipe = Recipe(encoder=info, precision=precision, compiled=arguments.compile)
+                encoder = str(folder / "encoder")
+                model = ModelConfig(feature_extractor_model=encoder, precision=precision, compile=arguments.compile)
+                recipe = recipe_for(model)
                 times = []
                 for num_clips in (few, few, many):  # the first of all warms up what later ones share
                     start = time.perf_counter()
-                    cluster.embed(repeated(source, num_clips), recipe, resources, 0)
+                    gather(engine, repeated(source, num_clips), EmbeddingTask(recipe=recipe), 0)
                     times.append(time.perf_counter() - start)
                 speed = audio / (times[2] - times[1])
                 peak = matrix_peak(precision, device)

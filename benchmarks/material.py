@@ -29,10 +29,13 @@ def write_clips(folder: Path, seconds: np.ndarray) -> None:
     (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
-def write_encoder(folder: Path) -> None:
-    """A Wav2Vec2 encoder of the base size with random weights: speed does not care."""
+def write_encoder(folder: Path, *, small: bool = False) -> None:
+    """A Wav2Vec2 encoder of the base size, or a tiny one, with random weights: speed does not care."""
     torch.manual_seed(0)
-    transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes |= {"conv_dim": (32,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    config = transformers.Wav2Vec2Config(**(sizes if small else {}))
+    transformers.Wav2Vec2Model(config).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 

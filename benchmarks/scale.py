@@ -1,6 +1,6 @@
-"""How the job carries a hundred thousand clips: throughput by actors, the driver's memory, what going on again costs.
+"""How the jobs carry a hundred thousand clips: throughput by actors, the driver's memory, what going on again costs.
 
-    python benchmarks/scale.py [--num-clips 100000]
+    python benchmarks/scale.py [--num-clips 100000] [--only applying]
 
 Clips of a tenth of a second in Parquet shards, each another, so that what is measured is the way and not the encoder.
 The encoder is a stub, 768 wide, that sleeps a fixed time for each second of audio (`--pause`, 0.1 s: ten times as fast
@@ -68,7 +68,7 @@ def use_stub(pause: float) -> Any:
         from golem_ray.speech import encoders
 
         class Stub:
-            batch_seconds = batch_fill = None
+            batch_cost = batch_fill = None
 
             def __init__(self, recipe: Any, device: str, *, batch_seconds: float | None = None) -> None:
                 self.spread = np.random.default_rng(0).standard_normal((64, 768)).astype(np.float32)
@@ -102,13 +102,28 @@ def one(task: dict[str, Any]) -> dict[str, Any]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     began = time.perf_counter()
-    golem_ray.train(task["config"])
+    if "apply" in task:
+        apply(**task["apply"])
+        stages = {}
+    else:
+        golem_ray.train(task["config"])
+        sidecar = json.loads(Path(task["config"]["paths"]["save_path"]).with_suffix(".json").read_text())
+        stages = sidecar["timings"]["seconds"]
     seconds = time.perf_counter() - began
     stop.set()
     watcher.join()
-    sidecar = json.loads(Path(task["config"]["paths"]["save_path"]).with_suffix(".json").read_text())
     ray.shutdown()
-    return {"seconds": seconds, "memory": highest, "stages": sidecar["timings"]["seconds"]}
+    return {"seconds": seconds, "memory": highest, "stages": stages}
+
+
+def apply(job: str, artifact: str, clips: str, count: int, workers: int) -> None:
+    """Evaluate or predict so many clips with a saved classifier; its training clips are counted in."""
+    from golem_ray.cli.commands import COMMANDS
+
+    flags = ["--dataset.name", clips, "--dataset.label-column", "label", "--processing.max-samples", str(count)]
+    flags += ["--device.backend", "cpu", "--cluster.workers", str(workers), "--cluster.threads-per-worker", "1"]
+    more = {"evaluate": ["--include-trained"], "predict": ["--output", f"{artifact}.jsonl"]}[job]
+    list(COMMANDS[job]([artifact, *flags, *more]))
 
 
 def anonymous() -> int:
@@ -130,8 +145,12 @@ def run(work: Path, num_clips: int, workers: int, pause: float | None, **config:
         "paths": {"save_path": str(work / "v.pth"), **config.get("paths", {})},
         "cluster": {"workers": workers, "threads_per_worker": 1, **config.get("cluster", {})},
     }
-    task = json.dumps({"workers": workers, "pause": pause, "config": settings})
-    command = [sys.executable, __file__, "--one", task]
+    return _in_a_process({"workers": workers, "pause": pause, "config": settings})
+
+
+def _in_a_process(task: dict[str, Any]) -> dict[str, Any]:
+    """What `one` gives."""
+    command = [sys.executable, __file__, "--one", json.dumps(task)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the workers start with the stub
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -144,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-clips", type=int, default=100_000)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds that the stub takes for a second of audio")
+    parser.add_argument("--only", choices=["training", "applying"], help="one half of it")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -155,6 +175,10 @@ def main() -> None:
         work = Path(name)
         write_shards(work / "clips", most)
         write_stub(work / "stub")
+        if arguments.only != "training":
+            applying(work, most, pause)
+        if arguments.only == "applying":
+            return
         by_actors(work, most // 50, most // 8, pause)
         memory(work, most, pause)
         resuming(work, most // 10, pause)
@@ -185,6 +209,23 @@ def memory(work: Path, most: int, pause: float) -> None:
         beyond = gathered["memory"] - array
         shown = [f"{value / 2**20:.0f}" for value in (array, gathered["memory"], beyond, stored["memory"])]
         print(f"{count:8}{shown[0]:>8}{shown[1]:>10}{shown[2]:>8}{shown[3]:>8}{gathered['seconds']:9.0f}", flush=True)
+
+
+def applying(work: Path, most: int, pause: float) -> None:
+    """The driver's memory when a saved classifier is applied, by clips; beyond labels and probabilities."""
+    run(work, most // 100, 4, pause / 10, paths={"save_path": str(work / "applied.pth")})
+    print(f"\nstub, 4 actors, {pause / 10:g} s for a second of audio: the driver's memory of evaluate and predict, MiB")
+    print(
+        f"{'clips':>8}{'evaluate':>10}{'beyond':>8}{'seconds':>9}{'predict':>10}{'beyond':>8}{'seconds':>9}", flush=True
+    )
+    for count in (most // 100, most // 10, most):
+        shown = []
+        for job, kept in (("evaluate", 10 + 1), ("predict", 3 + 3)):  # 64-bit numbers of each clip
+            task = {"job": job, "artifact": str(work / "applied.pth"), "clips": str(work / "clips"), "count": count}
+            done = _in_a_process({"workers": 4, "pause": pause / 10, "apply": {**task, "workers": 4}})
+            beyond = done["memory"] - 8 * kept * count
+            shown += [f"{done['memory'] / 2**20:10.0f}{beyond / 2**20:8.0f}{done['seconds']:9.0f}"]
+        print(f"{count:8}{''.join(shown)}", flush=True)
 
 
 def resuming(work: Path, count: int, pause: float) -> None:

@@ -1,8 +1,9 @@
-"""The whole job against the specification's script, as processes on the same clips, cold and with a warm cache.
+"""The whole job against the specification's script, as processes on the same clips: on Ray, and in one process.
 
-    python benchmarks/whole_job.py [--num-clips 50 563] [--pairs 5]
+    python benchmarks/whole_job.py [--num-clips 50 563] [--pairs 5] [--small]
 
-Clips have MInDS-14's lengths, the encoder wav2vec2-base's size and random weights. `embedding stage` is the time from
+Clips have MInDS-14's lengths, the encoder wav2vec2-base's size (with --small, 32 wide with two layers) and random
+weights. On Ray also with a warm cache; `none` is cluster.address = none. `embedding stage` is the time from
 the line that announces the embedding to the last of its clips, or to the word that all are in the cache.
 """
 
@@ -51,10 +52,15 @@ def pairs(work: Path, num_clips: int, count: int) -> list[dict[str, float]]:
         times = {"script": timed([*script, str(work / "script.pth")])[0]}
         times["job, cold"], times["embedding stage, cold"] = timed(job)
         times["job, warm cache"], times["embedding stage, warm"] = timed(job)
+        shutil.rmtree(cache, ignore_errors=True)
+        alone = [each for each in job if not each.startswith("--paths.embedding-cache")]
+        times["job, none"] = timed([*alone, "--cluster.address=none", f"--paths.save-path={work / 'none.pth'}"])[0]
         found.append(times)
         print("   ", ", ".join(f"{name} {value:.2f}" for name, value in times.items()), flush=True)
     heads = [torch.load(work / file, weights_only=True)["weight"] for file in ("script.pth", "job.pth")]
     print(f"    largest difference of a head's weight: {(heads[0] - heads[1]).abs().max().item():.1e}")
+    same = (work / "job.pth").read_bytes() == (work / "none.pth").read_bytes()
+    print(f"    the same bytes on Ray and in one process: {same}")
     return found
 
 
@@ -66,11 +72,14 @@ def report(found: list[dict[str, float]]) -> None:
     for first, second in (
         ("job, cold", "script"),
         ("job, warm cache", "script"),
+        ("job, none", "script"),
         ("embedding stage, cold", "embedding stage, warm"),
     ):
         values = [times[first] / times[second] for times in found]
         name = f"{first} / {second}"
         print(f"{name:50} median {statistics.median(values):7.3f}  ({min(values):.3f} to {max(values):.3f})")
+    over = [times["job, none"] - times["script"] for times in found]
+    print(f"job, none - script: median {statistics.median(over):.2f} s  ({min(over):.2f} to {max(over):.2f})")
 
 
 def main() -> None:
@@ -78,11 +87,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-clips", type=int, nargs="+", default=[50, 563])
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="a tiny encoder, so that what is beside it shows")
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        write_encoder(work / "encoder")
+        write_encoder(work / "encoder", small=arguments.small)
         for num_clips in arguments.num_clips:
             print(
                 f"{num_clips} clips, {durations(num_clips).sum():.0f} s of audio, {arguments.pairs} pairs:", flush=True
