@@ -25,8 +25,11 @@ compare: setup
 train: setup
 	$(VENV)/bin/python jobs/train.py $(ARGS)
 
+# Two processes, each with a Ray of its own: a module's tests stay together.
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 # Whole commands, compiled encoders, large comparisons: what the quick tests hold in small.
 slow: setup
@@ -40,7 +43,7 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 # Two hours on two cores. On a GPU: benchmarks/gpu.py.
 bench: setup
