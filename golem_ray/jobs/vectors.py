@@ -16,7 +16,7 @@ from golem_ray.embedding.embeddings import Embeddings, VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.embedding.stage import EmbeddingTask
-from golem_ray.engine import Engine
+from golem_ray.engine import Engine, LocalEngine
 from golem_ray.jobs.engines import announce, opened
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ def applied_vectors(
         root = storage.resolve("embedding_cache", config.embedding_cache)
     outputs = (("embedding_cache", root),) if root else ()
     with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=True) as engine:
-        announce("", num_examples, recipe.encoder, engine.resources)
+        if not isinstance(engine, LocalEngine):  # in this process nothing has to start first
+            announce("", num_examples, recipe.encoder, engine.resources)
         cache = open_cache(root, recipe, engine.resources) if root else None
         digests = engine.digests(source) if cache is not None and cache.files() else None
         yield from vector_batches(engine, source, EmbeddingTask(recipe=recipe, cache=cache), max_bad, digests)
