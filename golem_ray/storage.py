@@ -97,8 +97,9 @@ def _is_lasting(error: Exception) -> bool:
         if isinstance(error, OSError) and error.errno in _LASTING_ERRNO:
             return True
         return isinstance(error, (*_LASTING, ValueError, TypeError))
-    if error.__cause__ is None:  # fsspec says `not found` of every failed HTTP request, and of what S3 refuses
+    if error.__cause__ is None or isinstance(error.__cause__, KeyError):  # KeyError: of a store in memory
         return True
+    # Else fsspec says `not found` of every failed HTTP request, and of what S3 refuses.
     response = getattr(error.__cause__, "response", None)
     status = getattr(error.__cause__, "status", None)
     if isinstance(response, dict):

@@ -33,6 +33,8 @@ import pyarrow as pa  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
 
+from tests import warm  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -173,6 +175,30 @@ def folder_source(folder: Path) -> Any:
     return open_source(DatasetConfig(name=str(folder), label_column="label"), MODALITY.content, None)
 
 
+def _on_ray(file: Path) -> bool:
+    """Whether tests of a file need a Ray: one of these two fixtures."""
+    text = file.read_text()
+    return "shared_ray" in text or "simulated_gpus" in text
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the files that need a Ray."""
+    items.sort(key=lambda item: not _on_ray(item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of two processes one takes all files that need a Ray, so that there is one of it; others go file by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "ray" if _on_ray(ROOT / file) else file
+
+    return OneRay(config, log)
+
+
 @contextmanager
 def _for_workers() -> Iterator[None]:
     """The environment for a Ray that starts within: workers import this checkout, and idle ones stay."""
@@ -203,16 +229,23 @@ def shared_ray(_ray_at_the_end: None) -> None:
         ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
 
 
-@pytest.fixture(scope="module", params=[2])
-def simulated_gpus(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A Ray with two CPUs and some GPUs (two unless a test asks for another number) that it only believes to have."""
+@contextmanager
+def ray_with_gpus(count: int) -> Iterator[int]:
+    """A Ray with two CPUs and so many GPUs that it only believes to have."""
     import ray
 
     ray.shutdown()  # of the shared one
     with _for_workers():
-        ray.init(address="local", num_cpus=2, num_gpus=request.param, include_dashboard=False, log_to_driver=False)
-    yield request.param
+        ray.init(address="local", num_cpus=2, num_gpus=count, include_dashboard=False, log_to_driver=False)
+    yield count
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def simulated_gpus() -> Iterator[int]:
+    """A Ray with two CPUs and two GPUs that it only believes to have."""
+    with ray_with_gpus(2) as count:
+        yield count
 
 
 @pytest.fixture
@@ -275,22 +308,19 @@ def counted_forwards(tmp_path: Path) -> Iterator[Callable[[], int]]:
         yield count
 
 
-@pytest.fixture(scope="session")
-def run_job() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run jobs/train.py as a user would: a process of its own, from a checkout; returns what it said."""
-
-    def run(
-        *arguments: object, cwd: Path | None = None, stdin: str | None = None, timeout: float = 200, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(ROOT / "jobs" / "train.py"), *map(str, arguments)],
-            cwd=cwd or ROOT,
-            env={**os.environ, **environment},
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    return run
+def job(
+    name: str,
+    *arguments: object,
+    cwd: Path = ROOT,
+    stdin: str = "",
+    timeout: float = 200,
+    fresh: bool = False,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run jobs/<name>.py from a checkout, in a process of its own: a fresh one as a user's, or a warm one (warm.py)."""
+    script = [str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+    env = {**os.environ, **environment}
+    if not fresh:
+        return warm.run(script, cwd=cwd, env=env, input=stdin, timeout=timeout)
+    command = [sys.executable, *script]
+    return subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=timeout)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
-import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+import torchaudio
+import transformers
 
 from golem_ray import engine as engine_module
 from golem_ray.config import ClusterConfig, DeviceConfig
-from golem_ray.embedding import examples as examples_module
 from golem_ray.embedding.cache import open_cache
-from golem_ray.embedding.crash_notes import CRASHED
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import LocalEngine
 from golem_ray.errors import ConfigError
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.vectors import gather
-from tests.conftest import audio_bytes, folder_source, speech_recipe, tone, write_clips
+from golem_ray.sample import SAMPLE
+from tests import warm
+from tests.conftest import ROOT, audio_bytes, folder_source, speech_recipe, tone, write_clips
 
 CPU = DeviceConfig(backend="cpu")
 NUM_CLIPS = 11
@@ -64,14 +67,87 @@ def assert_same(found, expected):
     assert found.cost == pytest.approx(expected.cost)
 
 
-def test_it_gives_the_vectors_of_rays_engine_to_the_bit(shared_ray, source, task, here):
+def test_it_gives_the_vectors_of_rays_engine_to_the_bit(shared_ray, source, task, here, monkeypatch):
+    import ray
+
     from golem_ray.cluster import ray_engine
 
+    from_arrow = ray.data.from_arrow
+    monkeypatch.setattr(ray.data, "from_arrow", lambda blocks: from_arrow(blocks[::-1]))  # the last block comes first
     with ray_engine(ClusterConfig(workers=2, threads_per_worker=1), CPU, NUM_CLIPS) as engine:
         assert_same(gather(engine, source, task, NUM_CLIPS), here)
         assert np.array_equal(engine.digests(source), local().digests(source))
         workers = engine.workers
     assert {worker["device"] for worker in workers} == {"cpu"}
+
+
+def write_recordings(folder):
+    """Clips of many kinds and a metadata.csv; returns the labels in order."""
+    kinds = [
+        (8000, 1, "WAV", "PCM_U8"),
+        (8000, 1, "WAV", "PCM_16"),
+        (11025, 2, "WAV", "PCM_16"),
+        (16000, 1, "WAV", "PCM_24"),
+        (22050, 3, "WAV", "FLOAT"),
+        (44100, 2, "FLAC", "PCM_16"),
+        (48000, 1, "FLAC", "PCM_24"),
+        (44100, 1, "MP3", "MPEG_LAYER_III"),
+        (48000, 1, "OGG", "VORBIS"),
+    ]
+    rows = []
+    for row, (rate, channels, format, subtype) in enumerate(kinds * 2):
+        name = f"{row}.{format.lower()}"
+        samples = tone(row, 0.1 + 0.05 * row, rate, channels)
+        (folder / name).write_bytes(audio_bytes(samples, rate, format, subtype))
+        rows.append({"file_name": name, "label": ("left", "right", "up")[row % 3]})
+    with (folder / "metadata.csv").open("w") as file:
+        writer = csv.DictWriter(file, ["file_name", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+@pytest.mark.parametrize("encoder", ["random", "sample"])
+def test_embeddings_and_head_equal_the_specifications_script(tmp_path, encoder_folder, encoder):
+    rows = write_recordings(tmp_path)
+    encoder_folder = SAMPLE / "encoder" if encoder == "sample" else encoder_folder
+    width = speech_recipe(encoder_folder).vector_size
+
+    # the specification's script, one clip at a time
+    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(encoder_folder)
+    model = transformers.Wav2Vec2Model.from_pretrained(encoder_folder).eval()
+    literal = []
+    for row in rows:
+        samples, rate = soundfile.read(tmp_path / row["file_name"], dtype="float32", always_2d=True)
+        audio = torch.tensor(samples.mean(axis=1))
+        if rate != 16000:
+            audio = torchaudio.transforms.Resample(rate, 16000)(audio)
+        inputs = extractor(audio.numpy(), sampling_rate=16000, return_tensors="pt")
+        with torch.no_grad():
+            literal.append(model(inputs.input_values).last_hidden_state.mean(dim=1).squeeze(0))
+    x = torch.stack(literal)
+    y = torch.tensor([["left", "right", "up"].index(row["label"]) for row in rows])
+
+    source = folder_source(tmp_path)
+    engine = local(threads=1)
+    embedded = gather(engine, source, EmbeddingTask(recipe=speech_recipe(encoder_folder)), 0)
+    data = TrainingSet(embeddings=embedded.vectors, labels=y.numpy())
+    head, _ = engine.train(lambda scratch: data, HeadSpec(num_classes=3), 1)
+    error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
+    assert error.max() <= 1e-5
+
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(width, 3)
+    optimizer = torch.optim.Adam(linear.parameters(), lr=0.01)
+    given = torch.tensor(embedded.vectors)
+    for _ in range(100):
+        optimizer.zero_grad()
+        torch.nn.CrossEntropyLoss()(linear(given), y).backward()
+        optimizer.step()
+    (tmp_path / "head.pth").write_bytes(head.weights)
+    state = torch.load(tmp_path / "head.pth", weights_only=True)
+    assert torch.allclose(state["weight"], linear.weight, atol=1e-4)
+    assert torch.allclose(state["bias"], linear.bias, atol=1e-4)
 
 
 def test_a_vector_is_that_of_its_clip_alone(source, task, here):
@@ -216,33 +292,45 @@ def test_a_map_keeps_the_order_of_its_jobs(shared_ray):
         assert engine.map(lambda: None, [], "working", "jobs") == []
 
 
-def embed_until_it_ends(folder, encoder_folder, notes):
-    """In a process of its own: reading the clip in row 2 ends it."""
-    read_example = examples_module.read_example
+_UNTIL_IT_ENDS = """
+import os, signal, sys, types
+import numpy as np
+from golem_ray.embedding import stage
+from golem_ray.embedding.crash_notes import CRASHED
+from golem_ray.jobs.vectors import gather
+from tests.conftest import folder_source, speech_recipe
+from tests.test_engine import CPU, local
 
-    def deadly(row, recipe, baseline):
-        if row["id"][0].as_py() == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return read_example(row, recipe, baseline)
+class Ones:  # an encoder without PyTorch's and transformers' imports
+    batch_cost = batch_fill = None
 
-    import golem_ray.embedding.stage as stage_module
+    def __init__(self, recipe, device, batch_seconds):
+        pass
 
-    stage_module.read_example = deadly
-    task = EmbeddingTask(recipe=speech_recipe(encoder_folder), crash_notes=notes)
-    found = gather(local(), folder_source(folder), task, 5)
-    assert found.bad == {2: CRASHED}
-    assert found.vectors[[0, 1, 3, 4]].any(axis=1).all()
+    def embed(self, waveforms):
+        return np.ones((len(waveforms), 32), dtype=np.float32)
+
+encoders = types.ModuleType("golem_ray.speech.encoders")
+encoders.SpeechEncoder, encoders.precision_note = Ones, lambda precision, device: ""
+sys.modules[encoders.__name__] = encoders
+read_example = stage.read_example
+
+def deadly(row, recipe, baseline):
+    if row["id"][0].as_py() == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read_example(row, recipe, baseline)
+
+stage.read_example = deadly
+folder, encoder, notes = sys.argv[1:]
+task = stage.EmbeddingTask(recipe=speech_recipe(encoder), crash_notes=notes)
+found = gather(local(), folder_source(folder), task, 5)
+assert found.bad == {2: CRASHED}
+assert found.vectors.any(axis=1).tolist() == [True, True, False, True, True, True]
+"""
 
 
 def test_a_clip_that_ends_the_process_is_left_out_once_the_run_is_gone_on_with(tmp_path, encoder_folder):
     folder = write_clips(tmp_path / "set", ["a", "b"] * 3, seconds=0.1)
-    context = multiprocessing.get_context("forkserver")  # forks of a process without threads
-    context.set_forkserver_preload(["golem_ray.speech.encoders", "golem_ray.engine", "golem_ray.speech.read"])
-    ended = []
-    for _ in range(4):
-        arguments = (folder, encoder_folder, str(tmp_path / "run" / "crashes"))
-        process = context.Process(target=embed_until_it_ends, args=arguments)
-        process.start()
-        process.join(60)
-        ended.append(process.exitcode)
-    assert ended == [-signal.SIGKILL] * 3 + [0]
+    arguments = ["-c", _UNTIL_IT_ENDS, str(folder), str(encoder_folder), str(tmp_path / "run" / "crashes")]
+    done = [warm.run(arguments, cwd=ROOT, env=dict(os.environ)) for _ in range(4)]
+    assert [each.returncode for each in done] == [-signal.SIGKILL] * 3 + [0], done[-1].stderr

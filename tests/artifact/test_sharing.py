@@ -21,7 +21,8 @@ import yaml
 from golem_ray import artifact
 from golem_ray.artifact import sharing
 from golem_ray.artifact.model_card import model_card
-from tests.conftest import ROOT
+from tests import warm
+from tests.conftest import ROOT, job
 from tests.hub_server import HubServer, Repository
 
 TOKEN, READER, EXPIRED, STORED = "hf_WriterNotToBeSeen", "hf_ReaderNotToBeSeen", "hf_ExpiredNotToBeSeen", "hf_Stored"
@@ -120,13 +121,7 @@ def online(url: str, home: Path, token: str | None = None) -> dict[str, str]:
 
 def push(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run jobs/push.py as a user would; no token may show in what it says."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "push.py"), *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = job("push", *arguments, **environment)
     for token in (TOKEN, READER, EXPIRED, STORED):
         assert token not in done.stdout + done.stderr
     return done
@@ -160,14 +155,7 @@ print(json.dumps(answers))
 
 def load(*places: str, **environment: str) -> list[list[Any]]:
     """What a process of its own loads from each place: ["found", place, ...] or [the exception's name, message]."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE],
-        input=json.dumps([places, 5.0]),
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = warm.run(["-c", _PROBE], cwd=ROOT, env={**os.environ, **environment}, input=json.dumps([places, 5.0]))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -276,18 +264,6 @@ def test_pushing_uses_the_environments_token_alone(hub: HubServer, tmp_path: Pat
     ]
 
 
-_PUSHES = """
-import json, os, sys
-from golem_ray.cli import main
-
-path, cases = json.load(sys.stdin)
-for token, repo in cases:
-    os.environ["HF_TOKEN"] = token
-    status = main("push", [path, repo])
-    print(f"status {status}", file=sys.stderr)
-"""
-
-
 def test_push_that_the_hub_refuses_says_why_and_leaves_nothing(hub: HubServer, tmp_path: Path) -> None:
     may_not = "HF_TOKEN: expected a token that may write to {}, found one that may not; .*"
     cases = [
@@ -304,23 +280,11 @@ def test_push_that_the_hub_refuses_says_why_and_leaves_nothing(hub: HubServer, t
         (TOKEN, "me/a--b", "repo: expected a name that the Hub allows, got 'me/a--b'; choose another."),
     ]
     before = {name: list(repository.commits) for name, repository in hub.repositories.items()}
-    done = subprocess.run(  # one process for all: most of a push is imports
-        [sys.executable, "-c", _PUSHES],
-        input=json.dumps([str(write_artifact(tmp_path)), [case[:2] for case in cases]]),
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'jobs'}", **online(hub.url, tmp_path / "hf")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    *said, rest = done.stderr.split("status 2\n")
-    assert (len(said), rest) == (len(cases), ""), done.stderr
-    for text, (_, _, pattern) in zip(said, cases, strict=True):
-        *before_it, last = text.splitlines()
-        assert re.fullmatch(f"error: {pattern}", last), text
-        assert not [line for line in before_it if line.startswith(("error", "Traceback"))]
-    assert not [token for token in (TOKEN, READER, EXPIRED, "NotToBeSeen") if token in done.stderr]
+    path = write_artifact(tmp_path)
+    for token, repo, pattern in cases:
+        done = push(path, repo, **online(hub.url, tmp_path / "hf", token))
+        assert re.fullmatch(pattern, refusal(done))
+        assert "NotToBeSeen" not in done.stderr
     assert {name: list(repository.commits) for name, repository in hub.repositories.items()} == before
 
 

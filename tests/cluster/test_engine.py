@@ -1,6 +1,5 @@
 """The Ray engine: embedding by Ray Data and training in a task, on a Ray that believes to have GPUs and on its CPUs."""
 
-import csv
 import logging
 import os
 import signal
@@ -14,19 +13,18 @@ import ray
 import soundfile
 import torch
 import torchaudio
-import transformers
 from ray.data import DataContext
 
 from golem_ray.cluster import RayEngine, connection, private, ray_engine
 from golem_ray.config import ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
 from golem_ray.embedding.stage import EmbeddingTask
+from golem_ray.engine import LocalEngine
 from golem_ray.errors import ConfigError
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.vectors import gather
-from golem_ray.sample import SAMPLE
 from golem_ray.speech.encoders import SpeechEncoder
-from tests.conftest import audio_bytes, folder_source, speech_recipe, tone
+from tests.conftest import folder_source, ray_with_gpus, speech_recipe
 
 CPU = DeviceConfig(backend="cpu")
 ONE_THREAD = ClusterConfig(threads_per_worker=1, workers=1)
@@ -61,7 +59,12 @@ def fewest_free_gpus():
         watcher.join()
 
 
-@pytest.mark.parametrize("simulated_gpus", [pytest.param(1, marks=pytest.mark.slow), 2], indirect=True)
+@pytest.mark.slow
+def test_the_one_gpu_is_the_actors_and_then_the_heads(clips_folder, encoder_folder, monkeypatch, caplog):
+    with ray_with_gpus(1) as count:
+        test_every_actor_and_the_heads_task_is_given_one_gpu(count, clips_folder, encoder_folder, monkeypatch, caplog)
+
+
 def test_every_actor_and_the_heads_task_is_given_one_gpu(
     simulated_gpus, clips_folder, encoder_folder, monkeypatch, caplog
 ):
@@ -90,102 +93,6 @@ def test_every_actor_and_the_heads_task_is_given_one_gpu(
         waveform = torchaudio.transforms.Resample(rate, 16000)(torch.tensor(samples)).numpy()
         expected = direct.embed([waveform])[0]
         assert np.linalg.norm(embedded.vectors[row] - expected) <= 1e-5 * np.linalg.norm(expected), row
-
-
-def write_recordings(folder):
-    """Clips of many kinds and a metadata.csv; returns the labels in order."""
-    kinds = [
-        (8000, 1, "WAV", "PCM_U8"),
-        (8000, 1, "WAV", "PCM_16"),
-        (11025, 2, "WAV", "PCM_16"),
-        (16000, 1, "WAV", "PCM_24"),
-        (22050, 3, "WAV", "FLOAT"),
-        (44100, 2, "FLAC", "PCM_16"),
-        (48000, 1, "FLAC", "PCM_24"),
-        (44100, 1, "MP3", "MPEG_LAYER_III"),
-        (48000, 1, "OGG", "VORBIS"),
-    ]
-    rows = []
-    for row, (rate, channels, format, subtype) in enumerate(kinds * 2):
-        name = f"{row}.{format.lower()}"
-        samples = tone(row, 0.1 + 0.05 * row, rate, channels)
-        (folder / name).write_bytes(audio_bytes(samples, rate, format, subtype))
-        rows.append({"file_name": name, "label": ("left", "right", "up")[row % 3]})
-    with (folder / "metadata.csv").open("w") as file:
-        writer = csv.DictWriter(file, ["file_name", "label"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
-
-
-@pytest.mark.parametrize("encoder", [pytest.param("random", marks=pytest.mark.slow), "sample"])
-def test_embeddings_and_head_equal_the_specifications_script(simulated_gpus, tmp_path, encoder_folder, encoder):
-    rows = write_recordings(tmp_path)
-    encoder_folder = SAMPLE / "encoder" if encoder == "sample" else encoder_folder
-    width = speech_recipe(encoder_folder).vector_size
-
-    # the specification's script, one clip at a time
-    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(encoder_folder)
-    model = transformers.Wav2Vec2Model.from_pretrained(encoder_folder).eval()
-    literal = []
-    for row in rows:
-        samples, rate = soundfile.read(tmp_path / row["file_name"], dtype="float32", always_2d=True)
-        audio = torch.tensor(samples.mean(axis=1))
-        if rate != 16000:
-            audio = torchaudio.transforms.Resample(rate, 16000)(audio)
-        inputs = extractor(audio.numpy(), sampling_rate=16000, return_tensors="pt")
-        with torch.no_grad():
-            literal.append(model(inputs.input_values).last_hidden_state.mean(dim=1).squeeze(0))
-    x = torch.stack(literal)
-    y = torch.tensor([["left", "right", "up"].index(row["label"]) for row in rows])
-
-    source = folder_source(tmp_path)
-    with ray_engine(ONE_THREAD, CPU, len(rows)) as engine:
-        embedded = embedded_by(engine, source, encoder_folder)
-        head, _ = trained_by(engine, TrainingSet(embeddings=embedded.vectors, labels=y.numpy()), 3)
-    error = np.linalg.norm(embedded.vectors - x.numpy(), axis=1) / np.linalg.norm(x.numpy(), axis=1)
-    assert error.max() <= 1e-5
-
-    torch.manual_seed(0)
-    linear = torch.nn.Linear(width, 3)
-    optimizer = torch.optim.Adam(linear.parameters(), lr=0.01)
-    given = torch.tensor(embedded.vectors)
-    for _ in range(100):
-        optimizer.zero_grad()
-        torch.nn.CrossEntropyLoss()(linear(given), y).backward()
-        optimizer.step()
-    (tmp_path / "head.pth").write_bytes(head.weights)
-    state = torch.load(tmp_path / "head.pth", weights_only=True)
-    assert torch.allclose(state["weight"], linear.weight, atol=1e-4)
-    assert torch.allclose(state["bias"], linear.bias, atol=1e-4)
-
-
-def test_bad_clips_come_back_with_their_reasons_and_order_is_kept(
-    simulated_gpus, tmp_path, encoder_folder, monkeypatch
-):
-    from_arrow = ray.data.from_arrow
-    monkeypatch.setattr(ray.data, "from_arrow", lambda blocks: from_arrow(blocks[::-1]))  # the last block comes first
-    lines = ["file_name,label"]
-    for row in range(40):
-        (tmp_path / f"{row}.wav").write_bytes(b"noise" if row == 7 else audio_bytes(tone(row, 0.1)))
-        lines.append(f"{row}.wav,{'' if row == 9 else 'ab'[row % 2]}")
-    (tmp_path / "39.wav").unlink()
-    (tmp_path / "metadata.csv").write_text("\n".join(lines))
-    source = folder_source(tmp_path)
-    with ray_engine(ONE_THREAD, CPU, 40) as engine:
-        embedded = embedded_by(engine, source, encoder_folder)
-        hashed = engine.digests(source)
-    assert sorted(embedded.bad) == [7, 9, 39]
-    assert "not audio" in embedded.bad[7]
-    assert "no label" in embedded.bad[9]
-    assert embedded.bad[39] == "missing file"
-    assert np.array_equal(hashed, embedded.digests)
-    direct = SpeechEncoder(speech_recipe(encoder_folder), "cpu")
-    for row in (0, 8, 38):
-        waveform = torchaudio.transforms.Resample(8000, 16000)(
-            torch.tensor(soundfile.read(tmp_path / f"{row}.wav", dtype="float32")[0])
-        ).numpy()
-        assert np.allclose(embedded.vectors[row], direct.embed([waveform])[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -227,7 +134,7 @@ def test_the_heads_task_is_run_again_where_its_process_ends(simulated_gpus, tmp_
         return data
 
     engine = RayEngine(CPU_RESOURCES)
-    quiet, _ = trained_by(engine, data, 4)
+    quiet, _ = trained_by(LocalEngine(ONE_THREAD, CPU), data, 4)
     head, _ = engine.train(engine.share(deadly_once), HeadSpec(num_classes=4), 1)
     assert struck.exists()
     assert head.weights == quiet.weights

@@ -4,8 +4,6 @@ import http.client
 import io
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +18,8 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import ROOT, write_clips
+from tests import warm
+from tests.conftest import ROOT, job, write_clips
 
 
 @pytest.fixture(scope="module")
@@ -171,26 +170,23 @@ def test_what_is_read_and_written_survives_an_unreliable_bucket(bucket, unreliab
     clips = [b"%d" % row * 100 for row in range(12)]
     pq.write_table(pa.table({"audio": clips, "label": ["a", "b"] * 6}), buffer, row_group_size=4)
     bucket.put_object(Bucket="bucket", Key="set.parquet", Body=buffer.getvalue())
-    command = [sys.executable, "-c", _ROUND]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    done = warm.run(["-c", _ROUND], cwd=ROOT, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     assert min(faults.seen.values()) >= 3, faults.seen
 
 
 @pytest.mark.slow
-def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(
-    bucket, unreliable, run_job, encoder_folder, tmp_path
-):
+def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(bucket, unreliable, encoder_folder, tmp_path):
     environment, faults = unreliable
     clips = write_clips(tmp_path / "set", ["up", "down"] * 12)
     upload(bucket, clips, "clips")
     common = ["--dataset.label-column=label", f"--model.feature-extractor-model={encoder_folder}"]
     common += ["--evaluation.repeats=0", "--cluster.threads-per-worker=1"]
-    local = run_job(f"--dataset.name={clips}", f"--paths.save-path={tmp_path}/v.pth", *common)
+    local = job("train", f"--dataset.name={clips}", f"--paths.save-path={tmp_path}/v.pth", *common)
     assert local.returncode == 0, local.stderr
     common += ["--dataset.name=s3://bucket/clips", "--paths.save-path=runs/v.pth", "--paths.run-dir=run"]
     common += ["--paths.storage-root=s3://bucket/shared", "--json"]
-    stored = run_job(*common, **environment)
+    stored = job("train", *common, **environment)
     assert stored.returncode == 0, stored.stderr
     assert min(faults.seen.values()) >= 3, faults.seen
     assert json.loads(stored.stdout.splitlines()[-1])["savedArtifactPath"] == "s3://bucket/shared/runs/v.pth"
@@ -203,7 +199,7 @@ def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(
     assert "secret-of-the-test" not in sidecar + stored.stdout + stored.stderr
 
     bucket.delete_object(Bucket="bucket", Key="shared/runs/v.pth")
-    again = run_job("--resume=s3://bucket/shared/run", **environment)
+    again = job("train", "--resume=s3://bucket/shared/run", **environment)
     assert again.returncode == 0, again.stderr
     assert "24 of 24 clips are in the embedding cache" in again.stderr
     assert bucket.get_object(Bucket="bucket", Key="shared/runs/v.pth")["Body"].read() == weights
@@ -217,8 +213,8 @@ def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(
         (["--paths.save-path=s3://no-such-bucket/v.pth"], "error: paths.save_path: expected to be able to write"),
     ],
 )
-def test_what_the_store_lacks_is_one_line(bucket, s3, run_job, encoder_folder, arguments, words):
-    done = run_job(*arguments, f"--model.feature-extractor-model={encoder_folder}", **s3)
+def test_what_the_store_lacks_is_one_line(bucket, s3, encoder_folder, arguments, words):
+    done = job("train", *arguments, f"--model.feature-extractor-model={encoder_folder}", **s3)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(words)
     assert "Traceback" not in done.stderr

@@ -32,11 +32,12 @@ from golem_ray.errors import ConfigError
 from tests.cluster.nodes import POISON_SAMPLES, begun, joined, nodes, wait_until
 from tests.conftest import ROOT, tone, write_clips
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIPS = 60
 ACTORS = 2
 BLOCK = -(-NUM_CLIPS // (4 * ACTORS))
 
-SLOW = pytest.param(0, marks=pytest.mark.slow)
 CHAOS = [pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 6)]
 
 
@@ -147,7 +148,6 @@ def test_a_package_that_workers_lack_is_named(in_time, monkeypatch):
         check_nodes(())
 
 
-@pytest.mark.slow
 def test_an_encoder_that_only_the_driver_has_is_named(driver_on, config, monkeypatch):
     monkeypatch.setattr(embedding, "Embedder", _without_encoder())
     with pytest.raises(ConfigError, match="model.feature_extractor_model: expected weights that load from"):
@@ -211,7 +211,7 @@ class Blow(threading.Thread):
         return NUM_CLIPS - self.struck_at
 
 
-@pytest.mark.parametrize("seed", [SLOW, *CHAOS])
+@pytest.mark.parametrize("seed", [0, *CHAOS])
 def test_an_actor_that_is_killed_costs_no_clip(cluster, config, quiet, tmp_path, seed):
     log, draw = tmp_path / "log", random.Random(seed)
     with joined(cluster, log, 0.1):
@@ -223,7 +223,7 @@ def test_an_actor_that_is_killed_costs_no_clip(cluster, config, quiet, tmp_path,
     assert Path(config["paths"]["save_path"]).read_bytes() == quiet
 
 
-@pytest.mark.parametrize("seed", [SLOW, *CHAOS])
+@pytest.mark.parametrize("seed", [0, *CHAOS])
 def test_a_node_that_is_lost_costs_no_clip(cluster, config, quiet, tmp_path, seed, monkeypatch, caplog):
     monkeypatch.setattr(embedding, "REPLACED_WITHIN_S", 2.0)
     log, draw = tmp_path / "log", random.Random(seed)
@@ -250,7 +250,7 @@ with joined(SimpleNamespace(address=address), log, 0.1):
 """
 
 
-@pytest.mark.parametrize("seed", [SLOW, *CHAOS])
+@pytest.mark.parametrize("seed", [0, *CHAOS])
 def test_a_driver_that_is_killed_is_gone_on_from(cluster, config, quiet, tmp_path, seed):
     log, draw = tmp_path / "log", random.Random(seed)
     config["paths"]["run_dir"] = str(tmp_path / "run")
@@ -274,7 +274,6 @@ def test_a_driver_that_is_killed_is_gone_on_from(cluster, config, quiet, tmp_pat
     assert len(begun(again)) < NUM_CLIPS
 
 
-@pytest.mark.slow  # tests/embedding/test_crash_notes.py holds it for each stage
 def test_a_clip_that_ends_its_process_every_time_is_a_bad_clip(cluster, config, tmp_path):
     folder = write_clips(tmp_path / "set", ["in", "out"] * 10, seconds=0.2)
     soundfile.write(folder / "clips" / "7.wav", tone(7, 1.0, 16000)[:POISON_SAMPLES], 16000)

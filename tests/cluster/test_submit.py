@@ -33,10 +33,12 @@ import yaml
 
 import golem_ray
 from golem_ray.storage import STORAGE_ROOT_VARIABLE
-from tests.conftest import ROOT
+from tests.conftest import ROOT, job
 
 # isort: split
 import psutil  # Ray brings it along, to be found once Ray is imported
+
+pytestmark = pytest.mark.slow
 
 STARTUP_S = 60.0
 JOB_S = 180.0
@@ -251,20 +253,18 @@ def test_submitted_job_saves_under_the_storage_root(
     assert sorted(path.name for path in (storage_root / "sub").iterdir()) == ["report.html", "voice.json", "voice.pth"]
 
 
-@pytest.mark.slow
 def test_driver_given_an_address_makes_the_same_weights(
     head: Head,
     submitted: subprocess.CompletedProcess[str],
     storage_root: Path,
     options: list[str],
-    run_job: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
 ) -> None:
     """Neither the checkout's package nor the environment of the driver is known to that cluster's workers."""
     assert submitted.returncode == 0, submitted.stdout
     path = tmp_path / "voice.pth"
     addressed = [*options, "--cluster.address", head.gcs, "--paths.save-path", path, "--json"]
-    done = run_job(*addressed, cwd=tmp_path, **head.environment)
+    done = job("train", *addressed, cwd=tmp_path, **head.environment)
     assert done.returncode == 0, done.stderr
     check_artifact(json.loads(done.stdout.splitlines()[-1]), path)
     assert path.read_bytes() == (storage_root / "sub" / "voice.pth").read_bytes()
@@ -272,7 +272,6 @@ def test_driver_given_an_address_makes_the_same_weights(
     assert [job["driver_info"]["pid"] for job in head.request("GET", "/api/jobs/") if job["type"] == "DRIVER"]
 
 
-@pytest.mark.slow
 def test_submitted_job_without_a_storage_root_fails_in_words(head: Head, options: list[str]) -> None:
     done = head.submit("--submission-id", "rootless", "--", "python", "jobs/train.py", *options)
     assert done.returncode == 1
@@ -292,7 +291,6 @@ def package() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.slow
 def test_job_through_the_rest_interface(head: Head, options: list[str], storage_root: Path) -> None:
     """Plain HTTP from the package to the logs."""
     content = package()

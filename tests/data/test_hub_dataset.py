@@ -8,10 +8,8 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,8 @@ from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
 from golem_ray.speech.encoders import SpeechEncoder
 from golem_ray.speech.inspect import inspect_encoder
-from tests.conftest import ROOT, audio_bytes, tone
+from tests import warm
+from tests.conftest import ROOT, audio_bytes, job, tone
 from tests.hub_server import HubServer, Repository
 
 OLD, NEW, MODEL = "0" * 39 + "1", "0" * 38 + "2f", "a" * 40
@@ -172,23 +171,22 @@ def online(url: str, home: Path, **environment: str) -> dict[str, str]:
 # --- the job --------------------------------------------------------------------------------------------------
 
 
-def run_flagless(
-    run_job: Callable[..., subprocess.CompletedProcess[str]], folder: Path, **environment: str
-) -> tuple[bytes, dict[str, Any], str]:
+def run_flagless(folder: Path, **environment: str) -> tuple[bytes, dict[str, Any], str]:
     """The weights and the sidecar of a run without flags, and all that it said."""
     folder.mkdir()
-    done = run_job(cwd=folder, **environment)
+    done = job("train", cwd=folder, **environment)
     assert done.returncode == 0, done.stderr
     text = (folder / "voice_classifier_knowledge.json").read_text()
     return (folder / "voice_classifier_knowledge.pth").read_bytes(), json.loads(text), done.stdout + done.stderr + text
 
 
-def test_flagless_job_trains_on_minds14(
-    hub: HubServer, run_job: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # three jobs, each of which job() gives two minutes
+def test_flagless_job_trains_on_minds14_and_then_without_the_hub(
+    hub: HubServer, closed_port: str, tmp_path: Path
 ) -> None:
-    weights, sidecar, said = run_flagless(
-        run_job, tmp_path / "first", **online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)
-    )
+    there = online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)
+    weights, sidecar, said = run_flagless(tmp_path / "first", **there)
     head = torch.nn.Linear(768, 14)
     head.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
     assert sidecar["labels"] == INTENTS
@@ -205,18 +203,10 @@ def test_flagless_job_trains_on_minds14(
     strangers = [path for path in hub.paths() if not re.fullmatch(EXPECTED_PATHS, path)]
     assert not strangers, "such as the service that converts checkpoints, which transformers may call"
 
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)  # three jobs, each of which run_job gives two minutes
-def test_flagless_job_trains_again_from_the_cache(
-    hub: HubServer, run_job: Callable[..., subprocess.CompletedProcess[str]], closed_port: str, tmp_path: Path
-) -> None:
-    weights, sidecar, _ = run_flagless(run_job, tmp_path / "first", **online(hub.url, tmp_path / "hf"))
     num_requests = len(hub.requests)
-    away = online(hub.url, tmp_path / "hf", HF_HUB_OFFLINE="1")
-    offline, sidecar_offline, _ = run_flagless(run_job, tmp_path / "offline", **away)
+    offline, sidecar_offline, _ = run_flagless(tmp_path / "offline", **{**there, "HF_HUB_OFFLINE": "1"})
     assert len(hub.requests) == num_requests
-    alone, sidecar_alone, _ = run_flagless(run_job, tmp_path / "alone", **online(closed_port, tmp_path / "hf"))
+    alone, sidecar_alone, _ = run_flagless(tmp_path / "alone", **online(closed_port, tmp_path / "hf"))
     for later in (sidecar_offline, sidecar_alone):
         assert (later["encoder"], later["data"]) == (sidecar["encoder"], sidecar["data"])
     assert offline == weights
@@ -226,7 +216,6 @@ def test_flagless_job_trains_again_from_the_cache(
 def test_dataset_that_cannot_be_loaded_is_reported_and_the_job_halts_gracefully(
     hub: HubServer,
     encoder_folder: Path,
-    run_job: Callable[..., subprocess.CompletedProcess[str]],
     closed_port: str,
     tmp_path: Path,
 ) -> None:
@@ -237,7 +226,8 @@ def test_dataset_that_cannot_be_loaded_is_reported_and_the_job_halts_gracefully(
         (closed_port, "PolyAI/minds14", "point dataset.name at a local copy"),
     ):
         started = time.monotonic()
-        done = run_job(
+        done = job(
+            "train",
             *("--dataset.name", name, "--model.feature-extractor-model", encoder_folder),
             cwd=tmp_path,
             **online(url, tmp_path / "hf", HF_TOKEN=TOKEN),
@@ -284,14 +274,7 @@ def ask(*cases: dict[str, str], timeout_s: float = 10.0, **environment: str) -> 
 
     Or it is [name of the exception, message].
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE],
-        input=json.dumps([cases, timeout_s]),
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = warm.run(["-c", _PROBE], cwd=ROOT, env={**os.environ, **environment}, input=json.dumps([cases, timeout_s]))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -311,13 +294,8 @@ print(json.dumps([source.labels, source.examples["bytes"].null_count, digests]))
 
 
 def test_workers_read_the_shards_of_a_hub_dataset_themselves(hub: HubServer, bank: Any, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _SHARDS],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    environment = {**os.environ, **online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)}
+    done = warm.run(["-c", _SHARDS], cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     labels, num_null, digests = json.loads(done.stdout)
     shard = pq.read_table(io.BytesIO(bank[NEW]["en-US/train-00000-of-00001.parquet"]))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import ROOT, write_clips
+from tests.conftest import write_clips
 from tests.jobs.runs import NAMES, configuration
 
 
@@ -45,20 +42,6 @@ def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]
     yield run
     signal.signal(signal.SIGTERM, handler)
     log.setLevel(level)
-
-
-def job(name: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run jobs/<name>.py as a user does, in a process of its own."""
-    script = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
-    return subprocess.run(
-        script,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,7 @@ from golem_ray.jobs import compare as compare_job
 from golem_ray.jobs.compare import run
 from golem_ray.speech import MODALITY
 from golem_ray.speech.encoders import SpeechEncoder
-from tests.conftest import write_clips, write_encoder
-from tests.jobs.conftest import job
+from tests.conftest import job, write_clips, write_encoder
 from tests.jobs.runs import comparison_on, write_grid
 
 
@@ -147,7 +146,7 @@ def test_the_command_compares_and_trains_with_the_best(command, tmp_path, monkey
     """The comparison is a process of its own; without a Ray of its own the training is one of this process."""
     write_grid(tmp_path, encoder_folder, address)
     environment = {"RAY_TMPDIR": str(tmp_path / "ray")} if address == "none" else {}  # where a Ray would leave traces
-    done = job("compare", "grid.toml", cwd=tmp_path, **environment)
+    done = job("compare", "grid.toml", cwd=tmp_path, fresh=True, **environment)
     assert done.returncode == 0, done.stderr
     assert f"To train with the best: python jobs/train.py {tmp_path}/comparison/best.toml" in done.stdout
     assert "comparing: " in done.stderr

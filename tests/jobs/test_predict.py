@@ -15,7 +15,7 @@ from golem_ray.config import DatasetConfig, ExamplesConfig, PredictConfig
 from golem_ray.errors import DataError
 from golem_ray.jobs.engines import HANDFUL
 from golem_ray.jobs.predict import as_text, check_output, predict, write_predictions
-from tests.jobs.runs import NAMES, ON_RAY
+from tests.jobs.runs import HERE, NAMES
 
 
 def by_hand(path, embeddings):
@@ -26,13 +26,13 @@ def by_hand(path, embeddings):
     return (logits / calibration["temperature"]).softmax(dim=1).numpy()
 
 
-def test_ray_python_and_plain_arithmetic_agree(shared_ray, applied, applied_cache):
-    """60 clips go through Ray's actors, a handful and golem_ray.load through this process, weight and bias by hand."""
+def test_a_job_python_and_plain_arithmetic_agree(applied, applied_cache):
+    """60 clips at once and thirty, golem_ray.load, and weight and bias by hand."""
     clips, path = applied
     saved = artifact.load(str(path))
     files = [str(clips / "clips" / f"{row}.wav") for row in range(60)]
     assert len(files) > HANDFUL
-    through_ray = list(predict(saved, files, PredictConfig(top_k=4, embedding_cache=applied_cache, **ON_RAY)))
+    at_once = list(predict(saved, files, PredictConfig(top_k=4, embedding_cache=applied_cache, **HERE)))
     here = [row for start in (0, 30) for row in predict(saved, files[start : start + 30], PredictConfig(top_k=4))]
     classifier = golem_ray.load(str(path))
     in_python = classifier.predict(files)
@@ -43,7 +43,7 @@ def test_ray_python_and_plain_arithmetic_agree(shared_ray, applied, applied_cach
     labels = sorted(NAMES)
     for row in range(60):
         ranked = expected[row].argsort()[::-1]
-        for found in (through_ray[row], here[row]):
+        for found in (at_once[row], here[row]):
             assert found["id"] == files[row]
             assert found["label"] == labels[ranked[0]] == in_python[row].label
             assert [found[f"label_{place}"] for place in (2, 3, 4)] == [labels[number] for number in ranked[1:]]

@@ -17,7 +17,7 @@ from golem_ray.cli.commands import train
 from golem_ray.data import labels as data_labels
 from golem_ray.data.table import Source
 from golem_ray.jobs import train as train_job
-from tests.conftest import ROOT
+from tests.conftest import ROOT, job
 from tests.jobs.runs import configuration
 
 
@@ -139,7 +139,7 @@ def test_a_preset_from_stdin_and_relative_paths(kept, clips_folder, encoder_fold
 
 
 @pytest.mark.parametrize("address", ["none", pytest.param("auto", marks=pytest.mark.slow)])
-def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_path, address):
+def test_the_command_from_any_folder(clips_folder, encoder_folder, tmp_path, address):
     """As a user runs it: a preset on stdin, relative paths, --json; with a Ray of its own, and without; and what it
     must not print.
     """
@@ -149,9 +149,8 @@ def test_the_command_from_any_folder(run_job, clips_folder, encoder_folder, tmp_
         "paths": {"savePath": "out/voice.pth"},
         "cluster": {"address": address, "threadsPerWorker": 1},
     }
-    done = run_job(
-        "-", "--processing.max-samples", "20", "--json", cwd=tmp_path, stdin=json.dumps(preset), HF_TOKEN="hf_secret"
-    )
+    flags = ["-", "--processing.max-samples", 20, "--json"]
+    done = job("train", *flags, cwd=tmp_path, stdin=json.dumps(preset), fresh=True, HF_TOKEN="hf_secret")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["savedArtifactPath"] == str(tmp_path / "out" / "voice.pth")

@@ -17,16 +17,19 @@ from golem_ray.jobs.origin import Origin
 from tests.conftest import write_encoder
 
 
+@pytest.mark.parametrize("address", ["none", pytest.param("auto", marks=pytest.mark.slow)])
 def test_the_sidecar_makes_the_same_bytes_again_and_so_do_two_actors(
-    shared_ray, trained_on_fifty, fifty_clips, encoder_folder, tmp_path
+    request, trained_on_fifty, fifty_clips, encoder_folder, tmp_path, address
 ):
+    if address == "auto":
+        request.getfixturevalue("shared_ray")
     path, _ = trained_on_fifty
     sidecar = json.loads(path.with_suffix(".json").read_text())
     again = copy.deepcopy(sidecar)
     moved, encoder = shutil.copytree(fifty_clips, tmp_path / "moved"), shutil.copytree(encoder_folder, tmp_path / "enc")
     again["config"]["dataset"]["name"] = str(moved)  # the same files elsewhere are the same input
     again["config"]["model"]["feature_extractor_model"] = str(encoder)
-    again["config"]["cluster"] |= {"address": "auto", "workers": 2}
+    again["config"]["cluster"] |= {"address": address, "workers": 2}
     again["config"]["paths"]["save_path"] = str(tmp_path / "out" / path.name)
     golem_ray.train(again)
     assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()

@@ -10,6 +10,7 @@ from golem_ray.config import TrainConfig
 from golem_ray.data import labels as data_labels
 from golem_ray.data.table import Source
 from golem_ray.errors import ConfigError, DataError
+from tests.conftest import job
 from tests.jobs.runs import configuration
 
 
@@ -78,10 +79,10 @@ def test_more_workers_than_the_cluster_has_are_refused(shared_ray, clips_folder,
     assert os.listdir(tmp_path) == []
 
 
-def test_the_commands_own_process_ends_with_status_2_and_one_line(run_job, clips_folder, encoder_folder, tmp_path):
+def test_the_commands_own_process_ends_with_status_2_and_one_line(clips_folder, encoder_folder, tmp_path):
     arguments = ["--cluster.address", "127.0.0.1:1", "--paths.save-path", tmp_path / "v.pth"]
     arguments += ["--dataset.name", clips_folder, "--dataset.label-column", "label"]
-    done = run_job(*arguments, "--model.feature-extractor-model", encoder_folder)
+    done = job("train", *arguments, "--model.feature-extractor-model", encoder_folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip().splitlines()[-1].startswith("error: cluster.address: expected a Ray")
     assert "Traceback" not in done.stderr

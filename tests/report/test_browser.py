@@ -1,6 +1,5 @@
 import re
 import shutil
-import tempfile
 import time
 
 import pytest
@@ -11,7 +10,7 @@ from tests.report.pages import HOSTILE, INTENTS, comparison_result, document, ju
 
 
 @pytest.fixture(scope="module")
-def browse():
+def browse(tmp_path_factory):
     """A function that opens a page at a width and height, in a Chromium without a network."""
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
@@ -19,21 +18,26 @@ def browse():
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
-    drivers = []
+    drivers = {}  # by size: starting one takes seconds
 
-    def open_page(path, width, height, drawings=5):
+    def start(width, height):
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
         flags = ["headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"]
-        flags += ["disable-component-update", "disable-sync", f"user-data-dir={tempfile.mkdtemp(dir=path.parent)}"]
+        flags += ["disable-component-update", "disable-sync", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]
         for flag in [*flags, f"window-size={width},{height}"]:
             options.add_argument(f"--{flag}")
         if width < 500:  # a window of its own cannot be as narrow as a phone
             metrics = {"width": width, "height": height, "pixelRatio": 1}
             options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-        drivers.append(driver)
+        return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def open_page(path, width, height, drawings=5):
+        if (width, height) not in drivers:
+            drivers[width, height] = start(width, height)
+        driver = drivers[width, height]
+        driver.get_log("browser")  # what was said of earlier pages
         driver.get(path.as_uri())
         for _ in range(100):
             if driver.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == drawings:
@@ -42,7 +46,7 @@ def browse():
         return driver
 
     yield open_page
-    for driver in drivers:
+    for driver in drivers.values():
         driver.quit()
 
 
