@@ -12,6 +12,7 @@ from typing import Any
 from golem_ray.artifact.sharing import SIDECAR, WEIGHTS, dataset_name, encoder_is_on_hub, is_on_hub
 from golem_ray.embedding.modality import Card, modality_named
 from golem_ray.heads.target import SINGLE_LABEL, TARGETS
+from golem_ray.metrics.figures import FIGURES
 from golem_ray.metrics.intervals import in_words
 
 MAX_NAMED_LABELS = 50
@@ -172,10 +173,10 @@ def _evaluation_lines(metrics: dict[str, Any]) -> list[str]:
     lines = [f"* On the {_number(evaluation.get('num_clips'))} clips {where}, which it was not trained on:"]
     chance = _group(_group(evaluation, "baselines"), "chance")
     chance = {name: value for name, value in chance.items() if name != "expected_calibration_error"}  # of no use: 0
-    for name, figure in figures.items():
-        unit = ".3f" if name == "log_loss" else ".1%"
-        beside = f"; chance is {chance[name]:{unit}}" if _is_number(chance.get(name)) else ""
-        lines.append(f"  * {_code(name.replace('_', ' '))}: {_figure(figure, 'value', unit)}{beside}")
+    for name, kind in FIGURES.items():
+        if name in figures:
+            beside = f"; chance is {kind.shown(chance[name])}" if _is_number(chance.get(name)) else ""
+            lines.append(f"  * {kind.title}: {_figure(figures[name], 'value', kind.format)}{beside}")
     return lines
 
 

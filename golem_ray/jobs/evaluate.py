@@ -18,6 +18,7 @@ from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.jobs.vectors import applied_vectors
+from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import confusion
 from golem_ray.report.classifier import Column, Judged, render
 from golem_ray.report.drawings import Points
@@ -48,7 +49,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     known, trained = _trained_on(saved, source, seen.digests, seen.good)
     rows = np.flatnonzero(seen.good if config.include_trained else seen.good & ~trained)
     labels = _labels(saved, config, source, rows)
-    answers = saved.target.answers(seen.probabilities[rows])
+    answers = seen.answers(rows)
     found = {
         "num_also_trained_on": int(trained.sum()),
         "include_trained": config.include_trained,
@@ -58,7 +59,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     }
     judged = Judged(
         how=_how(config, len(rows), known),
-        examples=[example_at(source, row) for row in rows],
+        example=lambda index: example_at(source, rows[index]),
         labels=labels,
         answers=answers,
         names=names,
@@ -94,6 +95,12 @@ class _Seen:
         self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
         for place in np.flatnonzero(np.isin(batch.rows, self._mapped)):
             self._vectors[int(batch.rows[place])] = batch.vectors[place].copy()
+
+    def answers(self, rows: np.ndarray) -> Answers:
+        """What the classifier says of those rows, (M,). What it says of others is dropped."""
+        probabilities = self.probabilities[rows]
+        del self.probabilities
+        return self.saved.target.answers(probabilities)
 
     def points(self, rows: np.ndarray, trained: np.ndarray) -> Points:
         """What the report maps of the rows; trained: (N,) bool."""

@@ -213,7 +213,7 @@ def _tested(run: Run) -> Judged | None:
         )
     return Judged(
         how=how,
-        examples=[run.division.name(row) for row in rows],
+        example=lambda index: run.division.name(rows[index]),
         labels=run.division.labels[rows].astype(np.int64),
         answers=run.answers(logits),
         names=run.division.names,

@@ -23,7 +23,7 @@ from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, DataError, StorageError
 from golem_ray.jobs.vectors import applied_vectors
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 
 UNSURE = "unsure"
 """What stands for the label of an example whose likeliest class is less likely than the threshold."""

@@ -12,16 +12,41 @@ import numpy as np
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.intervals import wilson_interval
 
-FIGURES = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "weighted_f1",
-    "top_5_accuracy",
-    "log_loss",
-    "expected_calibration_error",
-)
-"""What `figures` measures. Log-loss is in nats."""
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What one of the figures is called, and how it is shown."""
+
+    title: str
+    unit: str = ""
+    """None for a share, which is shown in percent."""
+    of_examples: bool = False
+    """Whether it is a plain share of the examples: its interval is then Wilson's, else a bootstrap's."""
+    biased: bool = False
+    """Whether resamples have it larger than what they are drawn from; its interval is moved by as much."""
+    least: float = 0.0
+    """The smallest value that there is."""
+
+    def shown(self, value: float) -> str:
+        """`32.1%`, or `2.309` where there is a unit."""
+        return f"{value:{self.format}}"
+
+    @property
+    def format(self) -> str:
+        """The format of its values."""
+        return ".3f" if self.unit else ".1%"
+
+
+FIGURES = {
+    "accuracy": Figure(title="accuracy", of_examples=True),
+    "balanced_accuracy": Figure(title="balanced accuracy"),
+    "macro_f1": Figure(title="macro F1"),
+    "weighted_f1": Figure(title="weighted F1"),
+    "top_5_accuracy": Figure(title="top-5 accuracy", of_examples=True),
+    "log_loss": Figure(title="log-loss", unit="nats"),
+    "expected_calibration_error": Figure(title="calibration error", biased=True),
+}
+"""What `figures` measures (`_measure`), in the order in which reports, terminals and model cards show it."""
 
 
 NUM_BINS = 10
@@ -73,12 +98,12 @@ def figures(answers: Answers, labels: np.ndarray, *, seed: int = 0) -> dict[str,
     for name, value in measured.items():
         if not math.isfinite(value):
             continue
-        if name in ("accuracy", "top_5_accuracy"):
+        if FIGURES[name].of_examples:
             interval = wilson_interval(value, len(labels))
         else:
             low, middle, high = np.nanpercentile([values[name] for values in resampled], [2.5, 50, 97.5])
-            bias = middle - value if name == "expected_calibration_error" else 0.0
-            interval = max(0.0, float(low - bias)), float(high - bias)
+            bias = middle - value if FIGURES[name].biased else 0.0
+            interval = max(FIGURES[name].least, float(low - bias)), float(high - bias)
         found[name] = {"value": value, "interval_95": list(interval)}
     return found
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import FIGURES
+from golem_ray.metrics.figures import FIGURES, Figure
 from golem_ray.report.drawings import (
     Points,
     draw_confusion,
@@ -27,7 +27,7 @@ from golem_ray.report.drawings import (
     draw_reliability,
 )
 from golem_ray.report.html import assemble, cell, number, section, table
-from golem_ray.report.words import NAMES, validated_line
+from golem_ray.report.words import validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 """Examples that the tables name at most."""
@@ -52,8 +52,8 @@ class Judged:
 
     how: str
     """A sentence: which examples these are."""
-    examples: Sequence[str]
-    """(N,) names."""
+    example: Callable[[int], str]
+    """The name of each of the N by its index: few of them are shown."""
     labels: np.ndarray
     """(N,) int64, indices into `names`."""
     answers: Answers
@@ -140,13 +140,9 @@ def _group(values: dict[str, Any], key: str) -> dict[str, Any]:
     return group if isinstance(group, dict) else {}
 
 
-def _title(name: str) -> str:
+def _title(figure: Figure) -> str:
     """A figure's name at the head of a row."""
-    return NAMES[name][0].upper() + NAMES[name][1:] + (" (nats)" if name == "log_loss" else "")
-
-
-def _shown(name: str, value: float) -> str:
-    return f"{value:.3f}" if name == "log_loss" else f"{value:.1%}"
+    return figure.title[0].upper() + figure.title[1:] + (f" ({figure.unit})" if figure.unit else "")
 
 
 def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
@@ -159,14 +155,16 @@ def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     if plain:
         rivals[plain.key] = f"Head on {plain.short}"
     rows = []
-    for name in (name for name in FIGURES if name in judged.figures):
+    for name, kind in FIGURES.items():
+        if name not in judged.figures:
+            continue
         figure = judged.figures[name]
-        low, high = (_shown(name, bound) for bound in figure["interval_95"])
-        row = [cell(_title(name)), number(_shown(name, figure["value"])), number(f"{low} to {high}")]
+        low, high = (kind.shown(bound) for bound in figure["interval_95"])
+        row = [cell(_title(kind)), number(kind.shown(figure["value"])), number(f"{low} to {high}")]
         for key in rivals:
             value = judged.baselines[key].get(name)
             value = value["value"] if isinstance(value, dict) else value
-            row.append(number("" if value is None else _shown(name, value)))
+            row.append(number("" if value is None else kind.shown(value)))
         rows.append(row)
     beside = "Beside it: who guesses evenly, who always says the class that most clips were trained on"
     beside += f", and the same head on plain {plain.name}." if plain else "."
@@ -208,7 +206,7 @@ def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:
 def _mistakes(judged: Judged, column: Column | None) -> str:
     rows, answers = [], judged.answers
     for index in worst_mistakes(judged.labels, answers).tolist():
-        cells = [cell(judged.examples[index]), cell(judged.names[judged.labels[index]])]
+        cells = [cell(judged.example(index)), cell(judged.names[judged.labels[index]])]
         cells += [cell(judged.names[answers.decisions[index]]), number(f"{answers.confidence[index]:.1%}")]
         rows.append([*cells, f"<td>{column.html(index)}</td>"] if column else cells)
     if not rows:

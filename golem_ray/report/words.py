@@ -10,17 +10,6 @@ from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.figures import FIGURES
 from golem_ray.metrics.intervals import in_words
 
-NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "top_5_accuracy": "top-5 accuracy",
-    "log_loss": "log-loss",
-    "expected_calibration_error": "calibration error",
-}
-"""How each figure is called."""
-
 MOST_CLASSES = 100
 """Classes that a terminal shows."""
 
@@ -101,7 +90,7 @@ def evaluation_table(scores: dict[str, Any]) -> list[str]:
         beside = [scores["baselines"][row].get(name) for row in ("chance", "majority")]
         shown = [f"{value:.3f}" if value is not None else "" for value in beside]
         lines.append(
-            f"{NAMES[name]:20} {figure['value']:8.3f}   {low:.3f} to {high:.3f}     {shown[0]:>8} {shown[1]:>9}"
+            f"{FIGURES[name].title:20} {figure['value']:8.3f}   {low:.3f} to {high:.3f}     {shown[0]:>8} {shown[1]:>9}"
         )
     lines.append(f"\n{'class':32} {'clips':>8} {'precision':>10} {'recall':>8} {'F1':>8}")
     for record in scores["per_class"][:MOST_CLASSES]:

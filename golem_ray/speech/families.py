@@ -36,6 +36,9 @@ class Family(Protocol):
     def window_s(self, preprocessor: dict[str, Any]) -> float | None:
         """Length of the windows that it takes, in seconds; None if it takes any length."""
 
+    def has_adapter(self, config: dict[str, Any]) -> bool:
+        """Whether what it gives has other frames than its blocks."""
+
     def exact_in_batches(self, config: dict[str, Any]) -> bool:
         """Whether a clip's vector can be had in a batch as it is alone."""
 
@@ -71,11 +74,15 @@ class Wav2Vec2:
         """None: any length."""
         return None
 
+    def has_adapter(self, config: dict[str, Any]) -> bool:
+        """As its configuration says."""
+        return bool(config.get("add_adapter"))
+
     def exact_in_batches(self, config: dict[str, Any]) -> bool:
         """Not where convolutions follow upon each other, or a norm turns zeros into something else, between the mask
         and the blocks: padded frames then cannot be kept from the real ones.
         """
-        return not (config.get("add_adapter") or config.get("conv_pos_batch_norm"))
+        return not (self.has_adapter(config) or config.get("conv_pos_batch_norm"))
 
     def check(self, name: str, config: dict[str, Any], preprocessor: dict[str, Any]) -> str | None:
         """Nothing to check."""
@@ -135,9 +142,13 @@ class Whisper:
         """As its preprocessor says, 30 s if it does not."""
         return float(_positive(preprocessor.get("chunk_length", 30)))
 
+    def has_adapter(self, config: dict[str, Any]) -> bool:
+        """Never."""
+        return False
+
     def exact_in_batches(self, config: dict[str, Any]) -> bool:
-        """It sees whole windows, in a batch as alone."""
-        return not (config.get("add_adapter") or config.get("conv_pos_batch_norm"))
+        """Always: it sees whole windows, in a batch as alone."""
+        return True
 
     def check(self, name: str, config: dict[str, Any], preprocessor: dict[str, Any]) -> str | None:
         """The preprocessor's windows must be those that the encoder takes."""

@@ -161,7 +161,7 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
         exact_in_batches=family.exact_in_batches(config),
         traits=SpeechTraits(
             sampling_rate=_positive(preprocessor.get("sampling_rate")),
-            has_adapter=bool(config.get("add_adapter")),
+            has_adapter=family.has_adapter(config),
             window_s=family.window_s(preprocessor),
         ),
     )

@@ -459,8 +459,8 @@ def test_card_of_an_evaluated_artifact_has_its_figures_for_readers_and_for_the_h
     }
     card = model_card(document, "me/voice")
     assert "On the 336 clips of the split `test`, which it was not trained on" in card
-    assert "`accuracy`: 32.1% (95 % interval 27.4% to 37.3%); chance is 7.1%" in card
-    assert "`log loss`: 2.250 (95 % interval 2.000 to 2.500)" in card
+    assert "* accuracy: 32.1% (95 % interval 27.4% to 37.3%); chance is 7.1%" in card
+    assert "* log-loss: 2.250 (95 % interval 2.000 to 2.500)" in card
     front = front_matter(card)
     assert front["datasets"] == ["PolyAI/minds14"]
     [model] = front["model-index"]

@@ -88,7 +88,7 @@ def judged(names, num_examples=336, seed=0, examples=None):
     plain = SINGLE_LABEL.answers(answers.probabilities[:, ::-1])
     return Judged(
         how="The clips of test.",
-        examples=examples or [f"test clip {row} (recordings/test/{row:04d}.ogg)" for row in range(num_examples)],
+        example=lambda row: examples[row] if examples else f"test clip {row} (recordings/test/{row:04d}.ogg)",
         labels=labels,
         answers=answers,
         names=names,
@@ -101,4 +101,5 @@ def judged(names, num_examples=336, seed=0, examples=None):
 def points(which, seed=0):
     vectors = np.random.default_rng(seed).standard_normal((len(which.labels), 24)).astype(np.float32)
     vectors[:, :2] *= 8
-    return Points(vectors=vectors, labels=which.labels, names=which.examples, tested=which.labels % 2 == 0)
+    names = [which.example(row) for row in range(len(which.labels))]
+    return Points(vectors=vectors, labels=which.labels, names=names, tested=which.labels % 2 == 0)

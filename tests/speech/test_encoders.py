@@ -12,8 +12,10 @@ from golem_ray.config import ModelConfig
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
 from golem_ray.speech.encoders import SpeechEncoder, pack, precision_note
+from golem_ray.speech.families import FAMILIES
 from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import speech_recipe, tone, write_encoder
+from tests.speech.test_exact_forward import FAMILIES as IN_BATCHES
 
 
 def inspect(folder, **keys):
@@ -167,14 +169,18 @@ def test_of_whisper_only_the_encoder_is_needed(tmp_path):
         SpeechEncoder(speech_recipe(tmp_path / "enc"), "cpu")
 
 
-@pytest.mark.parametrize(
-    ("family", "changes"),
-    [
-        ("data2vec-audio", {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}),
-        ("wav2vec2", {"add_adapter": True}),
-        ("hubert", {"conv_pos_batch_norm": True}),
-    ],
-)
+ONE_BY_ONE = [
+    ("data2vec-audio", {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}),
+    ("wav2vec2", {"add_adapter": True}),
+    ("hubert", {"conv_pos_batch_norm": True}),
+]
+
+
+def test_every_family_is_tried_here_or_in_batches():
+    assert {family for family, _ in ONE_BY_ONE} | {family for family, _ in IN_BATCHES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("family", "changes"), ONE_BY_ONE)
 def test_an_encoder_that_is_not_exact_in_batches_runs_one_by_one(tmp_path, family, changes):
     info = inspect(write_encoder(tmp_path / "enc", family=family, **changes))
     assert not info.exact_in_batches

@@ -141,7 +141,7 @@ def test_a_compiled_batch_equals_one_by_one(recipe, family, norm):
 
 
 @pytest.mark.parametrize("poison", [999.0, float("nan"), float("inf")])
-@pytest.mark.parametrize(("family", "norm"), FAMILIES[:-1])
+@pytest.mark.parametrize(("family", "norm"), [each for each in FAMILIES if each[0] != "whisper"])
 def test_what_the_padding_holds_changes_nothing(recipe, family, norm, poison):
     model = SpeechEncoder(recipe(family, norm), "cpu").model
     lengths = torch.tensor([16_000, 400, 7_000])
