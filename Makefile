@@ -33,7 +33,7 @@ test: setup
 
 # Whole commands, compiled encoders, large comparisons: what the quick tests hold in small.
 slow: setup
-	$(VENV)/bin/python -m pytest -m "slow and not chaos"
+	$(PYTEST) -m "slow and not chaos"
 
 # Actors, nodes and drivers killed at random.
 chaos: setup

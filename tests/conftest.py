@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -176,9 +177,8 @@ def folder_source(folder: Path) -> Any:
 
 
 def _on_ray(file: Path) -> bool:
-    """Whether tests of a file need a Ray: one of these two fixtures."""
-    text = file.read_text()
-    return "shared_ray" in text or "simulated_gpus" in text
+    """Whether tests of a file use Ray in this process."""
+    return re.search(r"\b(shared_ray|simulated_gpus|import ray)\b", file.read_text()) is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
