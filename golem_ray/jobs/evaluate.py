@@ -84,7 +84,8 @@ class _Seen:
         self.digests = np.zeros(num_examples, dtype="S32")
         self.bad: dict[int, str] = {}
         self._mapped = drawn(np.arange(num_examples))
-        self._vectors: dict[int, np.ndarray] = {}
+        width = saved.document["head"]["in_features"]
+        self._vectors = np.zeros((len(self._mapped), width), dtype=np.float32)  # at once: many small arrays leave gaps
 
     def take(self, batch: VectorBatch) -> None:
         """Some examples of the source."""
@@ -93,8 +94,8 @@ class _Seen:
         self.digests[batch.rows] = batch.digests
         self.good[batch.rows] = [not reason for reason in batch.reasons]
         self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
-        for place in np.flatnonzero(np.isin(batch.rows, self._mapped)):
-            self._vectors[int(batch.rows[place])] = batch.vectors[place].copy()
+        mapped = np.isin(batch.rows, self._mapped)
+        self._vectors[np.searchsorted(self._mapped, batch.rows[mapped])] = batch.vectors[mapped]
 
     def answers(self, rows: np.ndarray) -> Answers:
         """What the classifier says of those rows, (M,). What it says of others is dropped."""
@@ -105,9 +106,8 @@ class _Seen:
     def points(self, rows: np.ndarray, trained: np.ndarray) -> Points:
         """What the report maps of the rows; trained: (N,) bool."""
         shown = rows[np.isin(rows, self._mapped)]
-        vectors = [self._vectors[int(row)] for row in shown]
         return Points(
-            vectors=np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32),
+            vectors=self._vectors[np.searchsorted(self._mapped, shown)],
             labels=self.source.examples["label"].to_numpy()[shown].astype(np.int64),
             names=[example_at(self.source, row) for row in shown],
             tested=~trained[shown],
