@@ -47,6 +47,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     check_unusable(records, len(seen.good), config.processing.max_bad_fraction)
 
     known, trained = _trained_on(saved, source, seen.digests, seen.good)
+    del seen.digests
     rows = np.flatnonzero(seen.good if config.include_trained else seen.good & ~trained)
     labels = _labels(saved, config, source, rows)
     answers = seen.answers(rows)

@@ -109,7 +109,7 @@ def figures(answers: Answers, labels: np.ndarray, *, seed: int = 0) -> dict[str,
 
 
 def _score(answers: Answers, labels: np.ndarray) -> _Scores:
-    rows, probabilities = np.arange(len(labels)), answers.probabilities.astype(np.float64)
+    rows, probabilities = np.arange(len(labels)), answers.probabilities.astype(np.float64, copy=False)
     known = labels < answers.num_classes
     of_label = np.where(known, probabilities[rows, np.where(known, labels, 0)], np.nan)
     tiny = np.finfo(np.float64).eps  # as scikit-learn's log_loss has it

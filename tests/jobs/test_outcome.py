@@ -41,13 +41,17 @@ def run(unseen_rows, used):
 
 def test_a_report_without_tested_clips_shows_those_of_cross_validation():
     shown = _tested(run(None, np.array([0, 1, 2, 7])))
-    assert shown.examples == ["clip 0", "clip 1", "clip 7"]
+    assert [shown.example(row) for row in range(3)] == ["clip 0", "clip 1", "clip 7"]
     assert shown.labels.tolist() == [0, 1, 1]
     assert shown.how.startswith("The 3 clips of the first round")
 
 
 def test_of_sampled_clips_it_shows_the_sampled_ones():
     shown = _tested(run(np.array([0, 2, 4, 5]), np.array([0, 1, 2, 4, 5, 6, 7])))
-    assert shown.examples == ["clip 0", "clip 2", "clip 6"]  # rows 0, 2 and 5 of what was trained on
+    assert [shown.example(row) for row in range(3)] == [
+        "clip 0",
+        "clip 2",
+        "clip 6",
+    ]  # rows 0, 2 and 5 of what was trained on
     assert shown.labels.tolist() == [0, 0, 0]
     assert shown.how.startswith("The 3 sampled clips of the first round")
