@@ -18,7 +18,7 @@ _HEADS = {
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """What is compared, each with each; the configured recipe is always among them."""
+    """What is compared, each with each; the configured candidate is always among them."""
 
     encoders: tuple[str, ...] = ()
     """Hub ids or local folders; the configured one if none is given."""

@@ -17,7 +17,7 @@ from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
 from golem_ray.data.table import Columns, Source, absolute, examples_table, no_labels
 from golem_ray.errors import DataError, StorageError, as_storage_errors
 
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+METADATA_FILES = tuple(f"metadata{suffix}" for suffix in sorted(MANIFEST_SUFFIXES))
 SPLIT_NAMES = {"train", "test", "validation", "val", "valid", "dev", "eval", "data"}
 
 

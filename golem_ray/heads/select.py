@@ -1,4 +1,4 @@
-"""How a head's recipe is scored on examples that it was not fitted on, and how a layer is chosen.
+"""How a candidate is scored on examples that it was not fitted on, and how a layer is chosen.
 
 Knows no modality, encoder or Ray.
 """
@@ -74,7 +74,7 @@ def round_on(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> R
 def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, sizes: Sequence[int]) -> np.ndarray:
     """Which examples are recognised in that round with at most so many examples of each class to train on.
 
-    (S, N) float32, like `Round.right`. A smaller size takes some of the examples of a larger one; every recipe gets
+    (S, N) float32, like `Round.right`. A smaller size takes some of the examples of a larger one; every candidate gets
     the same ones.
     """
     labels, target = examples.label_array(), spec.target

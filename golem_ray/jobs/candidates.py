@@ -18,7 +18,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A recipe that is compared."""
+    """An encoder, a layer, a pooling and a head that are compared with others."""
 
     encoder: str
     layer: int | str
@@ -35,7 +35,7 @@ class Grid:
     """A grid, spelled out."""
 
     candidates: tuple[Candidate, ...]
-    """The configured recipe first."""
+    """The configured one first."""
     heads: Mapping[str, HeadConfig]
     models: Mapping[str, ModelConfig]
     """Configuration of each encoder."""

@@ -1,4 +1,4 @@
-"""Compare recipes on the same examples and folds: which to train with, and what that choice is worth."""
+"""Compare candidates on the same examples and folds: which to train with, and what that choice is worth."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SIZES = (1, 2, 5, 10)
 
 
 def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, Any]:
-    """Compare the grid's recipes; writes best.toml, comparison.json and report.html into `output`, a folder or URI.
+    """Compare the grid's candidates; writes best.toml, comparison.json and report.html into `output`, a folder or URI.
 
     Returns {"summary", "bestPath", "reportPath", ...} and the figures. Raises UserError.
     """
@@ -264,7 +264,8 @@ def _preset(config: TrainConfig, grid: Grid, best: Candidate, result: dict[str, 
     """What trains the best candidate, as a preset."""
     nested, rows = result["nested"], result["candidates"]
     comments = [
-        f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} recipes on {result['num_clips']} clips of {result['dataset']}:",
+        f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} candidates on {result['num_clips']} clips of "
+        f"{result['dataset']}:",
         f"{best}.",
         f"Cross-validated accuracy {words.percent(rows[0]['accuracy'])}, too good by its being chosen.",
         f"Choosing anew in each fold {words.percent(nested['accuracy'])},",

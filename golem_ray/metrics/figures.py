@@ -18,23 +18,25 @@ class Figure:
     """What one of the figures is called, and how it is shown."""
 
     title: str
+    percent: bool = True
+    """Whether it is shown in percent, as a share is."""
     unit: str = ""
-    """None for a share, which is shown in percent."""
+    """What it is counted in, if in anything."""
     of_examples: bool = False
     """Whether it is a plain share of the examples: its interval is then Wilson's, else a bootstrap's."""
     biased: bool = False
     """Whether resamples have it larger than what they are drawn from; its interval is moved by as much."""
     least: float = 0.0
-    """The smallest value that there is."""
+    """The smallest value that it can have: no interval goes below."""
 
     def shown(self, value: float) -> str:
-        """`32.1%`, or `2.309` where there is a unit."""
+        """`32.1%`, or `2.309`."""
         return f"{value:{self.format}}"
 
     @property
     def format(self) -> str:
         """The format of its values."""
-        return ".3f" if self.unit else ".1%"
+        return ".1%" if self.percent else ".3f"
 
 
 FIGURES = {
@@ -43,7 +45,7 @@ FIGURES = {
     "macro_f1": Figure(title="macro F1"),
     "weighted_f1": Figure(title="weighted F1"),
     "top_5_accuracy": Figure(title="top-5 accuracy", of_examples=True),
-    "log_loss": Figure(title="log-loss", unit="nats"),
+    "log_loss": Figure(title="log-loss", percent=False, unit="nats"),
     "expected_calibration_error": Figure(title="calibration error", biased=True),
 }
 """What `figures` measures (`_measure`), in the order in which reports, terminals and model cards show it."""
@@ -98,6 +100,7 @@ def figures(answers: Answers, labels: np.ndarray, *, seed: int = 0) -> dict[str,
     for name, value in measured.items():
         if not math.isfinite(value):
             continue
+        assert value >= FIGURES[name].least, f"{name}: {value} is less than the least"
         if FIGURES[name].of_examples:
             interval = wilson_interval(value, len(labels))
         else:

@@ -21,7 +21,7 @@ _LAYERS = (
 
 _CURVE = (
     "Accuracy with at most so many clips of each class to train on, with 95 % intervals. If it still rises, more clips "
-    "help. The best recipe was chosen on these folds, which flatters it, most of all with all clips."
+    "help. The best candidate was chosen on these folds, which flatters it, most of all with all clips."
 )
 
 
@@ -38,13 +38,13 @@ def render_comparison(result: dict[str, Any]) -> str:
     nested = result["nested"]
     often = "; ".join(f"{escape(each['name'])}: {each['folds']}" for each in nested["chosen"][:5])
     parts = [
-        f"<h1>{len(rows)} recipes compared</h1>\n<dl>\n{listed}\n</dl>",
+        f"<h1>{len(rows)} candidates compared</h1>\n<dl>\n{listed}\n</dl>",
         f"<p>Choosing anew in each fold, by that fold's training clips alone: {percent(nested['accuracy'])}, against "
         f"the default {points(nested['against_default'])}. Chance is {result['chance']:.1%}, always naming the largest "
-        f"class {result['largest_class']:.1%}. This is what the choice is worth: the best recipe's own figure below is "
-        "too good, since it was chosen for it.</p>",
+        f"class {result['largest_class']:.1%}. This is what the choice is worth: the best candidate's own figure below "
+        "is too good, since it was chosen for it.</p>",
         f'<p class="note">Chosen in so many folds: {often}.</p>',
-        "<h2>Every recipe</h2>",
+        "<h2>Every candidate</h2>",
         '<p class="note">Cross-validated accuracy on the same clips in the same folds. Differences are paired: where '
         "an interval holds 0, the two may be equally good.</p>",
         _ranking(rows, result["default"]),
@@ -65,7 +65,7 @@ def render_comparison(result: dict[str, Any]) -> str:
     ]
     drawings["curve"] = draw_lines(lines, "clips per class to train on", "accuracy")
     parts.append(section("By clips per class", _CURVE, "curve"))
-    return assemble(f"{len(rows)} recipes compared", parts, drawings)
+    return assemble(f"{len(rows)} candidates compared", parts, drawings)
 
 
 def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:
@@ -80,7 +80,7 @@ def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:
         for row in rows[:_MOST_ROWS]
     ]
     more = f"<p>And {len(rows) - _MOST_ROWS} more: see comparison.json.</p>" if len(rows) > _MOST_ROWS else ""
-    return table(["Recipe", "Accuracy", "95 % interval", "Against the best", "Against the default"], cells) + more
+    return table(["Candidate", "Accuracy", "95 % interval", "Against the best", "Against the default"], cells) + more
 
 
 def _layer_lines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def summary(result: dict[str, Any]) -> str:
     rows, nested = result["candidates"], result["nested"]
     title = f"  {'encoder':30} {'layer':>5}  {'pooling':8}  {'head':12} {'accuracy':>8}  {'95 % interval':14}"
     lines = [
-        f"{len(rows)} recipes on {clips(result)}; {rounds_played(result)}. Chance is {result['chance']:.1%}, always "
+        f"{len(rows)} candidates on {clips(result)}; {rounds_played(result)}. Chance is {result['chance']:.1%}, always "
         f"naming the largest class {result['largest_class']:.1%}.",
         "",
         f"{title}  {'against the best':25} against the default",
@@ -119,9 +119,9 @@ def summary(result: dict[str, Any]) -> str:
     for row in shown:
         low, high = row["accuracy"]["interval_95"]
         mark = "*" if row["name"] == result["default"] else " "
-        recipe = f"{mark} {_short(row['encoder'], 30):30} {row['layer']!s:>5}  {row['pooling']:8}  {row['head']:12.12}"
+        which = f"{mark} {_short(row['encoder'], 30):30} {row['layer']!s:>5}  {row['pooling']:8}  {row['head']:12.12}"
         accuracy = f"{row['accuracy']['value']:8.1%}  {f'{low:.1%} to {high:.1%}':14}"
-        lines.append(f"{recipe} {accuracy}  {points(row['against_best']):25} {points(row['against_default'])}")
+        lines.append(f"{which} {accuracy}  {points(row['against_best']):25} {points(row['against_default'])}")
     if len(rows) > len(shown):
         lines.append(f"and {len(rows) - len(shown)} more: see the report")
     worth = (

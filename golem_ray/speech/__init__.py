@@ -20,14 +20,16 @@ def _read(content: bytes, recipe: Recipe) -> np.ndarray:
     """The waveform (T,) float32 in an audio file, at the encoder's rate."""
     from golem_ray.speech.read import load_clip
 
-    return load_clip(content, traits_of(recipe).sampling_rate)
+    traits = traits_of(recipe)
+    return load_clip(content, traits.sampling_rate, traits.shortest_s)
 
 
 def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) -> np.ndarray:
     """The waveform (T,) float32 of a clip that a caller gives, at the encoder's rate."""
     from golem_ray.speech.read import as_waveform
 
-    return as_waveform(example, traits_of(recipe).sampling_rate, sampling_rate)
+    traits = traits_of(recipe)
+    return as_waveform(example, traits.sampling_rate, sampling_rate, traits.shortest_s)
 
 
 def _baseline_vector(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:

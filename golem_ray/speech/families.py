@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 MIN_DURATION_S = 0.025
-"""Shortest clip that a Wav2Vec2 encoder turns into a frame: 400 samples at 16 kHz."""
+"""Shortest clip that is used, whatever the family: what Wav2Vec2 turns into a frame, 400 samples at 16 kHz."""
 
 
 class Family(Protocol):
@@ -31,7 +31,7 @@ class Family(Protocol):
     weights_prefix: str
     """Begin of the names of the weights that are used."""
     shortest_s: float
-    """Seconds below which a window has no frame of its own."""
+    """Seconds below which a clip or a window has no frame of its own."""
 
     def window_s(self, preprocessor: dict[str, Any]) -> float | None:
         """Length of the windows that it takes, in seconds; None if it takes any length."""

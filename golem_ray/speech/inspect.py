@@ -19,7 +19,7 @@ from golem_ray.config import ModelConfig, ProcessingConfig
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.sample import SAMPLE
-from golem_ray.speech.families import family_of
+from golem_ray.speech.families import MIN_DURATION_S, family_of
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
 """Whose versions change a clip's vector."""
@@ -40,6 +40,8 @@ class SpeechTraits:
     """Whether what it gives has other frames than its blocks."""
     window_s: float | None
     """Length of the windows that it takes, in seconds; None if it takes any length."""
+    shortest_s: float
+    """Seconds below which a clip cannot be used."""
 
 
 def traits_of(recipe: Recipe) -> SpeechTraits:
@@ -163,6 +165,7 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
             sampling_rate=_positive(preprocessor.get("sampling_rate")),
             has_adapter=family.has_adapter(config),
             window_s=family.window_s(preprocessor),
+            shortest_s=max(MIN_DURATION_S, family.shortest_s),
         ),
     )
     if not info.traits.sampling_rate or not info.embedding_size:

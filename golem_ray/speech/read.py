@@ -41,17 +41,19 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
     return samples.mean(axis=1), rate
 
 
-def load_clip(data: bytes, target_rate: int) -> np.ndarray:
+def load_clip(data: bytes, target_rate: int, shortest_s: float = MIN_DURATION_S) -> np.ndarray:
     """The clip as the encoder hears it: (T,) float32 at target_rate Hz.
 
-    Raises ExampleError for clips that are not audio, empty, shorter than 25 ms, or not finite.
+    Raises ExampleError for clips that are not audio, empty, shorter than shortest_s, or not finite.
     """
     waveform, rate = decode(data)
-    check_waveform(waveform, rate)
+    check_waveform(waveform, rate, shortest_s)
     return resample(waveform, rate, target_rate)
 
 
-def as_waveform(clip: object, target_rate: int, rate: int | None = None) -> np.ndarray:
+def as_waveform(
+    clip: object, target_rate: int, rate: int | None = None, shortest_s: float = MIN_DURATION_S
+) -> np.ndarray:
     """A clip that a caller gives, as the encoder hears it: (T,) float32 at target_rate Hz.
 
     It is a path or URI, an audio file's bytes, or a waveform (T,) in [-1, 1] at `rate` Hz (by default target_rate).
@@ -60,15 +62,16 @@ def as_waveform(clip: object, target_rate: int, rate: int | None = None) -> np.n
     if rate is not None and not (isinstance(rate, int) and rate > 0):
         raise ConfigError(f"sampling_rate: expected a positive number of Hz, got {rate!r}.")
     if isinstance(clip, bytes | bytearray | memoryview):
-        return load_clip(bytes(clip), target_rate)
+        return load_clip(bytes(clip), target_rate, shortest_s)
     if isinstance(clip, str | os.PathLike):
         path = os.fspath(clip)
-        return load_clip(read_content(None, path if "://" in path else os.path.expanduser(path), "audio"), target_rate)
+        content = read_content(None, path if "://" in path else os.path.expanduser(path), "audio")
+        return load_clip(content, target_rate, shortest_s)
     samples = _samples(clip)
     if samples.ndim != 1:
         raise ExampleError(f"samples of shape {samples.shape}, not (T,): average the channels first")
     rate = rate or target_rate
-    check_waveform(samples, rate)
+    check_waveform(samples, rate, shortest_s)
     return resample(np.ascontiguousarray(samples), rate, target_rate)
 
 
@@ -84,14 +87,14 @@ def _samples(clip: object) -> np.ndarray:
     return clip.astype(np.float32)
 
 
-def check_waveform(waveform: np.ndarray, rate: int) -> None:
-    """Raise ExampleError for a waveform (T,) at `rate` Hz that is empty, shorter than 25 ms, or not finite."""
+def check_waveform(waveform: np.ndarray, rate: int, shortest_s: float) -> None:
+    """Raise ExampleError for a waveform (T,) at `rate` Hz that is empty, shorter than shortest_s, or not finite."""
     if waveform.size == 0:
         raise ExampleError("no samples")
     if not np.isfinite(waveform).all():
         raise ExampleError("samples that are not finite")
-    if waveform.size < MIN_DURATION_S * rate:
-        raise ExampleError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * MIN_DURATION_S:.0f} ms")
+    if waveform.size < shortest_s * rate:
+        raise ExampleError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * shortest_s:.0f} ms")
 
 
 def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:

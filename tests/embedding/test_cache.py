@@ -243,7 +243,7 @@ def test_the_key_of_a_recipe_stays_what_it_was_in_version_1(tmp_path, monkeypatc
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
     plain = {"name": "a/b", "path": "a/b", "revision": None, "sha256": None, "model_type": "wav2vec2"}
     sizes = {"embedding_size": 768, "num_layers": 12, "exact_in_batches": True, "cached": False}
-    traits = SpeechTraits(sampling_rate=16000, has_adapter=False, window_s=None)
+    traits = SpeechTraits(sampling_rate=16000, has_adapter=False, window_s=None, shortest_s=0.025)
     recipe = Recipe(modality="speech", encoder=EncoderInfo(**{**plain, **sizes, **encoder}, traits=traits), **changes)
     found = describe(recipe, gpu=False, threads=2)
     common = {"version": 1, "sampling_rate": 16000, "precision": "float32", "libraries": LIBRARIES}

@@ -111,7 +111,7 @@ def test_on_a_cpu_one_waveform_is_held_at_a_time(encoder_folder, monkeypatch):
     seen, held = [], []
     one_by_one = embed.encoder.embed
     monkeypatch.setattr(
-        "golem_ray.speech.read.load_clip", lambda content, rate: held.append(len(seen)) or tone(0, 0.1, 16000)
+        "golem_ray.speech.read.load_clip", lambda content, *how: held.append(len(seen)) or tone(0, 0.1, 16000)
     )
     embed.encoder.embed = lambda waveforms: seen.append(len(waveforms)) or one_by_one(waveforms)
     embed(clips_table(*[(GOOD, None, 0)] * 4))

@@ -58,7 +58,7 @@ def weights(head):
     return torch.load(io.BytesIO(head.weights), weights_only=True)
 
 
-RECIPES = {
+HEADS = {
     "plain": HeadConfig(),
     "weighted and smoothed": HeadConfig(class_weights=True, label_smoothing=0.2),
     "standardised": HeadConfig(standardize=True, weight_decay=0.1),
@@ -68,16 +68,16 @@ RECIPES = {
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 100, 101, 1000])
 @pytest.mark.parametrize("batch_size", [None, 10, 40])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_chunks_give_the_head_that_all_rows_at_once_give(on_disk, monkeypatch, recipe, batch_size, chunk_rows):
+@pytest.mark.parametrize("head", HEADS)
+def test_chunks_give_the_head_that_all_rows_at_once_give(on_disk, monkeypatch, head, batch_size, chunk_rows):
     embeddings, labels = clips()
     training = TrainingConfig(epochs=3, batch_size=batch_size)
     # the order of batches is one of chunks as well, so that it is fixed here
     monkeypatch.setattr(streamed, "shuffled", lambda num_rows, order: torch.randperm(num_rows, generator=order))
-    whole = trained(TrainingSet(embeddings=embeddings, labels=labels), training, RECIPES[recipe], num_classes=5)
+    whole = trained(TrainingSet(embeddings=embeddings, labels=labels), training, HEADS[head], num_classes=5)
     monkeypatch.setattr(streamed, "CHUNK_ROWS", chunk_rows)
     mapped = on_disk(embeddings)
-    parts = trained(TrainingSet(embeddings=mapped, labels=labels), training, RECIPES[recipe], num_classes=5)
+    parts = trained(TrainingSet(embeddings=mapped, labels=labels), training, HEADS[head], num_classes=5)
     for name, expected in weights(whole).items():
         assert torch.allclose(weights(parts)[name], expected, atol=1e-5), name
     for metric in ("final_loss", "training_accuracy", "chance", "largest_class"):

@@ -69,7 +69,7 @@ def compared(forwards, encoder_folder, tmp_path_factory):
 def test_a_comparison_says_what_it_found(compared):
     work, said, found = compared
     assert found["num_clips"] == 18
-    assert f"{len(found['candidates'])} recipes on 18 clips of" in said
+    assert f"{len(found['candidates'])} candidates on 18 clips of" in said
     assert {(row["encoder"], row["layer"], row["head"]) for row in found["candidates"]} >= {
         (encoder, layer, "small")
         for encoder in {row["encoder"] for row in found["candidates"]}

@@ -24,7 +24,7 @@ def test_on_noise_choosing_is_worth_chance_although_the_best_looks_better():
     assert 0.2 < np.mean(worth) < 0.3 < np.mean(looks)
 
 
-def test_the_better_recipe_is_found_and_its_gain_does_not_cover_zero():
+def test_the_better_candidate_is_found_and_its_gain_does_not_cover_zero():
     rng = np.random.default_rng(0)
     labels = np.arange(80) % 4
     noise = rng.standard_normal((80, 6)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_intervals_of_equal_groups_are_students_over_their_means():
     assert one["interval_95"] == [-1.0, 1.0]
 
 
-def test_intervals_between_equal_recipes_cover_zero_as_often_as_they_say(monkeypatch):
+def test_intervals_between_equal_candidates_cover_zero_as_often_as_they_say(monkeypatch):
     monkeypatch.setattr("golem_ray.heads.select.score", lambda *arguments: None)
     misses = 0
     for seed in range(40):

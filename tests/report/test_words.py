@@ -25,7 +25,7 @@ def test_sentences_say_the_figure_its_interval_and_chance():
     assert "not calibrated" in calibration_line(None)
 
 
-def test_the_table_tells_recipes_apart_however_long_the_encoders_path_is():
+def test_the_table_tells_candidates_apart_however_long_the_encoders_path_is():
     result = comparison_result("/somewhere/in/a/rather/long/folder/of/encoders/wav2vec2-large-960h-lv60-self-trained")
     rows = [line for line in summary(result).splitlines() if " linear " in line]
     assert len(rows) == len({row[:60] for row in rows}) == 5

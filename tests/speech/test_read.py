@@ -107,3 +107,12 @@ def test_25_ms_are_enough():
 
 def test_libsndfile_reads_what_the_readme_says():
     assert {"WAV", "FLAC", "MP3", "OGG"} <= set(soundfile.available_formats())
+
+
+def test_a_family_may_need_longer_clips_than_others():
+    clip = audio_bytes(tone(0, 0.1))
+    assert read.load_clip(clip, 16000, 0.1).shape == (1600,)
+    with pytest.raises(ExampleError, match=r"100\.0 ms long, shorter than 200 ms"):
+        read.load_clip(clip, 16000, 0.2)
+    with pytest.raises(ExampleError, match="shorter than 200 ms"):
+        read.as_waveform(tone(0, 0.1, 16000), 16000, shortest_s=0.2)
