@@ -66,7 +66,15 @@ def test_what_may_pass_is_tried_again_a_few_times_and_ever_later(error, pauses):
 
 
 @pytest.mark.parametrize(
-    "error", [FileNotFoundError(), not_found(Refused()), PermissionError(), IsADirectoryError(), ValueError("a URI")]
+    "error",
+    [
+        FileNotFoundError(),
+        not_found(Refused()),
+        not_found(KeyError("clip")),
+        PermissionError(),
+        IsADirectoryError(),
+        ValueError("a URI"),
+    ],
 )
 def test_what_will_not_pass_is_not_tried_again(error, pauses):
     call, calls = failing(error, 1)
