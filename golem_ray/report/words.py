@@ -90,7 +90,8 @@ def evaluation_table(scores: dict[str, Any]) -> list[str]:
         beside = [scores["baselines"][row].get(name) for row in ("chance", "majority")]
         shown = [f"{value:.3f}" if value is not None else "" for value in beside]
         lines.append(
-            f"{FIGURES[name].title:20} {figure['value']:8.3f}   {low:.3f} to {high:.3f}     {shown[0]:>8} {shown[1]:>9}"
+            f"{FIGURES[name].title:20} {figure['value']:8.3f}   {f'{low:.3f} to {high:.3f}':18} {shown[0]:>8} "
+            f"{shown[1]:>9}"
         )
     lines.append(f"\n{'class':32} {'clips':>8} {'precision':>10} {'recall':>8} {'F1':>8}")
     for record in scores["per_class"][:MOST_CLASSES]:

@@ -1,5 +1,11 @@
 from golem_ray.data.split import HELD_OUT
-from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line, summary
+from golem_ray.report.words import (
+    calibration_line,
+    cross_validation_line,
+    evaluation_line,
+    evaluation_table,
+    summary,
+)
 from golem_ray.speech import MODALITY
 from tests.report.pages import comparison_result
 
@@ -23,6 +29,19 @@ def test_sentences_say_the_figure_its_interval_and_chance():
     )
     assert "temperature of 2.50, from 40" in calibration_line({"temperature": 2.5, "num_clips": 40})
     assert "not calibrated" in calibration_line(None)
+
+
+def test_columns_stay_in_line_whatever_the_signs_of_an_interval_are():
+    figures = {
+        "accuracy": {"value": 0.5, "interval_95": [0.2, 0.8]},
+        "macro_f1": {"value": -0.1, "interval_95": [-0.3, -0.0]},
+    }
+    guessed = {"accuracy": 0.25, "macro_f1": 0.125}
+    scores = {"figures": figures, "baselines": {"chance": guessed, "majority": guessed}, "per_class": []}
+    head, accuracy, f1, *_ = evaluation_table(scores)
+    for column in ("chance", "majority"):
+        end = head.index(column) + len(column)
+        assert (accuracy[end - 6 : end], f1[end - 6 : end]) == (" 0.250", " 0.125")
 
 
 def test_the_table_tells_candidates_apart_however_long_the_encoders_path_is():
