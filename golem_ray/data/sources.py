@@ -38,6 +38,7 @@ def open_source(
         source = open_hub_dataset(dataset, max_samples, columns)
     else:
         raise DataError(f"dataset.name: expected a Hub id, a local folder or a manifest, found nothing at {name!r}.")
+    assert group_column is None or "group" in source.examples.column_names, "a source has to give the groups"
     if source.examples.num_rows == 0:
         raise DataError(f"dataset.name: expected clips, found none in {name}, split {dataset.split!r}.")
     if labelled and not source.labels:

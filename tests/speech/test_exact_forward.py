@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from golem_ray.speech.encoders import SpeechEncoder
-from golem_ray.speech.exact_forward import masked_group_norm, masked_mean, pool, wav2vec2_frames
+from golem_ray.speech.exact_forward import masked_group_norm, masked_mean, pool
 from tests.conftest import speech_recipe, tone, write_encoder
 
 FAMILIES = [
@@ -143,13 +143,14 @@ def test_a_compiled_batch_equals_one_by_one(recipe, family, norm):
 @pytest.mark.parametrize("poison", [999.0, float("nan"), float("inf")])
 @pytest.mark.parametrize(("family", "norm"), [each for each in FAMILIES if each[0] != "whisper"])
 def test_what_the_padding_holds_changes_nothing(recipe, family, norm, poison):
-    model = SpeechEncoder(recipe(family, norm), "cpu").model
+    encoder = SpeechEncoder(recipe(family, norm), "cpu")
+    frames = partial(encoder.family.frames(True), encoder.model)
     lengths = torch.tensor([16_000, 400, 7_000])
     zeros, poisoned = torch.zeros(3, 20_000), torch.full((3, 20_000), poison)
     for row, length in enumerate(lengths):
         zeros[row, :length] = poisoned[row, :length] = torch.from_numpy(tone(row, 1.0, 16_000))[:length]
     with torch.inference_mode():
-        found, expected = (pool(*wav2vec2_frames(model, each, lengths), "mean+std") for each in (poisoned, zeros))
+        found, expected = (pool(*frames(each, lengths), "mean+std") for each in (poisoned, zeros))
     assert torch.equal(found, expected)
 
 
