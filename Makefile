@@ -31,7 +31,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reor
 test: setup
 	$(PYTEST)
 
-# Whole commands, compiled encoders, large comparisons: what the quick tests hold in small.
+# Whole commands, submitted jobs, several nodes, compiled encoders, large comparisons.
 slow: setup
 	$(PYTEST) -m "slow and not chaos"
 

@@ -7,8 +7,9 @@ import torch
 import torchaudio
 
 from golem_ray.errors import ExampleError
-from golem_ray.speech import read
-from tests.conftest import audio_bytes, tone
+from golem_ray.speech import MODALITY, read
+from golem_ray.speech.families import FAMILIES
+from tests.conftest import audio_bytes, speech_recipe, tone
 
 
 @pytest.mark.parametrize(
@@ -109,10 +110,13 @@ def test_libsndfile_reads_what_the_readme_says():
     assert {"WAV", "FLAC", "MP3", "OGG"} <= set(soundfile.available_formats())
 
 
-def test_a_family_may_need_longer_clips_than_others():
+def test_a_family_may_need_longer_clips_than_others(encoder_folder, monkeypatch):
     clip = audio_bytes(tone(0, 0.1))
-    assert read.load_clip(clip, 16000, 0.1).shape == (1600,)
+    assert MODALITY.read(clip, speech_recipe(encoder_folder)).shape == (1600,)
+    monkeypatch.setattr(FAMILIES["wav2vec2"], "shortest_s", 0.2)
+    recipe = speech_recipe(encoder_folder)
     with pytest.raises(ExampleError, match=r"100\.0 ms long, shorter than 200 ms"):
-        read.load_clip(clip, 16000, 0.2)
-    with pytest.raises(ExampleError, match="shorter than 200 ms"):
-        read.as_waveform(tone(0, 0.1, 16000), 16000, shortest_s=0.2)
+        MODALITY.read(clip, recipe)
+    for given in (clip, tone(0, 0.1, 16000)):
+        with pytest.raises(ExampleError, match="shorter than 200 ms"):
+            MODALITY.given(given, recipe)
