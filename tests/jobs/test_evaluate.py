@@ -1,16 +1,20 @@
 """A saved classifier on labelled clips: its figures, what it leaves out, and the report."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sklearn.metrics
 
 import golem_ray
 from golem_ray import artifact
 from golem_ray.config import ExamplesConfig
+from golem_ray.data import Source
+from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.errors import ConfigError, DataError
-from golem_ray.jobs.evaluate import evaluate_artifact
+from golem_ray.jobs.evaluate import _Seen, evaluate_artifact
 from tests.conftest import audio_bytes, tone, write_clips
 from tests.jobs.runs import HERE, NAMES, on
 
@@ -95,3 +99,21 @@ def test_a_report_does_not_replace_another_page(applied, tmp_path):
     with pytest.raises(ConfigError, match="report: expected room for the report, found another page"):
         evaluate_artifact(artifact.load(str(path)), on(clips, report=str(tmp_path / "report.html")))
     assert (tmp_path / "report.html").read_text() == "<html>mine</html>"
+
+
+def test_the_map_shows_the_vectors_of_its_own_examples_in_whatever_order_they_came():
+    count = 4500  # of which 2,000 are shown
+    table = pa.table({"path": [f"{row}.wav" for row in range(count)], "label": [0] * count})
+    source = Source(examples=table, labels=("a",))
+    saved = SimpleNamespace(
+        labels=["a"], document={"head": {"in_features": 2}}, probabilities=lambda vectors: np.ones((len(vectors), 1))
+    )
+    seen = _Seen(saved, source)
+    for rows in np.array_split(np.random.default_rng(0).permutation(count), 40):
+        vectors = np.stack([rows, -rows], axis=1).astype(np.float32)
+        seen.take(VectorBatch(rows, vectors, None, np.zeros(len(rows), dtype="S32"), [""] * len(rows)))
+    points = seen.points(np.arange(1, count), np.arange(count) < 100)  # the first of all is left out
+    shown = [int(name.split()[1]) for name in points.names]
+    assert len(set(shown)) == 1999
+    assert points.vectors.tolist() == [[row, -row] for row in shown]
+    assert points.tested.tolist() == [row >= 100 for row in shown]
