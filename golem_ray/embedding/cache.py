@@ -57,11 +57,14 @@ def describe(recipe: Recipe, *, gpu: bool, threads: int) -> dict[str, Any]:
     }
 
 
-def open_cache(root: str, recipe: Recipe, resources: Resources, mark: str = "") -> EmbeddingCache:
+def open_cache(
+    root: str, recipe: Recipe, resources: Resources, *, key: str = "paths.embedding_cache", mark: str = ""
+) -> EmbeddingCache:
     """The cache of this recipe's vectors on such workers. Raises ConfigError if it cannot be written."""
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
     size = modality_named(recipe.modality).baseline.size
-    return EmbeddingCache(root, described, recipe.vector_size, size, modality=recipe.modality, mark=mark)
+    options: dict[str, Any] = {"modality": recipe.modality, "key": key, "mark": mark}
+    return EmbeddingCache(root, described, recipe.vector_size, size, **options)
 
 
 class EmbeddingCache:
@@ -78,6 +81,7 @@ class EmbeddingCache:
         baseline_size: int,
         *,
         modality: str = "speech",
+        key: str = "paths.embedding_cache",
         mark: str = "",
     ) -> None:
         self.width, self.baseline_size = width, baseline_size
@@ -100,9 +104,7 @@ class EmbeddingCache:
             storage.check_folder(root)
             self._list()
         except StorageError as error:
-            raise ConfigError(
-                f"paths.embedding_cache: expected to be able to read and write {root}, but {error}"
-            ) from None
+            raise ConfigError(f"{key}: expected to be able to read and write {root}, but {error}") from None
 
     def files(self) -> list[str]:
         """The files with vectors of this recipe, whoever wrote them."""

@@ -133,7 +133,8 @@ def _embed(
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
         announce(config.dataset.name, source.examples.num_rows, recipe.encoder, engine.resources)
-        cache = open_cache(root, recipe, engine.resources)
+        key = "output" if config.paths.embedding_cache is None else "paths.embedding_cache"
+        cache = open_cache(root, recipe, engine.resources, key=key)
         if digests is None and cache.files():
             digests = engine.digests(source)
         most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)

@@ -139,7 +139,7 @@ def _cache(config: TrainConfig, division: Division, recipe: Recipe, engine: Engi
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
     if run_folder.enter(place, config, division, recipe, described):
         log_going_on(place)
-    return open_cache(run_folder.embeddings(place), recipe, resources, mark="run-")
+    return open_cache(run_folder.embeddings(place), recipe, resources, key="paths.run_dir", mark="run-")
 
 
 def _embed(
