@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,13 @@ class Resources:
     """Seconds without progress after which the work is given up."""
     wait_s: float = 0.0
     """Seconds to wait for machines that the cluster lacks."""
+    growth: int = 0
+    """How many more workers there may be, as the cluster grows."""
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that there may come to be."""
+        return self.workers + self.growth
 
 
 def pick_device(resources: Resources) -> str:
@@ -40,6 +49,20 @@ def pick_device(resources: Resources) -> str:
             "driver, or a build without CUDA); use 'auto' or 'cpu'."
         )
     return "cpu"
+
+
+@contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for what starts meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def describe_worker(resources: Resources, device: str, note: str = "") -> str:
