@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from golem_ray.errors import ConfigError
+
+_ARITHMETIC = threading.Lock()
+"""Whoever has it decides on the arithmetic of GPUs, which PyTorch keeps for the whole process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +82,25 @@ def worker_record(worker: str) -> dict[str, Any]:
     """What `describe_worker` says, as Embeddings.workers has it."""
     device, gpus, _, _ = worker.split("|")
     return {"device": device, "gpus": gpus.split(",") if gpus else []}
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether GPUs may take TF32 for what is launched in the block; afterwards that is as it was.
+
+    Blocks of other threads wait: two precisions in one process do not mix. What a thread launches outside such a block
+    may see either.
+    """
+    import torch
+
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    with _ARITHMETIC:
+        # Read by the newer names: reading the older ones fails where somebody has set the newer ones.
+        before = matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before[0] == "tf32", before[1] == "tf32"
+            matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before

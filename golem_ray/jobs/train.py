@@ -18,6 +18,7 @@ from golem_ray.data.unusable import allowed, check_unusable
 from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.embedding.joining import join_files
 from golem_ray.embedding.modality import modality_of
 from golem_ray.embedding.recipe import Recipe, by_layer
 from golem_ray.embedding.stage import EmbeddingTask
@@ -94,6 +95,8 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     document = outcome.sidecar(done)
     artifact.save(save_path, head.weights, document)
     artifact.save_report(report_path, outcome.report(done, document))
+    if cache is not None:
+        join_files(cache)
     return {"savedArtifactPath": save_path, "summary": document["summary"]}
 
 

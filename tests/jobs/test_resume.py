@@ -25,7 +25,7 @@ import torch
 import golem_ray
 from golem_ray.cli.flags import parse_train
 from golem_ray.config import PathsConfig
-from golem_ray.embedding import run_folder
+from golem_ray.embedding import joining, run_folder
 from golem_ray.errors import ConfigError, DataError, UserError
 from tests.cluster.nodes import SEEDS, wait_until
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
@@ -58,7 +58,8 @@ def train(config: dict[str, Any]) -> tuple[bytes, int]:
     return path.read_bytes(), round(embedded / SECONDS)
 
 
-def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, caplog):
+def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(joining, "FEWEST", 2)
     bad = Path(config["dataset"]["name"]) / "clips" / "5.wav"
     good = bad.read_bytes()
     bad.write_bytes(b"noise")
@@ -67,6 +68,8 @@ def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, capl
     bad.write_bytes(good)
     weights, embedded = train(config)
     assert embedded == 1
+    (joined,) = (tmp_path / "run" / "embeddings").rglob("*.parquet")
+    assert joined.name.startswith("run-joined-")
     sidecar = json.loads((tmp_path / "v.json").read_text())
     assert sidecar["config"]["paths"]["run_dir"] is None  # another run by this sidecar is not that run
     again, embedded = train({**config, "cluster": {"address": "none", "workers": 2}})  # where it runs may change
