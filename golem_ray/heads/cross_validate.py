@@ -113,11 +113,13 @@ def _scores(labels: np.ndarray, unseen: Unseen, spec: HeadSpec) -> dict[str, Any
     right = spec.target.right(unseen.logits, labels) & unseen.tested
     num_scored = int(unseen.tested[0].sum())
     accuracy, rounds = right.sum().item() / unseen.tested.sum().item(), len(unseen.logits)
+    counts, num_folds = np.bincount(labels), unseen.num_folds // rounds
     return {
         "accuracy": accuracy,
         "interval_95": list(wilson_interval(accuracy, num_scored)),
-        "folds": unseen.num_folds // rounds,
+        "folds": num_folds,
         "repeats": rounds,
         "num_clips": num_scored,
-        "num_single_clip_classes": int((np.bincount(labels) == 1).sum()),
+        "num_single_clip_classes": int((counts == 1).sum()),
+        "num_small_classes": int(((counts > 1) & (counts < num_folds)).sum()),
     }

@@ -38,12 +38,15 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
 def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
     """A sentence about the cross-validation."""
     if scores is None:
-        reason = "it is turned off" if repeats == 0 else "no class has two clips, or there is but one group"
+        reason = "it is turned off" if repeats == 0 else "no class has two clips, or clips of two groups"
         return f"No cross-validated accuracy: {reason}."
     line = validated_line(scores, ", the layer chosen anew in each" if scores.get("nested") else "")
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
+    small = scores.get("num_small_classes")
+    if small:
+        line += f" {small} class{'es' if small > 1 else ''} with fewer clips than folds: not tested in every fold."
     return line
 
 

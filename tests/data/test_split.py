@@ -8,7 +8,7 @@ from golem_ray.config import TrainConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.data.split import HELD_OUT, divide, drawn, renumbered
 from golem_ray.data.table import Source
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, DataError
 from golem_ray.speech import MODALITY
 
 
@@ -64,6 +64,14 @@ def test_groups_never_straddle_and_clips_without_one_stand_alone():
 def test_what_cannot_be_held_out_is_said(keys, labels, groups, words):
     with pytest.raises(ConfigError, match=words):
         divide(with_evaluation(**keys), source(labels, groups), MODALITY.content)
+
+
+def test_groups_that_leave_nothing_to_cross_validate_on_are_refused():
+    alone = source([0, 0, 1, 1, 2], ["ann", "ann", "bob", "bob", None])
+    with pytest.raises(DataError, match="a class with clips of two groups in 'who', found each class in one group al"):
+        divide(with_evaluation(group_column="who"), alone, MODALITY.content)
+    divide(with_evaluation(group_column="who", repeats=0), alone, MODALITY.content)
+    divide(with_evaluation(group_column="who"), source([0, 0, 1, 1], ["ann", "bob", "cleo", "cleo"]), MODALITY.content)
 
 
 @pytest.mark.parametrize("holdout", [0, -1, 1.0, 1.5, 0.0])

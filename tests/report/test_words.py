@@ -27,6 +27,9 @@ def test_sentences_say_the_figure_its_interval_and_chance():
     assert "2 x 5 folds over 900 sampled clips, of heads trained on these alone)." in cross_validation_line(
         {**scores, "sampled": True}, 2
     )
+    assert cross_validation_line({**scores, "num_small_classes": 1}, 2).endswith(
+        "clips). 1 class with fewer clips than folds: not tested in every fold."
+    )
     assert "temperature of 2.50, from 40" in calibration_line({"temperature": 2.5, "num_clips": 40})
     assert "not calibrated" in calibration_line(None)
 
