@@ -13,8 +13,8 @@ def stratified_folds(
     """(train, test) indices of repeated stratified k-fold cross-validation over labels: (N,) int.
 
     An example that is alone in its class is in every training part and in no test part. Every other example is tested
-    once a repeat. k is the largest number up to 5 for which at most a tenth of these are in classes of fewer than k; such
-    a class is not in every test part. Without repeats, or without a class of two examples, the list is empty.
+    once a repeat. k is the largest number up to 5 with at most a tenth of these in classes of fewer than k; such a
+    class is not in every test part. Without repeats, or without a class of two examples, the list is empty.
 
     With groups (N,) int, such as speakers, no group is on both sides. k is then 5, or the number of groups or of the
     largest class's examples if that is smaller; an example may be tested whose class is in no other group. If that

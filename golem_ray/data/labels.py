@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 
 from golem_ray.config import TrainConfig
 from golem_ray.data.table import Source
+from golem_ray.data.unusable import MAX_NAMED
 from golem_ray.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -26,6 +30,28 @@ def check_classes(config: TrainConfig, source: Source) -> None:
             f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
             "leave it at auto or choose another dataset."
         )
+    alike = written_alike(source.labels)
+    if alike:
+        named = "; ".join(" / ".join(map(repr, names)) for names in alike[:MAX_NAMED])
+        more = f"; and {len(alike) - MAX_NAMED} more" if len(alike) > MAX_NAMED else ""
+        log.warning(
+            "labels that differ by upper case or the form of a number alone are classes of their own: %s%s; write them "
+            "alike if they mean the same",
+            named,
+            more,
+        )
+
+
+def written_alike(labels: Sequence[str]) -> list[list[str]]:
+    """The labels that differ from others only by case (`anger`, `Anger`) or by the form of a number (`1`, `1.0`, `01`).
+
+    Those that are alike are together, in the order of `labels`.
+    """
+    found: dict[str | Decimal, list[str]] = {}
+    for name in labels:
+        is_number = re.fullmatch(r"[+-]?\d+(\.\d*)?", name)
+        found.setdefault(Decimal(name) if is_number else name.casefold(), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def check_streamed(config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from golem_ray.config import TrainConfig
 from golem_ray.data.folds import held_out, in_one_group
 from golem_ray.data.groups import groups_of
 from golem_ray.data.sources import open_source
-from golem_ray.data.table import Content, Source, example_name
+from golem_ray.data.table import Content, Source, clean_label, example_name
 from golem_ray.data.unusable import shown_path
 from golem_ray.errors import ConfigError, DataError, UserError
 
@@ -78,9 +78,10 @@ def _check_groups(config: TrainConfig, division: Division) -> None:
     labels = division.labels[rows].astype(np.int64)
     if np.bincount(labels).max() > 1 and in_one_group(labels, division.groups[rows]):
         raise DataError(
-            f"evaluation.group_column: expected a class with clips of two groups in {config.evaluation.group_column!r}, "
-            "found each class in one group alone, so that none can be tested by a head that was trained on it; name "
-            "another column, take more clips, or set evaluation.repeats to 0 for no cross-validation."
+            "evaluation.group_column: expected a class with clips of two groups in "
+            f"{config.evaluation.group_column!r}, found each class in one group alone, so that none can be tested by "
+            "a head that was trained on it; name another column, take more clips, or set evaluation.repeats to 0 for "
+            "no cross-validation."
         )
 
 
@@ -136,12 +137,16 @@ def _with_split(config: TrainConfig, source: Source, content: Content) -> Divisi
 def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
     """The source's examples with labels numbered as in `labels`, and the names of all those numbers.
 
-    What an example of the source is labelled with but `labels` lacks comes after them.
+    What an example of the source is labelled with but `labels` lacks comes after them. `labels` may be of an artifact
+    whose labels were not cleaned.
     """
     used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
-    others = [name for index, name in enumerate(source.labels) if index in used and name not in labels]
+    number_of = {clean_label(name): number for number, name in enumerate(labels)}
+    number_of |= {name: number for number, name in enumerate(labels)}
+    others = [name for index, name in enumerate(source.labels) if index in used and name not in number_of]
     names = (*labels, *others)
-    numbers = pa.array([names.index(name) if name in names else None for name in source.labels], pa.int64())
+    number_of |= {name: len(labels) + number for number, name in enumerate(others)}
+    numbers = pa.array([number_of.get(name) for name in source.labels], pa.int64())
     column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
     return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
 

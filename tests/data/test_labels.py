@@ -1,7 +1,12 @@
+import logging
+
+import pyarrow as pa
 import pytest
 
+from golem_ray.config import TrainConfig
 from golem_ray.config.presets import config_from_dict
-from golem_ray.data.labels import check_streamed
+from golem_ray.data.labels import check_classes, check_streamed, written_alike
+from golem_ray.data.table import Source
 from golem_ray.errors import ConfigError
 
 
@@ -17,3 +22,13 @@ def test_what_needs_all_rows_in_memory_is_refused(values, words):
     with pytest.raises(ConfigError, match=words):
         check_streamed(config_from_dict(values))
     check_streamed(config_from_dict({"head": {"hidden": [8], "standardize": True}, "training": {"batch_size": 4}}))
+
+
+def test_labels_that_differ_by_case_or_by_the_form_of_a_number_are_named(caplog):
+    labels = ("1", "1.0", "01", "2", "Anger", "anger", "fear", "nan", "inf", "Straße", "STRASSE", "-1", "10")
+    assert written_alike(labels) == [["1", "1.0", "01"], ["Anger", "anger"], ["Straße", "STRASSE"]]
+    with caplog.at_level(logging.WARNING):
+        check_classes(TrainConfig(), Source(examples=pa.table({}), labels=("1", "01", "joy")))
+        check_classes(TrainConfig(), Source(examples=pa.table({}), labels=("joy", "fear")))
+    assert len(caplog.records) == 1
+    assert "alone are classes of their own: '1' / '01'; write them alike" in caplog.text

@@ -91,6 +91,12 @@ def test_labels_are_renumbered_by_name_and_unknown_ones_come_last():
     assert clips["label"].to_pylist() == [3, 1, 0, None, 0]
 
 
+def test_an_old_artifacts_labels_are_matched_although_they_were_not_cleaned():
+    names, clips = renumbered(source([0, 1, 2], names=("a", "caf\u00e9", "b")), ["b ", "cafe\u0301", "b", "b  "])
+    assert names == ("b ", "cafe\u0301", "b", "b  ", "a")
+    assert clips["label"].to_pylist() == [4, 1, 2]
+
+
 def test_at_most_so_many_rows_are_drawn_evenly():
     assert drawn(np.arange(5), most=5).tolist() == [0, 1, 2, 3, 4]
     assert drawn(np.arange(9), most=3).tolist() == [0, 4, 8]
