@@ -37,6 +37,8 @@ class UsedExamples:
     """(N,) int64: those of one group are never on both sides of a fold; None where each is alone."""
     bad: list[dict[str, Any]]
     """The others: [{"split", "id", "example", "reason"}]."""
+    num_under_two_labels: int = 0
+    """Examples trained on whose file is also there under another label."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -128,6 +130,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "used": len(run.labels),
             "bad": run.examples.bad,
             "per_class": dict(zip(source.labels, counts, strict=True)),
+            "num_under_two_labels": run.examples.num_under_two_labels,
             "digests": artifact.pack_digests(run.digests[run.examples.used]),
         },
         "metrics": metrics,
@@ -174,6 +177,8 @@ def summary(run: Run) -> str:
         f"{metrics['largest_class']:.1%}.",
         cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
     ]
+    if run.examples.num_under_two_labels:
+        lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
     if run.head.layer is not None:
         lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
     if run.evaluation is not None:

@@ -122,6 +122,8 @@ def _heading(document: dict[str, Any]) -> str:
     dataset, training, labels = _group(config, "dataset"), _group(config, "training"), document["labels"]
     more = f", and {len(labels) - _MAX_NAMED_CLASSES} more" if len(labels) > _MAX_NAMED_CLASSES else ""
     where = f"{dataset.get('name')}, split {dataset.get('split')}"
+    contradicted = clips.get("num_under_two_labels")
+    where += f"; {contradicted} of them are equal files under different labels" if contradicted else ""
     which = encoder.get("revision") or f"sha256 {str(encoder.get('sha256'))[:12]}"
     entries = {
         "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}",
