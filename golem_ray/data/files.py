@@ -161,11 +161,10 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
         (path, names.index(label) if label else None)
         for group in zip_longest(*([(path, label) for path in paths] for label, paths in sorted(by_label.items())))
         for path, label in filter(None, group)
-    ][:max_samples]
-    contents = paths_table([absolute(fs, path) for path, _ in rows])
-    return Source(
-        examples=examples_table(contents, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names)
-    )
+    ]
+    contents = paths_table([absolute(fs, path) for path, _ in rows[:max_samples]])
+    labels = pa.array([label for _, label in rows[:max_samples]], pa.int64())
+    return Source(examples=examples_table(contents, labels), labels=tuple(names), total=len(rows))
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

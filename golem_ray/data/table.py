@@ -80,6 +80,8 @@ class Source:
     """Names of all classes of the source, also of those that no example here has; none where none were asked for."""
     revision: str | None = None
     """Commit of a Hub dataset."""
+    total: int | None = None
+    """How many examples there are, taken or not; None where that was not asked for."""
 
 
 def read_content(content: bytes | None, path: str | None, what: str = "content") -> bytes:

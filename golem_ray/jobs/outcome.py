@@ -94,6 +94,7 @@ class Run:
             return None
         found = {
             "how": self.division.how,
+            "group_column": self.config.evaluation.group_column,
             "num_clips": len(self.examples.unseen),
             "num_also_trained_on": self.examples.num_also_trained_on,
         }
@@ -166,16 +167,21 @@ def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str
 def summary(run: Run) -> str:
     """The run in words, its accuracies beside chance and with their intervals."""
     metrics, num_classes = run.head.metrics, len(run.division.source.labels)
+    judged = run.config.evaluation
     classes = f"{num_classes} classes"
     if metrics["num_classes_with_clips"] < num_classes:
         classes += f" ({metrics['num_classes_with_clips']} with clips)"
-    skipped = int((~run.division.tested).sum()) - len(run.labels)
+    skipped = f"{int((~run.division.tested).sum()) - len(run.labels)} skipped"
+    trained, total = str(len(run.labels)), run.division.source.total
+    limit = run.config.processing.limit
+    if limit is not None and total is not None and total > limit:
+        trained, skipped = f"{trained} of {total}", f"{skipped}; --processing.max-samples all takes all"
     lines = [
-        f"Trained on {len(run.labels)} clips of {run.config.dataset.name} ({skipped} skipped) in {classes}, with "
+        f"Trained on {trained} clips of {run.config.dataset.name} ({skipped}) in {classes}, with "
         f"{run.recipe.encoder.name} on {run.device}. Final loss {metrics['final_loss']:.4f}, training accuracy "
         f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
         f"{metrics['largest_class']:.1%}.",
-        cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
+        cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column),
     ]
     if run.examples.num_under_two_labels:
         lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
