@@ -98,6 +98,10 @@ class Run:
             "num_clips": len(self.examples.unseen),
             "num_also_trained_on": self.examples.num_also_trained_on,
         }
+        groups = self.division.groups
+        if groups is not None:
+            shared = np.isin(groups[self.examples.unseen], groups[self.examples.used])
+            found["num_of_groups_trained_on"] = int(shared.sum())
         if self.head.held_out_logits is None or self.head.baseline_logits is None:
             return found
         target = self.spec.target
@@ -109,8 +113,9 @@ class Run:
         self, rows: np.ndarray, logits: np.ndarray, baselines: dict[str, Answers] | None = None
     ) -> dict[str, Any]:
         labels = self.division.labels[rows].astype(np.int64)
-        largest = largest_class(self.labels)
-        return self.spec.target.evaluate(self.answers(logits), labels, self.division.names, largest, baselines)
+        largest, names = largest_class(self.labels), self.division.names
+        groups = None if self.division.groups is None else self.division.groups[rows]
+        return self.spec.target.evaluate(self.answers(logits), labels, names, largest, baselines, groups)
 
 
 def sidecar(run: Run) -> dict[str, Any]:
@@ -133,6 +138,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "per_class": dict(zip(source.labels, counts, strict=True)),
             "num_under_two_labels": run.examples.num_under_two_labels,
             "digests": artifact.pack_digests(run.digests[run.examples.used]),
+            **_groups(run),
         },
         "metrics": metrics,
         "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
@@ -143,6 +149,15 @@ def sidecar(run: Run) -> dict[str, Any]:
             f"{run.modality.unit}_embedded": round(run.cost, 3),
         },
     }
+
+
+def _groups(run: Run) -> dict[str, Any]:
+    """The groups that were trained on, where there are any."""
+    digests = artifact.group_digests(run.division.source.examples)
+    if digests is None:
+        return {}
+    groups = np.unique(digests[run.examples.used])
+    return {"groups": artifact.pack_digests(groups[groups != b""])}
 
 
 def _without_run_dir(config: TrainConfig) -> PathsConfig:

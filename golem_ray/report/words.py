@@ -27,6 +27,8 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     line = f"Accuracy on the {scores['num_clips']} clips {where}"
     if scores["num_also_trained_on"]:
         line += f" that were not trained on ({scores['num_also_trained_on']} were)"
+    if scores.get("num_of_groups_trained_on"):
+        line += f" ({scores['num_of_groups_trained_on']} of a {column} that was trained on)"
     if not scores["num_clips"]:
         return f"{line}: none, for want of clips."
     rival = scores["baselines"][baseline.key]["accuracy"]
