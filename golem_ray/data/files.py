@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
-from golem_ray.data.table import Columns, Source, absolute, examples_table, no_labels
+from golem_ray.data.table import Columns, Source, absolute, clean_label, examples_table, no_labels
 from golem_ray.errors import DataError, StorageError, as_storage_errors
 
 METADATA_FILES = tuple(f"metadata{suffix}" for suffix in sorted(MANIFEST_SUFFIXES))
@@ -153,7 +153,7 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
         if any(part.startswith(".") for part in parts):
             continue
         if len(parts) > 1:
-            by_label.setdefault(parts[0], []).append(path)
+            by_label.setdefault(clean_label(parts[0]), []).append(path)
         elif path.lower().endswith(suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
@@ -161,11 +161,10 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
         (path, names.index(label) if label else None)
         for group in zip_longest(*([(path, label) for path in paths] for label, paths in sorted(by_label.items())))
         for path, label in filter(None, group)
-    ][:max_samples]
-    contents = paths_table([absolute(fs, path) for path, _ in rows])
-    return Source(
-        examples=examples_table(contents, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names)
-    )
+    ]
+    contents = paths_table([absolute(fs, path) for path, _ in rows[:max_samples]])
+    labels = pa.array([label for _, label in rows[:max_samples]], pa.int64())
+    return Source(examples=examples_table(contents, labels), labels=tuple(names), total=len(rows))
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

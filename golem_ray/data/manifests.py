@@ -50,7 +50,8 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
     if columns.label is not None:
         labels, indices = encode_labels(_joined(label_parts), names)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
-    return Source(examples=examples_table(contents, indices[: contents.num_rows], group_column), labels=labels)
+    examples = examples_table(contents, indices[: contents.num_rows], group_column)
+    return Source(examples=examples, labels=labels, total=len(indices) if columns.label else None)
 
 
 _NOTHING = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})

@@ -18,7 +18,7 @@ from golem_ray.heads.fit import fit, logits_of
 from golem_ray.heads.rows import Streamed
 from golem_ray.heads.select import best_layer, score
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
-from golem_ray.metrics.intervals import wilson_interval
+from golem_ray.metrics.comparison import accuracy_of
 from golem_ray.progress import Progress
 
 Report = Callable[[Progress], None]
@@ -56,7 +56,7 @@ def cross_validate(
             torch.tensor(data.embeddings, device=device), torch.tensor(data.labels, device=device), data.groups
         )
     unseen = _unseen_logits(examples, data, spec, repeats, report)
-    scores = _scores(data.labels, unseen, spec)
+    scores = _scores(data, unseen, spec)
     if scores:
         flags = {"nested": bool(data.layers), "sampled": rows is not None}
         scores |= {flag: True for flag, holds in flags.items() if holds}
@@ -103,21 +103,22 @@ def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeat
     return Unseen(logits, tested, len(folds))
 
 
-def _scores(labels: np.ndarray, unseen: Unseen, spec: HeadSpec) -> dict[str, Any] | None:
+def _scores(data: TrainingSet, unseen: Unseen, spec: HeadSpec) -> dict[str, Any] | None:
     """The record of a cross-validation; None without folds.
 
     The interval is that of a single round, since more rounds are the same examples again.
     """
     if not unseen.num_folds:
         return None
-    right = spec.target.right(unseen.logits, labels) & unseen.tested
-    num_scored = int(unseen.tested[0].sum())
-    accuracy, rounds = right.sum().item() / unseen.tested.sum().item(), len(unseen.logits)
+    right = np.where(unseen.tested, spec.target.right(unseen.logits, data.labels), np.nan)
+    accuracy, rounds = accuracy_of(right, data.groups), len(unseen.logits)
+    counts, num_folds = np.bincount(data.labels), unseen.num_folds // rounds
     return {
-        "accuracy": accuracy,
-        "interval_95": list(wilson_interval(accuracy, num_scored)),
-        "folds": unseen.num_folds // rounds,
+        "accuracy": accuracy["value"],
+        "interval_95": accuracy["interval_95"],
+        "folds": num_folds,
         "repeats": rounds,
-        "num_clips": num_scored,
-        "num_single_clip_classes": int((np.bincount(labels) == 1).sum()),
+        "num_clips": int(unseen.tested[0].sum()),
+        "num_single_clip_classes": int((counts == 1).sum()),
+        "num_small_classes": int(((counts > 1) & (counts < num_folds)).sum()),
     }

@@ -97,6 +97,7 @@ class Target(Protocol):
         names: Sequence[str],
         largest: int,
         baselines: Mapping[str, Answers] | None = None,
+        groups: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """The figures that apply, as plain JSON values: see `metrics.figures.evaluate`."""
 
@@ -167,9 +168,10 @@ class SingleLabel:
         names: Sequence[str],
         largest: int,
         baselines: Mapping[str, Answers] | None = None,
+        groups: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """All of `metrics.figures.FIGURES`."""
-        return evaluate(answers, labels, names, largest, baselines)
+        return evaluate(answers, labels, names, largest, baselines, groups)
 
 
 def _softmax(logits: np.ndarray, temperature: float) -> np.ndarray:

@@ -27,7 +27,7 @@ from golem_ray.report.drawings import (
     draw_reliability,
 )
 from golem_ray.report.html import assemble, cell, number, section, table
-from golem_ray.report.words import validated_line
+from golem_ray.report.words import on_one_side, validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 """Examples that the tables name at most."""
@@ -122,6 +122,8 @@ def _heading(document: dict[str, Any]) -> str:
     dataset, training, labels = _group(config, "dataset"), _group(config, "training"), document["labels"]
     more = f", and {len(labels) - _MAX_NAMED_CLASSES} more" if len(labels) > _MAX_NAMED_CLASSES else ""
     where = f"{dataset.get('name')}, split {dataset.get('split')}"
+    contradicted = clips.get("num_under_two_labels")
+    where += f"; {contradicted} of them are equal files under different labels" if contradicted else ""
     which = encoder.get("revision") or f"sha256 {str(encoder.get('sha256'))[:12]}"
     entries = {
         "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}",
@@ -147,7 +149,8 @@ def _title(figure: Figure) -> str:
 
 def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     """The figures beside those to compare with, then training accuracy and cross-validation in words."""
-    words = _training_words(document["metrics"])
+    column = _group(document["config"], "evaluation").get("group_column")
+    words = _training_words(document["metrics"], on_one_side(column))
     if judged is None:
         return [f"<p>No clip was tested on that the head did not see. {escape(words)}</p>"]
     plain = judged.baseline if judged.baseline and judged.baseline.key in judged.baselines else None
@@ -175,7 +178,7 @@ def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     ]
 
 
-def _training_words(metrics: dict[str, Any]) -> str:
+def _training_words(metrics: dict[str, Any], folds: str) -> str:
     words = []
     if "training_accuracy" in metrics:
         words.append(
@@ -184,7 +187,7 @@ def _training_words(metrics: dict[str, Any]) -> str:
         )
     scores = metrics.get("cross_validation")
     if scores:
-        words.append(validated_line(scores))
+        words.append(validated_line(scores, folds))
     return " ".join(words)
 
 

@@ -21,10 +21,14 @@ def percent(figure: dict[str, Any]) -> str:
 
 def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     """A sentence about the tested examples of a training run."""
-    where = "held out" if scores["how"] == HELD_OUT else f"of {scores['how']}"
+    where, column = f"of {scores['how']}", scores.get("group_column")
+    if scores["how"] == HELD_OUT:
+        where = f"held out (no {column} of theirs was trained on)" if column else "held out"
     line = f"Accuracy on the {scores['num_clips']} clips {where}"
     if scores["num_also_trained_on"]:
         line += f" that were not trained on ({scores['num_also_trained_on']} were)"
+    if scores.get("num_of_groups_trained_on"):
+        line += f" ({scores['num_of_groups_trained_on']} of a {column} that was trained on)"
     if not scores["num_clips"]:
         return f"{line}: none, for want of clips."
     rival = scores["baselines"][baseline.key]["accuracy"]
@@ -35,16 +39,25 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     )
 
 
-def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
-    """A sentence about the cross-validation."""
+def cross_validation_line(scores: dict[str, Any] | None, repeats: int, group_column: str | None = None) -> str:
+    """A sentence about the cross-validation, in which no value of the column of groups is on both sides of a fold."""
     if scores is None:
-        reason = "it is turned off" if repeats == 0 else "no class has two clips, or there is but one group"
+        reason = "it is turned off" if repeats == 0 else "no class has two clips, or clips of two groups"
         return f"No cross-validated accuracy: {reason}."
-    line = validated_line(scores, ", the layer chosen anew in each" if scores.get("nested") else "")
+    more = ", the layer chosen anew in each" if scores.get("nested") else ""
+    line = validated_line(scores, more + on_one_side(group_column))
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
+    small = scores.get("num_small_classes")
+    if small:
+        line += f" {small} class{'es' if small > 1 else ''} with fewer clips than folds: not tested in every fold."
     return line
+
+
+def on_one_side(group_column: str | None) -> str:
+    """By what folds were grouped, if they were."""
+    return f", no {group_column} on both sides of a fold" if group_column else ""
 
 
 def validated_line(scores: dict[str, Any], more: str = "") -> str:

@@ -47,6 +47,7 @@ def test_labels_are_sorted_over_the_whole_source_not_the_first_clips(tmp_path):
     opened = source(write_clips(tmp_path / "set", ["z", "y", "a"]), 2)
     assert opened.labels == ("a", "y", "z")
     assert names(opened) == ["z", "y"]
+    assert opened.total == 3
 
 
 def test_the_other_manifests_say_the_same(tmp_path):
@@ -79,6 +80,10 @@ def test_a_folder_per_label_is_taken_in_turn(tmp_path):
     assert opened.labels == ("maybe", "no", "yes")
     assert names(opened) == [None, "maybe", "no", "yes", "maybe", "yes", "yes"]
     assert names(source(tmp_path, 3)) == [None, "maybe", "no"]
+    assert (source(tmp_path, 3).total, opened.total) == (7, 7)
+    (tmp_path / "no ").mkdir()
+    (tmp_path / "no " / "9.wav").write_bytes(audio_bytes(tone(8)))
+    assert names(source(tmp_path)) == [None, "maybe", "no", "yes", "maybe", "no", "yes", "yes"]
 
 
 def test_label_folders_may_be_links_and_may_be_called_train(tmp_path):
@@ -167,6 +172,9 @@ def test_audio_bytes_may_lie_in_the_parquet_file(tmp_path):
         ([0, 2, -1, 3], ["u", "v", "w"], ("u", "v", "w"), [0, 2, None, None]),
         (["w", "nobody"], ["u", "v", "w"], ("u", "v", "w"), [2, None]),
         ([True, False], None, ("false", "true"), [1, 0]),
+        (["anger", " anger\t", "cafe\u0301", "caf\u00e9", "  "], None, ("anger", "caf\u00e9"), [0, 0, 1, 1, None]),
+        ([2, 1, 0, 3], ["u", "v", " u"], ("u", "v"), [0, 1, 0, None]),
+        (["u", "v "], ["u ", "v"], ("u", "v"), [0, 1]),
     ],
 )
 def test_labels_may_be_names_or_integers(values, class_names, labels, indices):
