@@ -16,7 +16,7 @@ from golem_ray.data import read_content, with_contents
 from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ExampleError
+from golem_ray.errors import ExampleError, reading_example
 
 
 class Example(NamedTuple):
@@ -68,8 +68,10 @@ def read_example(row: pa.Table, recipe: Recipe, baseline: bool) -> Example:
         reason = "no label, or one that the source does not name"
     if not reason:
         try:
-            data = modality.read(content, recipe)
-            vector = modality.baseline_vector(data, recipe) if baseline else vector
+            with reading_example():
+                read = modality.read(content, recipe)
+                vector = modality.baseline_vector(read, recipe) if baseline else vector
+            data = read
         except ExampleError as error:
             reason = str(error)
     return Example(fields["id"], digest, data, reason, vector, modality.cost(len(data), recipe))

@@ -94,7 +94,7 @@ class Modality:
     note: Callable[[Recipe, str], str]
     """What there is to say about such a recipe on that device; '' for nothing."""
     too_large: Callable[[float], str]
-    """Why an example of that cost cannot be used whose batch alone does not fit into a GPU's memory."""
+    """Why an example of that cost cannot be used that does not fit into the memory alone."""
 
 
 def modality_named(name: str) -> Modality:

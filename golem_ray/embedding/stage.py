@@ -19,7 +19,7 @@ from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
 from golem_ray.embedding.examples import NO_DATA, Example, crashed_example, read_example, rows_of, ungroup
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, UserError
+from golem_ray.errors import ConfigError, UserError, ran_out_of_memory
 
 BATCHES_PER_GROUP = 8
 """What a GPU is given at a time, in batches: enough to sort by length, and bounded."""
@@ -177,8 +177,9 @@ class EmbedBatch:
 
         try:
             return list(self.encoder.embed(data))
-        except torch.OutOfMemoryError:
-            pass  # what follows is done outside, where nothing holds on to the failed pass's tensors
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise  # what follows is done outside, where nothing holds on to the failed pass's tensors
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         cost = self.encoder.batch_cost

@@ -82,5 +82,5 @@ MODALITY = Modality(
     cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,
     load_encoder=_load_encoder,
     note=_note,
-    too_large=lambda cost: f"its {cost:.0f} s do not fit into the GPU's memory: see processing.max_seconds",
+    too_large=lambda cost: f"its {cost:.0f} s do not fit into the memory: see processing.max_seconds",
 )

@@ -119,6 +119,24 @@ def test_a_bad_clip_is_an_error_alone_and_a_problem_in_a_list(saved, clip, tmp_p
     assert classifier.predict([stereo])[0].label is None
 
 
+def test_a_clip_that_does_not_fit_into_memory_is_a_problem_of_its_own(saved, clip):
+    def limited(waveforms):
+        if max(len(waveform) for waveform in waveforms) > 90_000:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 32000000000 bytes")
+        return fits(waveforms)
+
+    classifier = golem_ray.load(saved)
+    alone = classifier.predict(clip)
+    fits, classifier.embed = classifier.embed, limited
+    found = classifier.predict([clip, np.ones(96_000, np.float32), clip])
+    assert [each.problem for each in found] == [
+        "",
+        "its 6 s do not fit into the memory: see processing.max_seconds",
+        "",
+    ]
+    assert found[0] == found[2] == alone
+
+
 def test_probabilities_without_calibration_are_the_heads_own(tmp_path, encoder_folder, clip, saved):
     plain = save_artifact(tmp_path / "plain.pth", encoder_folder, metrics={"calibration": None})
     sure, calibrated = (golem_ray.load(path).predict(clip).probability for path in (plain, saved))
