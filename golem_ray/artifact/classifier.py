@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Prediction:
     """Of every class, the likeliest first; they add up to 1."""
     problem: str = ""
     """Why the example cannot be used."""
+    remark: str = ""
+    """What else there is to say of it: that a clip is silent, say."""
 
 
 class Classifier:
@@ -107,7 +110,11 @@ class Classifier:
         finite = np.isfinite(vectors).all(axis=1)
         found = predictions(self.artifact, np.where(finite[:, None], vectors, 0))
         problem = f"the encoder's vector is not finite in {self.recipe.precision}"
-        return [each if good else _unusable(problem) for each, good in zip(found, finite, strict=True)]
+        remarks = [self._modality.remark(example, self.recipe) for example in examples]
+        return [
+            dataclasses.replace(each, remark=remark) if good else _unusable(problem)
+            for each, remark, good in zip(found, remarks, finite, strict=True)
+        ]
 
     def _load_encoder(self) -> Encoder:
         import torch

@@ -4,6 +4,8 @@
     FOLDER/<key>/<name>.parquet  id (the example's row in the run that wrote it), digest (32 bytes), vector (D float32),
                                  baseline (F float32 or null); its metadata name the modality and the format's version
 
+What there is to say of an example stands in its file's metadata too: {its row in the file: remark}.
+
 Files of version 1 have no such metadata, and another name for the last column: they are read as well.
 
 Every file is written once, whole or not at all, under a name of its own, by the worker that made its vectors, so that
@@ -86,6 +88,7 @@ class EmbeddingCache:
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"
         self._modality = modality
+        self._said = {"format_version": FORMAT_VERSION, "modality": modality}
         self._schema = pa.schema(
             {
                 "id": pa.int64(),
@@ -93,7 +96,7 @@ class EmbeddingCache:
                 "vector": pa.list_(pa.float32(), width),
                 "baseline": pa.list_(pa.float32(), baseline_size),
             },
-            metadata={_METADATA: json.dumps({"format_version": FORMAT_VERSION, "modality": modality})},
+            metadata={_METADATA: json.dumps(self._said)},
         )
         self._described = False
         try:
@@ -121,7 +124,7 @@ class EmbeddingCache:
         """For which of (N,) S32 digests there are vectors (with_baseline: the baseline's as well), file by file.
 
         Gives (M,) int64 rows, each row once, and the columns `names` of these: `vector` (M, D), `baseline` (M, F),
-        float32. A digest of zeros, an example that could not be read, is never known.
+        float32, and `remark` (M,). A digest of zeros, an example that could not be read, is never known.
         """
         order = np.argsort(digests, kind="stable")
         unique, starts, counts = np.unique(digests[order], return_index=True, return_counts=True)
@@ -136,7 +139,9 @@ class EmbeddingCache:
             found[at] = True
             rows = order[_ranges(starts[at], counts[at])]
             taken = table.take(first)
-            yield rows, {name: np.repeat(_matrix(taken[name]), counts[at], axis=0) for name in names}
+            columns = {name: _matrix(taken[name]) for name in names}
+            columns["remark"] = taken["remark"].to_numpy()
+            yield rows, {name: np.repeat(values, counts[at], axis=0) for name, values in columns.items()}
 
     def look_up(
         self,
@@ -151,8 +156,8 @@ class EmbeddingCache:
         given = {name: values for name, values in into.items() if values is not None}
         known = np.zeros(len(digests), dtype=bool)
         for rows, columns in self.known(digests, list(given), with_baseline=with_baseline):
-            for name, values in columns.items():
-                given[name][rows] = values
+            for name, values in given.items():
+                values[rows] = columns[name]
             known[rows] = True
         return known
 
@@ -203,6 +208,7 @@ class EmbeddingCache:
             table = table.rename_columns([self._schema.names[place] for place in places])
             if wanted is not None:
                 table = table.append_column("at", pc.index_in(table["digest"], wanted))
+                table = table.append_column("remark", _remarks(stored.metadata or {}, table.num_rows))
                 needed = [*needed, "at"]
             for column in needed:
                 table = table.filter(pc.is_valid(table[column]))
@@ -222,8 +228,15 @@ class EmbeddingCache:
         said = json.loads(metadata[_METADATA])
         return isinstance(said, dict) and said.get("modality") == self._modality
 
-    def add(self, ids: np.ndarray, digests: np.ndarray, vectors: np.ndarray, baseline: np.ndarray | None) -> str:
-        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, and the baseline's vectors (N, F).
+    def add(
+        self,
+        ids: np.ndarray,
+        digests: np.ndarray,
+        vectors: np.ndarray,
+        baseline: np.ndarray | None,
+        remarks: Sequence[str] = (),
+    ) -> str:
+        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, the baseline's (N, F), and remarks.
 
         Returns why that could not be done, '' if it could.
         """
@@ -235,7 +248,10 @@ class EmbeddingCache:
         try:
             sink = pa.BufferOutputStream()
             options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
-            pq.write_table(pa.Table.from_arrays(columns, schema=self._schema), sink, **options)
+            schema, said = self._schema, {row: remark for row, remark in enumerate(remarks) if remark}
+            if said:
+                schema = schema.with_metadata({_METADATA: json.dumps({**self._said, "remarks": said})})
+            pq.write_table(pa.Table.from_arrays(columns, schema=schema), sink, **options)
             if not self._described:
                 storage.write(f"{self.folder}/recipe.json", self._recipe.encode())
                 self._described = True
@@ -243,6 +259,12 @@ class EmbeddingCache:
         except StorageError as error:
             return f"embeddings could not be kept in {self.folder} ({error})"
         return ""
+
+
+def _remarks(metadata: dict[bytes, bytes], num_rows: int) -> pa.Array:
+    """What a file says of each of its rows, '' for nothing."""
+    said = json.loads(metadata.get(_METADATA, b"{}")).get("remarks", {})
+    return pa.array([str(said.get(str(row), "")) for row in range(num_rows)], pa.string())
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

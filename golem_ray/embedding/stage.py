@@ -44,7 +44,8 @@ class EmbeddingTask:
 
 
 class EmbedBatch:
-    """A worker's work: examples -> {id, reason, digest, cost, worker, failure, unsaved[, vector (D,), baseline (F,)]}.
+    """A worker's work: examples -> {id, reason, remark, digest, cost, worker, failure, unsaved[, vector (D,),
+    baseline (F,)]}.
 
     On CPUs, from a table of examples, each read and embedded by one thread, as many at a time as the worker has
     threads: padding only costs there, and threads that share an example wait for each other. On a GPU, from groups of
@@ -95,6 +96,7 @@ class EmbedBatch:
         done: dict[str, Any] = {
             "id": np.array([example.id for example in examples], dtype=np.int64),
             "reason": reasons,
+            "remark": [example.remark for example in examples],
             "digest": [example.digest for example in examples],
             "cost": np.array([example.cost for example in examples], dtype=np.float32),
         }
@@ -103,7 +105,8 @@ class EmbedBatch:
             good = np.array([not reason for reason in reasons])
             digests = np.array(done["digest"], dtype="S32")[good]
             kept = None if baseline is None else baseline[good]
-            self.unsaved = self.cache.add(done["id"][good], digests, vectors[good], kept) or self.unsaved
+            remarks = [example.remark for example, reason in zip(examples, reasons, strict=True) if not reason]
+            self.unsaved = self.cache.add(done["id"][good], digests, vectors[good], kept, remarks) or self.unsaved
         if self.gathered:
             done["vector"] = vectors
             if baseline is not None:

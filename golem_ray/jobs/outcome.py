@@ -37,6 +37,8 @@ class UsedExamples:
     """(N,) int64: those of one group are never on both sides of a fold; None where each is alone."""
     bad: list[dict[str, Any]]
     """The others: [{"split", "id", "example", "reason"}]."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """What there is to say of how many that the head was trained on."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -127,6 +129,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "total": int((~run.division.tested).sum()),
             "used": len(run.labels),
             "bad": run.examples.bad,
+            "remarks": run.examples.remarks,
             "per_class": dict(zip(source.labels, counts, strict=True)),
             "digests": artifact.pack_digests(run.digests[run.examples.used]),
         },

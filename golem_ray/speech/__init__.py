@@ -32,6 +32,12 @@ def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) ->
     return as_waveform(example, traits.sampling_rate, sampling_rate, traits.shortest_s)
 
 
+def _remark(waveform: np.ndarray, recipe: Recipe) -> str:
+    """Whether the clip is silent: one value throughout, but for the ripple that resampling leaves, most at its ends."""
+    inner = waveform[(end := traits_of(recipe).sampling_rate // 100) : -end]
+    return "silent" if np.ptp(inner) <= 2e-3 * abs(float(inner.mean())) else ""
+
+
 def _baseline_vector(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:
     from golem_ray.speech.baseline import log_mel_statistics
 
@@ -78,6 +84,7 @@ MODALITY = Modality(
     fingerprint=fingerprint,
     read=_read,
     given=_given,
+    remark=_remark,
     baseline_vector=_baseline_vector,
     cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,
     load_encoder=_load_encoder,

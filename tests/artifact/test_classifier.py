@@ -107,6 +107,7 @@ def test_a_bad_clip_is_an_error_alone_and_a_problem_in_a_list(saved, clip, tmp_p
     assert [prediction.label is None for prediction in found] == [True, False, True, True, True]
     for prediction, words in zip(found, ("not audio", "", "shape (2, 100)", "shorter than", "not finite"), strict=True):
         assert words in prediction.problem
+    assert [each.remark for each in classifier.predict([clip, np.zeros(9000, np.float32)])] == ["", "silent"]
     assert classifier.predict([]) == []
     odd = classifier.predict((None, {"array": stereo}, ["nested"], np.zeros(9000, np.int16), np.full(9000, 1e38)))
     for prediction, words in zip(odd, ("NoneType", "dict", "list", "int16: scale", "not finite"), strict=True):

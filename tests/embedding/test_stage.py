@@ -38,6 +38,18 @@ def test_embedding_keeps_rows_apart_and_skips_the_bad(encoder_folder, seconds):
     assert grouped["baseline"].any(axis=1).tolist() == [False, True, True]
 
 
+def test_what_there_is_to_say_of_a_clip_comes_with_its_vector_and_again_from_the_cache(encoder_folder, tmp_path):
+    cache = open_cache(str(tmp_path), speech_recipe(encoder_folder), CPU)
+    silence = audio_bytes(np.zeros(800, np.float32))
+    table = clips_table((GOOD, None, 0), (b"noise", None, 0), (silence, None, 0), (silence, None, None))
+    (group,) = group_examples(table, speech_recipe(encoder_folder), baseline=False, most_cost=100.0)
+    rows = embed_batch(encoder_folder, cache=cache)(table)
+    assert rows["remark"] == embed_batch(encoder_folder, GPU)(group)["remark"] == ["", "", "silent", ""]
+    digests = np.array(rows["digest"], dtype="S32")[[2, 0, 2]]
+    ((found, columns),) = cache.known(digests, ["vector"])
+    assert dict(zip(found.tolist(), columns["remark"], strict=True)) == {0: "silent", 1: "", 2: "silent"}
+
+
 def test_a_vector_that_is_not_finite_is_a_reason(encoder_folder):
     embed = embed_batch(encoder_folder)
     vectors = iter([np.full((1, 32), np.nan, dtype=np.float32), np.ones((1, 32), dtype=np.float32)])

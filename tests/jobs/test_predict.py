@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,6 +16,7 @@ from golem_ray.config import DatasetConfig, ExamplesConfig, PredictConfig
 from golem_ray.errors import DataError
 from golem_ray.jobs.engines import HANDFUL
 from golem_ray.jobs.predict import as_text, check_output, predict, write_predictions
+from tests.conftest import audio_bytes
 from tests.jobs.runs import HERE, NAMES
 
 
@@ -84,18 +86,21 @@ def test_predictions_are_written_as_the_suffix_says(applied, tmp_path, suffix):
     saved = artifact.load(str(path))
     config = PredictConfig(output=str(tmp_path / "new" / f"out{suffix}"), top_k=2)
     output = check_output(config)
-    files = [str(clips / "clips" / name) for name in ("0.wav", "absent.wav")]
+    (tmp_path / "still.wav").write_bytes(audio_bytes(np.zeros(800, np.float32)))
+    files = [*(str(clips / "clips" / name) for name in ("0.wav", "absent.wav")), str(tmp_path / "still.wav")]
     rows = list(predict(saved, files, config))
-    assert write_predictions(output, iter(rows)) == 2
+    assert [line.endswith("%)  [silent]") for line in as_text(rows)] == [False, False, True]
+    assert write_predictions(output, iter(rows)) == 3
     if suffix == ".csv":
         with open(output, newline="") as file:
             found = list(csv.DictReader(file))
         assert found[0]["probability"] == str(rows[0]["probability"])
         assert (found[1]["label"], found[1]["problem"]) == ("", "missing file")
+        assert [row["remark"] for row in found] == ["", "", "silent"]
     else:
         lines = pq.read_table(output).to_pylist() if suffix == ".parquet" else read_lines(output)
         assert lines == rows
-    assert list(rows[0]) == ["id", "label", "probability", "label_2", "probability_2", "problem"]
+    assert list(rows[0]) == ["id", "label", "probability", "label_2", "probability_2", "problem", "remark"]
 
 
 def test_predictions_go_to_a_uri_and_clips_come_from_a_manifest(applied, tmp_path):

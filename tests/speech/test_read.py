@@ -135,6 +135,15 @@ def test_samples_are_bounded_as_recorded_and_at_the_encoders_rate(monkeypatch):
         read.load_clip(stereo, 8000)
 
 
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_a_silent_clip_gets_a_remark(rate, encoder_folder):
+    recipe, loud = speech_recipe(encoder_folder), tone(0, 0.1, rate)
+    still = np.full(len(loud), 0.5, np.float32)
+    clips = [loud, still, 0 * still, np.stack([loud, -loud], axis=1), 0.5 + 0.01 * loud, loud[: rate // 40 + 1]]
+    read_all = [MODALITY.read(audio_bytes(clip, rate, subtype="FLOAT"), recipe) for clip in clips]
+    assert [MODALITY.remark(each, recipe) for each in read_all] == ["", "silent", "silent", "silent", "", ""]
+
+
 def test_25_ms_are_enough():
     assert read.load_clip(audio_bytes(np.zeros(200, dtype=np.float32)), 16000).shape == (400,)
 
