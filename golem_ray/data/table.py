@@ -14,7 +14,9 @@ Lists examples and reads their bytes; knows nothing of what is in them.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +89,7 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         return content
     if not path:
         raise ExampleError(f"no {what}")
+    check_regular(path)
     try:
         return storage.read(path)
     except StorageError as error:
@@ -95,6 +98,20 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         if error.missing:
             raise ExampleError("missing file") from None
         raise ExampleError(f"cannot be read ({error.kind}: {error})") from None
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def check_regular(path: str) -> None:
+    """Raise ExampleError for what is there on this machine but is no file: to read a pipe or a device may never end."""
+    local = path.removeprefix("file://")
+    try:
+        mode = 0 if "://" in local else os.stat(local).st_mode
+    except (OSError, ValueError):  # reading it says why
+        return
+    if mode and not stat.S_ISREG(mode):
+        raise ExampleError(f"{_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
 def example_name(example_id: int, path: str | None) -> str:

@@ -31,6 +31,9 @@ class Encoder(Protocol):
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """N examples as `Modality.read` gives them -> (N, vector_size) float32."""
 
+    def stop(self) -> None:
+        """End calls of other threads soon, by a KeyboardInterrupt."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:

@@ -114,6 +114,12 @@ class EmbedBatch:
         said = {"worker": self.worker, "failure": self.failure, "unsaved": self.unsaved}
         return {**done, **{name: [value] * len(examples) for name, value in said.items()}}
 
+    def stop(self) -> None:
+        """End what threads are at work on: nobody waits for it."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if not self.failure:
+            self.encoder.stop()
+
     def _embed_group(self, batch: pa.Table) -> tuple[list[Example], np.ndarray]:
         examples = ungroup(batch)
         with self.notes.block([example.id for example in examples]) as suspicious:

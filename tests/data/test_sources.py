@@ -1,6 +1,7 @@
 """Folders, manifests and Parquet shards: which examples they give, in which order, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -247,12 +248,16 @@ def test_broken_manifests_are_reported_in_words(tmp_path):
 
 def test_a_file_gives_its_bytes_or_a_reason(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"sound")
+    os.mkfifo(tmp_path / "pipe.wav")
     assert read_content(b"held", "ignored") == b"held"
     assert read_content(None, str(tmp_path / "a.wav")) == b"sound"
     assert read_content(None, f"file://{tmp_path}/a.wav") == b"sound"
     for path, reason in (
         (str(tmp_path / "b.wav"), "missing file"),
-        (str(tmp_path), "cannot be read"),
+        (str(tmp_path), "a folder, not a file"),
+        (str(tmp_path / "pipe.wav"), "a pipe, not a file"),
+        ("/dev/zero", "a device, not a file"),
+        ("file:///dev/zero", "a device, not a file"),
         (None, "no sound"),
         ("nosuchprotocol://x", "cannot be read"),
     ):
@@ -297,6 +302,9 @@ def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
         open_paths([str(tmp_path / "empty")], columns)
     with pytest.raises(DataError, match=r"absent\.csv: expected to be able to read it"):
         open_paths([str(tmp_path / "absent.csv")], columns)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: expected a manifest, found a pipe, not a file"):
+        open_paths([str(tmp_path / "pipe.csv")], columns)
 
 
 def test_the_columns_of_a_configuration_name_their_keys():

@@ -59,9 +59,11 @@ def test_an_unsure_clip_and_a_bad_one_are_said(applied, tmp_path):
     folder = tmp_path / "mixed"
     shutil.copytree(clips / "clips", folder / "deep", ignore=lambda _, names: [name for name in names if len(name) > 5])
     (folder / "bad.wav").write_bytes(b"noise")
+    os.mkfifo(folder / "pipe.wav")
     (folder / "notes.txt").write_text("not a clip")
     rows = list(predict(saved, [str(folder)], PredictConfig(threshold=0.999999)))
-    assert len(rows) == 11
+    assert len(rows) == 12
+    assert rows.pop()["problem"] == "a pipe, not a file"
     assert rows[0]["id"].endswith("bad.wav")
     assert (rows[0]["label"], rows[0]["probability"]) == (None, None)
     assert "not audio" in rows[0]["problem"]
