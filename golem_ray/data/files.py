@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
-from golem_ray.data.table import Columns, Source, absolute, check_regular, examples_table, no_labels
+from golem_ray.data.table import Columns, Source, absolute, check_regular, examples_table, no_labels, storable
 from golem_ray.errors import DataError, ExampleError, StorageError, as_storage_errors
 
 METADATA_FILES = tuple(f"metadata{suffix}" for suffix in sorted(MANIFEST_SUFFIXES))
@@ -156,7 +156,7 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
         if any(part.startswith(".") for part in parts):
             continue
         if len(parts) > 1:
-            by_label.setdefault(parts[0], []).append(path)
+            by_label.setdefault(storable(parts[0]), []).append(path)
         elif path.lower().endswith(suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)

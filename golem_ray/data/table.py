@@ -89,6 +89,7 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         return content
     if not path:
         raise ExampleError(f"no {what}")
+    path = on_disk(path)
     check_regular(path)
     try:
         return storage.read(path)
@@ -98,6 +99,20 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         if error.missing:
             raise ExampleError("missing file") from None
         raise ExampleError(f"cannot be read ({error.kind}: {error})") from None
+
+
+def storable(path: str) -> str:
+    """A path of this machine as text that goes into tables, files and terminals: what is no UTF-8 in it as `\\xe9`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def on_disk(path: str) -> str:
+    """The path that `storable` made such text of, as this process names it in its locale; others stay as they are."""
+    if "://" in path or os.path.lexists(path):
+        return path
+    name = path.encode("utf-8", "surrogateescape")
+    name = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), name)
+    return os.fsdecode(name)
 
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -212,7 +227,7 @@ def split_content(
 
 def absolute(fs: Any, path: str) -> str:
     """The path as a worker can open it: plain for local files, with its protocol elsewhere."""
-    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
+    return storable(path) if "file" in fs.protocol else fs.unstrip_protocol(path)
 
 
 def locate(fs: Any, folder: str, path: str) -> str:

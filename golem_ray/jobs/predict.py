@@ -16,6 +16,7 @@ from golem_ray import artifact, storage
 from golem_ray.artifact.classifier import recipe_of
 from golem_ray.config import PredictConfig
 from golem_ray.data import Source, columns_of, open_paths, open_source
+from golem_ray.data.table import storable
 from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at, shown_path
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
@@ -129,7 +130,7 @@ def _refuse_to_overwrite(config: PredictConfig, files: Sequence[str], source: So
         return
     output = storage.resolve("output", config.output)
     inputs = [config.dataset.name, *files, *filter(None, source.examples["path"].to_pylist())]
-    if output in {name if "://" in name else os.path.realpath(os.path.expanduser(name)) for name in inputs}:
+    if storable(output) in {name if "://" in name else os.path.realpath(os.path.expanduser(name)) for name in inputs}:
         raise ConfigError(f"output: expected another file than those that are read, got {output}; choose another name.")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from golem_ray.data.shards import with_contents
 from golem_ray.data.table import Columns, Content, columns_of, encode_labels, example_name, read_content
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.speech import MODALITY
-from tests.conftest import audio_bytes, tone, write_clips
+from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 CLIPS = MODALITY.content
 
@@ -286,6 +288,29 @@ def test_clips_without_labels_need_no_label_column(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="expected clips, found none"):
         open_source(DatasetConfig(name=str(tmp_path / "empty")), CLIPS, None, labelled=False)
+
+
+def test_names_that_are_no_utf_8_are_read_and_written_as_text(tmp_path):
+    odd, proper = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "café"
+    for folder in (odd, proper):
+        folder.mkdir()
+        (folder / f"{folder.name}.wav").write_bytes(os.fsencode(folder.name))
+    opened = source(tmp_path)
+    paths, found = opened.examples["path"].to_pylist(), [b"caf\xe9", "café".encode()]
+    assert opened.labels == (r"caf\xe9", "café")
+    assert paths == [str(tmp_path / r"caf\xe9" / r"caf\xe9.wav"), str(proper / "café.wav")]
+    assert [read_content(None, path) for path in paths] == found
+    code = f"from golem_ray.data import read_content; print([read_content(None, path) for path in {paths!a}])"
+    posix = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # there each name is ASCII
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=posix, text=True).strip() == str(found)
+
+    (odd / "a.wav").write_bytes(b"listed")
+    (odd / "list.csv").write_text("audio\na.wav\n")
+    with (odd / "shard.parquet").open("wb") as file:
+        pq.write_table(pa.table({"audio": [b"held"]}), file)
+    columns = columns_of(DatasetConfig(), CLIPS, labelled=False)
+    rows = open_paths([str(odd / "list.csv"), str(odd / "shard.parquet")], columns).examples
+    assert [read_content(row["bytes"], row["path"]) for row in with_contents(rows).to_pylist()] == [b"listed", b"held"]
 
 
 def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):

@@ -88,9 +88,11 @@ def test_predictions_are_written_as_the_suffix_says(applied, tmp_path, suffix):
     saved = artifact.load(str(path))
     config = PredictConfig(output=str(tmp_path / "new" / f"out{suffix}"), top_k=2)
     output = check_output(config)
-    (tmp_path / "still.wav").write_bytes(audio_bytes(np.zeros(800, np.float32)))
-    files = [*(str(clips / "clips" / name) for name in ("0.wav", "absent.wav")), str(tmp_path / "still.wav")]
+    still = tmp_path / os.fsdecode(b"caf\xe9.wav")  # no UTF-8
+    still.write_bytes(audio_bytes(np.zeros(800, np.float32)))
+    files = [*(str(clips / "clips" / name) for name in ("0.wav", "absent.wav")), str(still)]
     rows = list(predict(saved, files, config))
+    assert rows[2]["id"] == str(tmp_path / r"caf\xe9.wav")
     assert [line.endswith("%)  [silent]") for line in as_text(rows)] == [False, False, True]
     assert write_predictions(output, iter(rows)) == 3
     if suffix == ".csv":
