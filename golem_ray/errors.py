@@ -22,6 +22,23 @@ class ExampleError(Exception):
     """The reason why one example cannot be used; counted and reported, never fatal by itself."""
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: Python's and NumPy's exception, or PyTorch's, for which there is none on a CPU."""
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+@contextmanager
+def reading_example() -> Iterator[None]:
+    """Turn want of memory inside into an ExampleError: other examples may be smaller."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise ExampleError("more samples than fit into the memory") from None
+
+
 class StorageError(OSError):
     """What a filesystem said, in one line, whichever it is: each has exceptions of its own."""
 

@@ -14,7 +14,9 @@ Lists examples and reads their bytes; knows nothing of what is in them.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,6 +92,8 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         return content
     if not path:
         raise ExampleError(f"no {what}")
+    path = on_disk(path)
+    check_regular(path)
     try:
         return storage.read(path)
     except StorageError as error:
@@ -98,6 +102,34 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         if error.missing:
             raise ExampleError("missing file") from None
         raise ExampleError(f"cannot be read ({error.kind}: {error})") from None
+
+
+def storable(path: str) -> str:
+    """A path of this machine as text that goes into tables, files and terminals: what is no UTF-8 in it as `\\xe9`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def on_disk(path: str) -> str:
+    """The path that `storable` made such text of, as this process names it in its locale; others stay as they are."""
+    if "://" in path or os.path.lexists(path):
+        return path
+    name = path.encode("utf-8", "surrogateescape")
+    name = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), name)
+    return os.fsdecode(name)
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def check_regular(path: str) -> None:
+    """Raise ExampleError for what is there on this machine but is no file: to read a pipe or a device may never end."""
+    local = path.removeprefix("file://")
+    try:
+        mode = 0 if "://" in local else os.stat(local).st_mode
+    except (OSError, ValueError):  # reading it says why
+        return
+    if mode and not stat.S_ISREG(mode):
+        raise ExampleError(f"{_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
 def example_name(example_id: int, path: str | None) -> str:
@@ -210,7 +242,7 @@ def split_content(
 
 def absolute(fs: Any, path: str) -> str:
     """The path as a worker can open it: plain for local files, with its protocol elsewhere."""
-    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
+    return storable(path) if "file" in fs.protocol else fs.unstrip_protocol(path)
 
 
 def locate(fs: Any, folder: str, path: str) -> str:

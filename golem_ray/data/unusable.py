@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,15 @@ def check_unusable(records: Sequence[dict[str, Any]], num_examples: int, max_bad
             f"{len(records)} or more ({named}{more}); mend or remove them, or allow a larger fraction."
         )
     log.warning("clips that cannot be used, %d of %d: %s%s", len(records), num_examples, named, more)
+
+
+def name_remarked(remarks: Mapping[int, str], name: Callable[[int], str], num_examples: int) -> None:
+    """Name the examples that can be used but that there is something to say of: row -> remark."""
+    for remark in sorted(set(remarks.values())):
+        rows = sorted(row for row, words in remarks.items() if words == remark)
+        named = "; ".join(name(row) for row in rows[:MAX_NAMED])
+        more = f"; and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
+        log.warning("clips that are %s, %d of %d: %s%s", remark, len(rows), num_examples, named, more)
 
 
 def allowed(max_bad_fraction: float, num_examples: int) -> int:

@@ -39,6 +39,8 @@ class UsedExamples:
     """The others: [{"split", "id", "example", "reason"}]."""
     num_under_two_labels: int = 0
     """Examples trained on whose file is also there under another label."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """What there is to say of how many that the head was trained on."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -135,6 +137,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "total": int((~run.division.tested).sum()),
             "used": len(run.labels),
             "bad": run.examples.bad,
+            "remarks": run.examples.remarks,
             "per_class": dict(zip(source.labels, counts, strict=True)),
             "num_under_two_labels": run.examples.num_under_two_labels,
             "digests": artifact.pack_digests(run.digests[run.examples.used]),

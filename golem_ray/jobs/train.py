@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from golem_ray.data import open_source
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels, check_streamed, name_equal_files, under_two_labels
 from golem_ray.data.split import Division, divide
-from golem_ray.data.unusable import allowed, check_unusable
+from golem_ray.data.unusable import allowed, check_unusable, name_remarked
 from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
@@ -189,6 +190,7 @@ def _used(config: TrainConfig, division: Division, embedded: Embeddings) -> Used
     if bad:
         check_labels(division.source, division.labels[used].astype(np.int64))
     contradicted = under_two_labels(np.where(good, division.labels, np.nan), embedded.digests)
+    name_remarked(embedded.remarks, division.name, len(good))
     unseen = tested[~np.isin(embedded.digests[tested], embedded.digests[used])]
     return UsedExamples(
         used=used,
@@ -197,6 +199,7 @@ def _used(config: TrainConfig, division: Division, embedded: Embeddings) -> Used
         groups=kept_together(division.groups, embedded.digests, used),
         bad=bad,
         num_under_two_labels=int(contradicted[used].sum()),
+        remarks=dict(Counter(embedded.remarks[row] for row in used.tolist() if row in embedded.remarks)),
     )
 
 

@@ -125,8 +125,9 @@ def _heading(document: dict[str, Any]) -> str:
     contradicted = clips.get("num_under_two_labels")
     where += f"; {contradicted} of them are equal files under different labels" if contradicted else ""
     which = encoder.get("revision") or f"sha256 {str(encoder.get('sha256'))[:12]}"
+    remarks = ", ".join(f"{count} {remark}" for remark, count in _group(clips, "remarks").items())
     entries = {
-        "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}",
+        "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}{remarks and f' ({remarks})'}",
         "Classes": f"{len(labels)}: {', '.join(labels[:_MAX_NAMED_CLASSES])}{more}",
         "Encoder": f"{encoder.get('name')}, {which}, layer {encoder.get('layer')}, {encoder.get('pooling')} over time, "
         f"{encoder.get('precision')}",

@@ -1,6 +1,9 @@
 """Folders, manifests and Parquet shards: which examples they give, in which order, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +17,7 @@ from golem_ray.data.shards import with_contents
 from golem_ray.data.table import Columns, Content, columns_of, encode_labels, example_name, read_content
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.speech import MODALITY
-from tests.conftest import audio_bytes, tone, write_clips
+from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 CLIPS = MODALITY.content
 
@@ -255,12 +258,16 @@ def test_broken_manifests_are_reported_in_words(tmp_path):
 
 def test_a_file_gives_its_bytes_or_a_reason(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"sound")
+    os.mkfifo(tmp_path / "pipe.wav")
     assert read_content(b"held", "ignored") == b"held"
     assert read_content(None, str(tmp_path / "a.wav")) == b"sound"
     assert read_content(None, f"file://{tmp_path}/a.wav") == b"sound"
     for path, reason in (
         (str(tmp_path / "b.wav"), "missing file"),
-        (str(tmp_path), "cannot be read"),
+        (str(tmp_path), "a folder, not a file"),
+        (str(tmp_path / "pipe.wav"), "a pipe, not a file"),
+        ("/dev/zero", "a device, not a file"),
+        ("file:///dev/zero", "a device, not a file"),
         (None, "no sound"),
         ("nosuchprotocol://x", "cannot be read"),
     ):
@@ -291,6 +298,29 @@ def test_clips_without_labels_need_no_label_column(tmp_path):
         open_source(DatasetConfig(name=str(tmp_path / "empty")), CLIPS, None, labelled=False)
 
 
+def test_names_that_are_no_utf_8_are_read_and_written_as_text(tmp_path):
+    odd, proper = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "café"
+    for folder in (odd, proper):
+        folder.mkdir()
+        (folder / f"{folder.name}.wav").write_bytes(os.fsencode(folder.name))
+    opened = source(tmp_path)
+    paths, found = opened.examples["path"].to_pylist(), [b"caf\xe9", "café".encode()]
+    assert opened.labels == (r"caf\xe9", "café")
+    assert paths == [str(tmp_path / r"caf\xe9" / r"caf\xe9.wav"), str(proper / "café.wav")]
+    assert [read_content(None, path) for path in paths] == found
+    code = f"from golem_ray.data import read_content; print([read_content(None, path) for path in {paths!a}])"
+    posix = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # there each name is ASCII
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=posix, text=True).strip() == str(found)
+
+    (odd / "a.wav").write_bytes(b"listed")
+    (odd / "list.csv").write_text("audio\na.wav\n")
+    with (odd / "shard.parquet").open("wb") as file:
+        pq.write_table(pa.table({"audio": [b"held"]}), file)
+    columns = columns_of(DatasetConfig(), CLIPS, labelled=False)
+    rows = open_paths([str(odd / "list.csv"), str(odd / "shard.parquet")], columns).examples
+    assert [read_content(row["bytes"], row["path"]) for row in with_contents(rows).to_pylist()] == [b"listed", b"held"]
+
+
 def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
     folder = write_clips(tmp_path / "set", ["a", "b"])
     pq.write_table(pa.table({"audio": [b"x", b"y"], "label": ["a", "b"]}), tmp_path / "two.parquet")
@@ -305,6 +335,9 @@ def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
         open_paths([str(tmp_path / "empty")], columns)
     with pytest.raises(DataError, match=r"absent\.csv: expected to be able to read it"):
         open_paths([str(tmp_path / "absent.csv")], columns)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: expected a manifest, found a pipe, not a file"):
+        open_paths([str(tmp_path / "pipe.csv")], columns)
 
 
 def test_the_columns_of_a_configuration_name_their_keys():

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,6 +16,7 @@ from golem_ray.config import DatasetConfig, ExamplesConfig, PredictConfig
 from golem_ray.errors import DataError
 from golem_ray.jobs.engines import HANDFUL
 from golem_ray.jobs.predict import as_text, check_output, predict, write_predictions
+from tests.conftest import audio_bytes
 from tests.jobs.runs import HERE, NAMES
 
 
@@ -57,9 +59,11 @@ def test_an_unsure_clip_and_a_bad_one_are_said(applied, tmp_path):
     folder = tmp_path / "mixed"
     shutil.copytree(clips / "clips", folder / "deep", ignore=lambda _, names: [name for name in names if len(name) > 5])
     (folder / "bad.wav").write_bytes(b"noise")
+    os.mkfifo(folder / "pipe.wav")
     (folder / "notes.txt").write_text("not a clip")
     rows = list(predict(saved, [str(folder)], PredictConfig(threshold=0.999999)))
-    assert len(rows) == 11
+    assert len(rows) == 12
+    assert rows.pop()["problem"] == "a pipe, not a file"
     assert rows[0]["id"].endswith("bad.wav")
     assert (rows[0]["label"], rows[0]["probability"]) == (None, None)
     assert "not audio" in rows[0]["problem"]
@@ -84,18 +88,23 @@ def test_predictions_are_written_as_the_suffix_says(applied, tmp_path, suffix):
     saved = artifact.load(str(path))
     config = PredictConfig(output=str(tmp_path / "new" / f"out{suffix}"), top_k=2)
     output = check_output(config)
-    files = [str(clips / "clips" / name) for name in ("0.wav", "absent.wav")]
+    still = tmp_path / os.fsdecode(b"caf\xe9.wav")  # no UTF-8
+    still.write_bytes(audio_bytes(np.zeros(800, np.float32)))
+    files = [*(str(clips / "clips" / name) for name in ("0.wav", "absent.wav")), str(still)]
     rows = list(predict(saved, files, config))
-    assert write_predictions(output, iter(rows)) == 2
+    assert rows[2]["id"] == str(tmp_path / r"caf\xe9.wav")
+    assert [line.endswith("%)  [silent]") for line in as_text(rows)] == [False, False, True]
+    assert write_predictions(output, iter(rows)) == 3
     if suffix == ".csv":
         with open(output, newline="") as file:
             found = list(csv.DictReader(file))
         assert found[0]["probability"] == str(rows[0]["probability"])
         assert (found[1]["label"], found[1]["problem"]) == ("", "missing file")
+        assert [row["remark"] for row in found] == ["", "", "silent"]
     else:
         lines = pq.read_table(output).to_pylist() if suffix == ".parquet" else read_lines(output)
         assert lines == rows
-    assert list(rows[0]) == ["id", "label", "probability", "label_2", "probability_2", "problem"]
+    assert list(rows[0]) == ["id", "label", "probability", "label_2", "probability_2", "problem", "remark"]
 
 
 def test_predictions_go_to_a_uri_and_clips_come_from_a_manifest(applied, tmp_path):

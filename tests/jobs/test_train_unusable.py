@@ -17,7 +17,7 @@ from golem_ray.data.table import Source
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.errors import DataError
 from golem_ray.jobs import train as train_job
-from tests.conftest import audio_bytes, tone
+from tests.conftest import audio_bytes, tone, write_clips
 from tests.jobs.runs import configuration
 
 
@@ -64,6 +64,24 @@ def test_allowed_unusable_clips_are_counted_and_recorded_by_split(encoder_folder
     assert list(bad) == [*(("train", row) for row in sorted([3, *REASONS])), ("test", 1)]
     assert all(reason in bad["train", row] for row, reason in REASONS.items())
     assert sum(clips["per_class"].values()) == 17
+
+
+def test_silent_clips_are_named_and_counted_also_by_a_run_that_finds_them_in_the_cache(
+    encoder_folder, tmp_path, caplog
+):
+    folder = write_clips(tmp_path / "set", ["left", "right"] * 6, seconds=0.1)
+    for row in (3, 4):
+        (folder / "clips" / f"{row}.wav").write_bytes(audio_bytes(np.zeros(800 + row, np.float32)))
+    for name in ("first", "again"):
+        paths = {"embedding_cache": str(tmp_path / "cache"), "save_path": str(tmp_path / name / "v.pth")}
+        golem_ray.train(configuration(folder, encoder_folder, "", paths=paths))
+        (line,) = [record.message for record in caplog.records if "silent" in record.message]
+        assert line.startswith("clips that are silent, 2 of 12: clip 3 (")
+        assert "3.wav); clip 4 (" in line
+        assert json.loads((tmp_path / name / "v.json").read_text())["clips"]["remarks"] == {"silent": 2}
+        assert "12 of 12 clips of" in (page := next((tmp_path / name).glob("*.html")).read_text())
+        assert "(2 silent)" in page
+        caplog.clear()
 
 
 def embedded(bad, num_clips):
