@@ -117,9 +117,11 @@ def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], 
     What an example of the source is labelled with but `labels` lacks comes after them.
     """
     used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
-    others = [name for index, name in enumerate(source.labels) if index in used and name not in labels]
+    known = set(labels)
+    others = [name for index, name in enumerate(source.labels) if index in used and name not in known]
     names = (*labels, *others)
-    numbers = pa.array([names.index(name) if name in names else None for name in source.labels], pa.int64())
+    place = {name: number for number, name in enumerate(names)}
+    numbers = pa.array([place.get(name) for name in source.labels], pa.int64())
     column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
     return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
 

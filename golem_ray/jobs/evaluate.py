@@ -19,7 +19,7 @@ from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.jobs.vectors import applied_vectors
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import confusion
+from golem_ray.metrics.figures import MOST_CONFUSED, confusion
 from golem_ray.report.classifier import Column, Judged, render
 from golem_ray.report.drawings import Points
 from golem_ray.report.words import evaluation_table, percent
@@ -56,7 +56,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
         "include_trained": config.include_trained,
         "bad": records,
         **saved.target.evaluate(answers, labels, names, _largest_class(saved)),
-        "confusion": confusion(answers.decisions, labels, len(names)).tolist(),
+        "confusion": confusion(answers.decisions, labels, len(names)).tolist() if len(names) <= MOST_CONFUSED else None,
     }
     judged = Judged(
         how=_how(config, len(rows), known),

@@ -94,7 +94,8 @@ def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
     """Recall of each class that has examples, with its interval: labels and decisions, (N,) int64 each."""
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts).tolist()
-    recall = [float((decisions[labels == number] == number).mean()) for number in present]
+    hits = np.bincount(labels[decisions == labels], minlength=len(names))
+    recall = (hits[present] / counts[present]).tolist()
     bounds = [wilson_interval(value, int(counts[number])) for value, number in zip(recall, present, strict=True)]
     drawn = {
         "type": "bar",

@@ -41,6 +41,8 @@ def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
         reason = "it is turned off" if repeats == 0 else "no class has two clips, or there is but one group"
         return f"No cross-validated accuracy: {reason}."
     line = validated_line(scores, ", the layer chosen anew in each" if scores.get("nested") else "")
+    if scores["repeats"] < repeats:
+        line += f" Not {repeats} rounds: of so many clips in so many classes that would take too long."
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."

@@ -20,6 +20,23 @@ def test_folds_test_every_clip_once_a_repeat_and_keep_the_classes_shares(seed):
             assert count // 5 <= (labels[test] == label).sum() <= -(-count // 5)
 
 
+class Compared(np.ndarray):
+    """Counts how often all labels are compared with one."""
+
+    times = 0
+
+    def __eq__(self, other):
+        Compared.times += 1
+        return super().__eq__(other)
+
+
+def test_labels_are_not_gone_through_once_for_each_class():
+    labels = np.tile(np.arange(50), 3).view(Compared)
+    assert len(stratified_folds(labels, repeats=2, seed=0)) == 2 * 3
+    assert held_out(labels, 10, 0).sum() == 10
+    assert Compared.times < 50
+
+
 def test_k_is_the_smallest_count_of_two_or_more_and_single_clips_only_train():
     labels = np.array([0, 0, 0, 1, 1, 2, 3, 0])
     folds = stratified_folds(labels, repeats=2, seed=0)

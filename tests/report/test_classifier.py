@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from golem_ray.heads.target import SINGLE_LABEL
-from golem_ray.metrics.figures import FIGURES
+from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED
 from golem_ray.report.classifier import MAX_LEFT_OUT, Column, render, worst_mistakes
 from golem_ray.speech.player import player
 from tests.conftest import audio_bytes, tone
@@ -62,6 +62,14 @@ def test_the_page_holds_every_figure_beside_its_interval_and_its_rivals():
     assert len(page) < 5_200_000
     assert page == render(document(INTENTS), which, points(which))
     assert not re.search(r'(?:src|href)="(?!data:)', page.split("<script>")[0])  # nothing is fetched
+
+
+def test_confusions_of_very_many_classes_are_left_out():
+    names = [str(number) for number in range(MOST_CONFUSED + 1)]
+    which = judged(names, num_examples=20)
+    page = render(document(names), which, points(which))
+    assert list(drawn(page)) == ["per-class", "reliability", "loss", "map"]
+    assert "Left out: too many classes" in page
 
 
 def test_a_page_without_tested_clips_says_so():
