@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ import pyarrow.compute as pc
 
 from golem_ray import storage
 from golem_ray.config import DatasetConfig
-from golem_ray.errors import DataError, ExampleError, StorageError
+from golem_ray.errors import DataError, ExampleError, StorageError, without_credentials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +98,7 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
 
 def example_name(example_id: int, path: str | None) -> str:
     """How an example is named in reports: its row, and its path without anything secret in it."""
-    if not path:
-        return f"clip {example_id}"
-    parts = urlsplit(path)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if "://" in path else path
-    return f"clip {example_id} ({shown})"
+    return f"clip {example_id} ({without_credentials(path)})" if path else f"clip {example_id}"
 
 
 def examples_table(contents: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:

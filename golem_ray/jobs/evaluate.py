@@ -16,7 +16,7 @@ from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import DataError, ExampleError
+from golem_ray.errors import DataError, ExampleError, printable
 from golem_ray.jobs.vectors import applied_vectors
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import MOST_CONFUSED, confusion
@@ -190,13 +190,13 @@ def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
 
 def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, Any]) -> str:
     """The evaluation in words and a table."""
-    where = f"{config.dataset.name}, split {config.dataset.split!r}"
-    line = f"{saved.place} on {found['num_clips']} clips of {where}"
+    where = f"{printable(config.dataset.name)}, split {config.dataset.split!r}"
+    line = f"{printable(saved.place)} on {found['num_clips']} clips of {where}"
     if found["num_also_trained_on"]:
         kept = "counted in, so that this is no honest figure" if config.include_trained else "left out"
         line += f" ({found['num_also_trained_on']} that were trained on {kept})"
     lines = [f"{line}: accuracy {percent(found['figures']['accuracy'])}."]
     if found["unknown_labels"]:
-        named = ", ".join(f"{name} ({count})" for name, count in found["unknown_labels"].items())
+        named = ", ".join(f"{printable(name)} ({count})" for name, count in found["unknown_labels"].items())
         lines.append(f"Labels that the artifact does not know, counted as missed: {named}.")
     return "\n".join([*lines, *evaluation_table(found)])

@@ -15,6 +15,7 @@ from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
 from golem_ray.data.split import HELD_OUT, Division, drawn
 from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import printable
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import largest_class
@@ -168,10 +169,10 @@ def summary(run: Run) -> str:
         classes += f" ({metrics['num_classes_with_clips']} with clips)"
     skipped = int((~run.division.tested).sum()) - len(run.labels)
     lines = [
-        f"Trained on {len(run.labels)} clips of {run.config.dataset.name} ({skipped} skipped) in {classes}, with "
-        f"{run.recipe.encoder.name} on {run.device}. Final loss {metrics['final_loss']:.4f}, training accuracy "
-        f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
-        f"{metrics['largest_class']:.1%}.",
+        f"Trained on {len(run.labels)} clips of {printable(run.config.dataset.name)} ({skipped} skipped) in {classes}, "
+        f"with {printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
+        f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
+        f"class {metrics['largest_class']:.1%}.",
         cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
     ]
     if run.head.layer is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from golem_ray.report.drawings import (
     draw_per_class,
     draw_reliability,
 )
-from golem_ray.report.html import assemble, cell, number, section, table
+from golem_ray.report.html import assemble, cell, escape, number, section, table
 from golem_ray.report.words import validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50

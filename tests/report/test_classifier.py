@@ -106,6 +106,17 @@ def test_names_are_escaped_wherever_they_stand():
     assert any(HOSTILE in row for row in Reader(page).rows)  # read as HTML, it is the name again
 
 
+def test_no_name_turns_its_neighbours_round():
+    names = ["left\u202eright", "\u2066other"]
+    which = judged(names, num_examples=30, examples=["a\u202evaw.mp3"] * 30)
+    page = render(document(names, [{"clip": "b\u202e", "reason": "c\n\u202b"}]), which, points(which))
+    assert not re.search(
+        "[\u202a-\u202e\u2066-\u2069]", page.split("<script")[0] + json.dumps(drawn(page), ensure_ascii=False)
+    )
+    assert [r"b\u202e", r"c\n\u202b"] in Reader(page).rows
+    assert r"left\u202eright" in drawn(page)["per-class"]["layout"]["yaxis"]["ticktext"]
+
+
 def test_audio_is_in_the_page_only_when_asked_for():
     which = judged(["a", "b"], num_examples=30)
     wrong = worst_mistakes(which.labels, which.answers)
