@@ -157,7 +157,10 @@ def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def no_column(key: str, wanted: str, found: list[str], where: str) -> DataError:
     """The error for a column that a source does not have."""
-    return DataError(f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}.")
+    return DataError(
+        f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}: name one by "
+        f"--{key.replace('_', '-')}."
+    )
 
 
 def split_content(
