@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import html
+import logging
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from golem_ray import hub
-from golem_ray.errors import ConfigError, one_line
+from golem_ray.errors import ConfigError, one_line, printable, without_credentials
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,16 +28,30 @@ SIDECAR = "voice_classifier_knowledge.json"
 """What the sidecar is called in a repository."""
 
 
+log = logging.getLogger(__name__)
+
 _KEY = "artifact"
 
 
 _INSTEAD = "give the path of a .pth file"
 
 
-_FOLDERS = re.compile(r"""(?<![\w:/.-])(?:file://)?(?:~[\w.-]*|[A-Za-z]:)?[/\\](?:[^'"\n]*[/\\])?""")
+_FOLDERS = re.compile(
+    r"""(?<![\w:/.-])(?:[\w+.-]+://|~[\w.-]*(?=[/\\])|[A-Za-z]:(?=[/\\])|(?=[/\\]))(?:[^'"\n]*[/\\])?"""
+)
+"""The folders before a path's or URI's last component, up to a quotation mark at its end."""
 
 
-_CLIP = re.compile(r"""(clip \d+ \()(?:file://)?(?:~[\w.-]*|[A-Za-z]:)?[/\\](?:[^<"\n]*[/\\])?""")
+_NAMED = re.compile(r"(.*?clip \d+ \()(.+)(\))", re.DOTALL)
+"""How data/table.py names an example."""
+
+
+_NAMED_IN_PAGE = re.compile(r"""(clip \d+ \()(?:[^<"\\\n]|\\(?!u003[ce]).)*/""")
+"""The same up to its last component, in HTML or in the JSON there, where `<` and `>` are `\\u003c` and `\\u003e`."""
+
+
+_TESTED_ON = re.compile(r"""(clips of )(?:[\w+.-]+://|[~/])(?:[^<"\n]*/)?""")
+"""Another dataset than the sidecar's, in the report of an evaluation."""
 
 
 def fetch(repo_id: str) -> tuple[str, bytes, bytes]:
@@ -89,7 +103,8 @@ def push(repo_id: str, artifact_files: dict[str, bytes], *, private: bool, token
     """Put the files into a model repository in one commit; returns its URL. Makes the repository if there is none.
 
     `private` is for a new repository; with it, one that everybody can read is refused. Files of the same name are
-    replaced, others stay. Raises ConfigError for what the Hub refuses; the token is in no message.
+    replaced, others stay. Says what will be uploaded, before it is. Raises ConfigError for what the Hub refuses; the
+    token is in no message.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -98,13 +113,17 @@ def push(repo_id: str, artifact_files: dict[str, bytes], *, private: bool, token
     api = HfApi(token=token)
     try:
         readable_by_all = _is_public(api, repo_id)
-        if readable_by_all is None:
-            api.create_repo(repo_id, private=private, exist_ok=True)
-        elif readable_by_all and private:
+        if readable_by_all and private:
             raise ConfigError(
                 f"private: expected {repo_id} to be private, found it public; make it private in its settings on the "
                 "Hub, choose another name, or leave out --private."
             )
+        seen_by = "private" if (private if readable_by_all is None else not readable_by_all) else "public"
+        new = "new " if readable_by_all is None else ""
+        sizes = [f"{name} ({len(content):,} bytes)" for name, content in artifact_files.items()]
+        log.info("uploading to the %s%s repository %s: %s", new, seen_by, repo_id, ", ".join(sizes))
+        if readable_by_all is None:
+            api.create_repo(repo_id, private=private, exist_ok=True)
         additions = [CommitOperationAdd(name, content) for name, content in artifact_files.items()]
         commit = api.create_commit(repo_id, additions, commit_message="Upload a classifier trained by golem_ray")
     except ConfigError:
@@ -165,17 +184,19 @@ def _reason(error: BaseException) -> str:
 def published(document: dict[str, Any]) -> dict[str, Any]:
     """The sidecar as others may see it: the same record, without paths of the machine that wrote it.
 
-    Keeps the last component of a local path; keeps Hub ids, `sample` and URIs, but no credentials in a URI. Drops
-    what is of no use elsewhere: paths.storage_root if it is local, and a cluster's address.
+    Keeps the last component of a path or URI, since folders may say whose the clips are; keeps Hub ids and `sample`.
+    Drops what is of no use elsewhere: paths.storage_root, and a cluster's address.
     """
     shown = copy.deepcopy(document)
     places = _local_places(shown)
     if isinstance(shown.get("summary"), str):
-        shown["summary"] = _renamed(shown["summary"], [group[key] for group, key in places])
+        names = [group[key] for group, key in places]
+        shown["summary"] = _renamed(shown["summary"], [*names, *map(printable, names)])
     for group, key in places:
         group[key] = _last_component(group[key])
     _drop_addresses(shown["config"])
-    _cut_clip_names(shown.get("clips"))
+    for record in _unusable(shown):
+        record.update(_cut(record))
     if isinstance(shown.get("weights"), dict):
         shown["weights"]["file"] = WEIGHTS
     return shown
@@ -183,8 +204,12 @@ def published(document: dict[str, Any]) -> dict[str, Any]:
 
 def published_report(page: str, document: dict[str, Any]) -> str:
     """The artifact's HTML report as others may see it: names as in the published sidecar, clips without folders."""
-    names = [html.escape(group[key]) for group, key in _local_places(document)]
-    return _CLIP.sub(r"\1", _renamed(page, names))
+    for record in _unusable(document):
+        for key, shown in _cut(record).items():
+            if shown != record[key]:
+                page = page.replace(html.escape(printable(str(record[key]))), html.escape(printable(shown)))
+    names = [html.escape(printable(group[key])) for group, key in _local_places(document)]
+    return _TESTED_ON.sub(r"\1", _NAMED_IN_PAGE.sub(r"\1", _renamed(page, names)))
 
 
 def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
@@ -228,30 +253,32 @@ def dataset_name(document: dict[str, Any]) -> object:
 
 
 def _last_component(name: str) -> str:
-    """`/home/someone/clips/` -> `clips`; a URI as it is, without credentials."""
-    if "://" in name and not name.startswith("file://"):
-        parts = urlsplit(name)
-        if parts.password or parts.scheme in ("http", "https"):
-            parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")
-        return urlunsplit(parts)
+    """`/home/someone/clips/` -> `clips`; of a URI too, without credentials."""
+    name = without_credentials(name)
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "local"
 
 
 def _drop_addresses(config: dict[str, Any]) -> None:
     paths, cluster = config.get("paths"), config.get("cluster")
-    if isinstance(paths, dict) and not _is_elsewhere(paths.get("storage_root")):
+    if isinstance(paths, dict):
         paths["storage_root"] = None
     if isinstance(cluster, dict) and cluster.get("address") not in ("auto", "local", "none"):
         cluster["address"] = "auto"
 
 
-def _is_elsewhere(place: object) -> bool:
-    return isinstance(place, str) and "://" in place and not place.startswith("file://")
-
-
-def _cut_clip_names(clips: object) -> None:
-    """Cut the folders out of the names and reasons of unusable clips."""
+def _unusable(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sidecar's records of clips that could not be used."""
+    clips = document.get("clips")
     bad = clips.get("bad") if isinstance(clips, dict) else None
-    for record in bad if isinstance(bad, list) else []:
-        for key in {"clip", "reason"} & set(record):
-            record[key] = _FOLDERS.sub("", str(record[key]))
+    return [record for record in bad if isinstance(record, dict)] if isinstance(bad, list) else []
+
+
+def _cut(record: dict[str, Any]) -> dict[str, str]:
+    """Name and reason of an unusable clip without folders."""
+    found = {key: str(record[key]) for key in ("clip", "reason") if key in record}
+    named = _NAMED.fullmatch(found.get("clip", ""))
+    if named is None:
+        return {key: _FOLDERS.sub("", text) for key, text in found.items()}
+    before, path, after = named.groups()
+    reason = _FOLDERS.sub("", found.get("reason", "").replace(path, _last_component(path)))
+    return {key: {"clip": f"{before}{_last_component(path)}{after}", "reason": reason}[key] for key in found}
