@@ -169,8 +169,9 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
         elif path.lower().endswith(suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
+    number = {name: number for number, name in enumerate(names)}
     rows = [
-        (path, names.index(label) if label else None)
+        (path, number.get(label))
         for group in zip_longest(*([(path, label) for path in paths] for label, paths in sorted(by_label.items())))
         for path, label in filter(None, group)
     ]

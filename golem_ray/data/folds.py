@@ -81,13 +81,19 @@ def held_out(labels: np.ndarray, wanted: int, seed: int, groups: np.ndarray | No
     if groups is not None:
         return _held_groups(labels, wanted, groups, rng)
     turn = np.full(len(labels), np.inf)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))[:-1]
+    for rows in rows_by_label(labels):
+        members = rng.permutation(rows)[:-1]
         turn[members] = (np.arange(len(members)) + rng.uniform()) / (len(members) + 1)
     chosen = np.argsort(turn, kind="stable")[:wanted]
     held = np.zeros(len(labels), dtype=bool)
     held[chosen[np.isfinite(turn[chosen])]] = True
     return held
+
+
+def rows_by_label(labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of each label that occurs in labels (N,) int, ascending, the smallest label first."""
+    order = np.argsort(labels, kind="stable")  # one pass, where comparing with each label takes one for each
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def _held_groups(labels: np.ndarray, wanted: int, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -116,8 +122,8 @@ def _deal(labels: np.ndarray, scored: np.ndarray, k: int, rng: np.random.Generat
     """A fold for each scored example. Each class is shuffled and dealt out in turn, so that folds are of equal size."""
     fold = np.empty(len(scored), dtype=np.int64)
     dealt = 0
-    for label in np.unique(labels[scored]):
-        members = rng.permutation(np.flatnonzero(labels[scored] == label))
+    for rows in rows_by_label(labels[scored]):
+        members = rng.permutation(rows)
         fold[members] = (np.arange(dealt, dealt + len(members))) % k
         dealt += len(members)
     return fold

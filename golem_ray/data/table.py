@@ -21,7 +21,6 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +28,7 @@ import pyarrow.compute as pc
 
 from golem_ray import storage
 from golem_ray.config import DatasetConfig
-from golem_ray.errors import DataError, ExampleError, StorageError
+from golem_ray.errors import DataError, ExampleError, StorageError, without_credentials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +133,7 @@ def check_regular(path: str) -> None:
 
 def example_name(example_id: int, path: str | None) -> str:
     """How an example is named in reports: its row, and its path without anything secret in it."""
-    if not path:
-        return f"clip {example_id}"
-    parts = urlsplit(path)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if "://" in path else path
-    return f"clip {example_id} ({shown})"
+    return f"clip {example_id} ({without_credentials(path)})" if path else f"clip {example_id}"
 
 
 def examples_table(contents: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
@@ -209,7 +204,10 @@ def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def no_column(key: str, wanted: str, found: list[str], where: str) -> DataError:
     """The error for a column that a source does not have."""
-    return DataError(f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}.")
+    return DataError(
+        f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}: name one by "
+        f"--{key.replace('_', '-')}."
+    )
 
 
 def split_content(

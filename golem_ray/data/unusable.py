@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray.data.table import Source, example_name
-from golem_ray.errors import DataError
+from golem_ray.errors import DataError, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -53,5 +53,5 @@ def example_at(source: Source, row: int | np.integer) -> str:
 
 
 def shown_path(path: str | None) -> str | None:
-    """The path as a reader would write it: from the working folder, if it lies below."""
-    return path.removeprefix(f"{os.getcwd()}{os.sep}") if path else path
+    """The path as a reader would write it: from the working folder, if it lies below; nothing secret in a URI."""
+    return without_credentials(path.removeprefix(f"{os.getcwd()}{os.sep}")) if path else path

@@ -26,6 +26,9 @@ Report = Callable[[Progress], None]
 SAMPLED_ROWS = 100_000
 """Most examples that are cross-validated on where embeddings do not fit in memory."""
 
+MOST_LOGITS = 1 << 28
+"""Most logits of all rounds together, a gigabyte; there are fewer rounds where examples times classes are more."""
+
 
 @dataclass(frozen=True)
 class Unseen:
@@ -86,6 +89,7 @@ def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeat
     Of embeddings (N, C, D) a layer is chosen anew in each fold, by that fold's training examples alone: otherwise the
     figures would profit from the choice.
     """
+    repeats = min(repeats, max(1, MOST_LOGITS // (len(data.labels) * spec.num_classes)))
     folds = spec.target.folds(data.labels, repeats, spec.training.seed, data.groups)
     logits = np.full((max(repeats, 1), len(data.labels), spec.num_classes), np.nan, dtype=np.float32)
     tested = np.zeros(logits.shape[:2], dtype=bool)

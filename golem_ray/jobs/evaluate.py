@@ -17,10 +17,10 @@ from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import DataError, ExampleError
+from golem_ray.errors import DataError, ExampleError, printable
 from golem_ray.jobs.vectors import applied_vectors
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import confusion
+from golem_ray.metrics.figures import MOST_CONFUSED, confusion
 from golem_ray.report.classifier import Column, Judged, render
 from golem_ray.report.drawings import Points
 from golem_ray.report.words import evaluation_table, percent
@@ -65,7 +65,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
         **saved.target.evaluate(
             answers, labels, names, _largest_class(saved), groups=None if groups is None else groups[rows]
         ),
-        "confusion": confusion(answers.decisions, labels, len(names)).tolist(),
+        "confusion": confusion(answers.decisions, labels, len(names)).tolist() if len(names) <= MOST_CONFUSED else None,
     }
     judged = Judged(
         how=_how(config, len(rows), known, by if groups_known else None),
@@ -237,8 +237,8 @@ def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
 
 def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, Any]) -> str:
     """The evaluation in words and a table."""
-    where = f"{config.dataset.name}, split {config.dataset.split!r}"
-    line, by = f"{saved.place} on {found['num_clips']} clips of {where}", found["group_column"]
+    where = f"{printable(config.dataset.name)}, split {config.dataset.split!r}"
+    line, by = f"{printable(saved.place)} on {found['num_clips']} clips of {where}", found["group_column"]
     trained, of_groups = found["num_also_trained_on"], found["num_of_groups_trained_on"]
     which = [f"{trained} that were trained on"] if trained else []
     which += [f"{of_groups} more of a {by} that was trained on"] if of_groups else []
@@ -254,6 +254,6 @@ def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, 
             f"may be of the same {_trained_by(saved)} as clips that were trained on."
         )
     if found["unknown_labels"]:
-        named = ", ".join(f"{name} ({count})" for name, count in found["unknown_labels"].items())
+        named = ", ".join(f"{printable(name)} ({count})" for name, count in found["unknown_labels"].items())
         lines.append(f"Labels that the artifact does not know, counted as missed: {named}.")
     return "\n".join([*lines, *evaluation_table(found)])

@@ -15,6 +15,7 @@ from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
 from golem_ray.data.split import HELD_OUT, Division, drawn
 from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import printable
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import largest_class
@@ -195,10 +196,10 @@ def summary(run: Run) -> str:
     if limit is not None and total is not None and total > limit:
         trained, skipped = f"{trained} of {total}", f"{skipped}; --processing.max-samples all takes all"
     lines = [
-        f"Trained on {trained} clips of {run.config.dataset.name} ({skipped}) in {classes}, with "
-        f"{run.recipe.encoder.name} on {run.device}. Final loss {metrics['final_loss']:.4f}, training accuracy "
-        f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
-        f"{metrics['largest_class']:.1%}.",
+        f"Trained on {trained} clips of {printable(run.config.dataset.name)} ({skipped}) in {classes}, with "
+        f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
+        f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
+        f"class {metrics['largest_class']:.1%}.",
         cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column),
     ]
     if run.examples.num_under_two_labels:

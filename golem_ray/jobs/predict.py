@@ -21,7 +21,7 @@ from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, DataError, StorageError
+from golem_ray.errors import ConfigError, DataError, StorageError, printable
 from golem_ray.jobs.vectors import applied_vectors
 
 _ROWS_AT_ONCE = 1024
@@ -149,6 +149,7 @@ def check_output(config: PredictConfig) -> str | None:
 def as_text(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """A line for each prediction: id, label, probability, and the classes that come next."""
     for row in rows:
+        row = {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
         if row["problem"]:
             yield f"{row['id']}  -  {row['problem']}"
             continue

@@ -208,6 +208,10 @@ def guesses(labels: np.ndarray, num_classes: int, largest: int) -> dict[str, dic
     return {"chance": chance, "majority": majority}
 
 
+MOST_CONFUSED = 1000
+"""Most classes whose confusions are shown: every pair of them is a number."""
+
+
 def confusion(decisions: np.ndarray, labels: np.ndarray, num_names: int) -> np.ndarray:
     """(num_names, num_names) int64: how many examples of each label (row) are taken for each class (column)."""
     return np.bincount(labels * num_names + decisions, minlength=num_names**2).reshape(num_names, num_names)
@@ -215,10 +219,9 @@ def confusion(decisions: np.ndarray, labels: np.ndarray, num_names: int) -> np.n
 
 def per_class(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """For each class: {"label", "num_clips", "precision", "recall", "f1"}; a figure without examples is None."""
-    table = confusion(decisions, labels, len(names))
-    records = []
-    for number, name in enumerate(names):
-        hits, true, predicted = (int(n) for n in (table[number, number], table[number].sum(), table[:, number].sum()))
+    records, right = [], labels[decisions == labels]  # counted without the table of all pairs of classes
+    counted = (np.bincount(each, minlength=len(names)).tolist() for each in (right, labels, decisions))
+    for name, hits, true, predicted in zip(names, *counted, strict=True):
         records.append(
             {
                 "label": name,

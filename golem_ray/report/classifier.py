@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import FIGURES, Figure
+from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED, Figure
 from golem_ray.report.drawings import (
     Points,
     draw_confusion,
@@ -26,7 +25,7 @@ from golem_ray.report.drawings import (
     draw_per_class,
     draw_reliability,
 )
-from golem_ray.report.html import assemble, cell, number, section, table
+from golem_ray.report.html import assemble, cell, escape, number, section, table
 from golem_ray.report.words import on_one_side, validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
@@ -34,6 +33,9 @@ MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 
 
 _MAX_NAMED_CLASSES = 100
+
+
+_CONFUSIONS = "Rows are labels, columns what was said; shades are shares of a row."
 
 
 _LAYERS = (
@@ -93,11 +95,14 @@ def render(
     parts = [_heading(document), *_figures(document, judged)]
     if judged:
         decisions = judged.answers.decisions
-        drawings["confusion"] = draw_confusion(judged.labels, decisions, names)
+        confusions = '<h2>Confusions</h2>\n<p class="note">Left out: too many classes for a drawing of all pairs.</p>'
+        if len(names) <= MOST_CONFUSED:
+            drawings["confusion"] = draw_confusion(judged.labels, decisions, names)
+            confusions = section("Confusions", _CONFUSIONS, "confusion")
         drawings["per-class"] = draw_per_class(judged.labels, decisions, names)
         drawings["reliability"] = draw_reliability(judged.labels, judged.answers)
         parts += [
-            section("Confusions", "Rows are labels, columns what was said; shades are shares of a row.", "confusion"),
+            confusions,
             section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
             section("Can its probabilities be believed?", _calibration(document), "reliability"),
             _mistakes(judged, column),

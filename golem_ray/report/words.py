@@ -7,6 +7,7 @@ from typing import Any
 
 from golem_ray.data.split import HELD_OUT
 from golem_ray.embedding.modality import Baseline
+from golem_ray.errors import printable
 from golem_ray.metrics.figures import FIGURES
 from golem_ray.metrics.intervals import in_words
 
@@ -46,6 +47,8 @@ def cross_validation_line(scores: dict[str, Any] | None, repeats: int, group_col
         return f"No cross-validated accuracy: {reason}."
     more = ", the layer chosen anew in each" if scores.get("nested") else ""
     line = validated_line(scores, more + on_one_side(group_column))
+    if scores["repeats"] < repeats:
+        line += f" Not {repeats} rounds: of so many clips in so many classes that would take too long."
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
@@ -109,7 +112,9 @@ def evaluation_table(scores: dict[str, Any]) -> list[str]:
     lines.append(f"\n{'class':32} {'clips':>8} {'precision':>10} {'recall':>8} {'F1':>8}")
     for record in scores["per_class"][:MOST_CLASSES]:
         shown = ["" if record[key] is None else f"{record[key]:.3f}" for key in ("precision", "recall", "f1")]
-        lines.append(f"{record['label']:32.32} {record['num_clips']:8} {shown[0]:>10} {shown[1]:>8} {shown[2]:>8}")
+        lines.append(
+            f"{printable(record['label']):32.32} {record['num_clips']:8} {shown[0]:>10} {shown[1]:>8} {shown[2]:>8}"
+        )
     if len(scores["per_class"]) > MOST_CLASSES:
         lines.append(f"and {len(scores['per_class']) - MOST_CLASSES} more classes: see the report")
     return lines
@@ -147,6 +152,7 @@ def summary(result: dict[str, Any]) -> str:
 
 def _short(encoder: str, most: int) -> str:
     """An encoder's name in at most so many characters: if it is a longer path, its last part."""
+    encoder = printable(encoder)
     name = encoder.rstrip("/").rsplit("/", 1)[-1] if len(encoder) > most else encoder
     return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
 
@@ -156,7 +162,7 @@ def clips(result: dict[str, Any]) -> str:
     alone = result["num_single_clip_classes"]
     trained = f" ({alone} more, alone in their classes, only trained)" if alone else ""
     return (
-        f"{result['num_clips']} clips{trained} of {result['dataset']}, split {result['split']}, in "
+        f"{result['num_clips']} clips{trained} of {printable(result['dataset'])}, split {result['split']}, in "
         f"{result['num_classes']} classes"
     )
 

@@ -41,6 +41,23 @@ def test_classes_that_are_in_one_group_each_have_no_folds():
     assert len(stratified_folds(labels, 1, 0, groups)) == 3
 
 
+class Compared(np.ndarray):
+    """Counts how often all labels are compared with one."""
+
+    times = 0
+
+    def __eq__(self, other):
+        Compared.times += 1
+        return super().__eq__(other)
+
+
+def test_labels_are_not_gone_through_once_for_each_class():
+    labels = np.tile(np.arange(50), 3).view(Compared)
+    assert len(stratified_folds(labels, repeats=2, seed=0)) == 2 * 3
+    assert held_out(labels, 10, 0).sum() == 10
+    assert Compared.times < 50
+
+
 def test_single_clips_only_train():
     labels = np.array([0, 0, 0, 1, 1, 2, 3, 0])
     folds = stratified_folds(labels, repeats=2, seed=0)

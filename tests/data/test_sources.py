@@ -252,8 +252,37 @@ def test_sources_without_clips_or_labels_are_refused(tmp_path):
 def test_broken_manifests_are_reported_in_words(tmp_path):
     for name in ("m.parquet", "m.jsonl", "m.csv"):
         (tmp_path / name).write_bytes(b'{"a": \xff\n"x,,\n1,2,3,4\n')
-        with pytest.raises(DataError, match="expected .* to be readable|expected a column"):
+        with pytest.raises(DataError, match="expected .* to be readable|expected a column|in UTF-8"):
             source(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "m.csv",
+            "audio;label\na.wav;1,5\n",
+            r"m.csv: expected columns separated by commas, found semicolons in line 1 ",
+        ),
+        ("m.csv", "audio\tlabel\na.wav\tx\n", r"found tabs in line 1 \(audio\tlabel\); save it with commas"),
+        (
+            "m.csv",
+            "audio,label\na.wav,x\nb.wav,caf\xe9\n",
+            r"m.csv: expected text in UTF-8, found other bytes in line 3 ",
+        ),
+        (
+            "m.csv",
+            "audio,caf\xe9\na.wav,x\n",
+            r"other bytes in line 1 \(Latin-1\?\); save it as UTF-8, for example by `iconv",
+        ),
+        ("m.jsonl", '{"audio": "a.wav", "label": "x"}\n{"audio": "b.wav", "label": "caf\xe9"}\n', "bytes in line 2 "),
+        ("m.csv", "audio,word\na.wav,x\n", "called 'label'; it has audio, word: name one by --dataset.label-column."),
+    ],
+)
+def test_manifests_of_other_programs_are_refused_with_the_line_and_a_remedy(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content.encode("latin1"))
+    with pytest.raises(DataError, match=words):
+        source(tmp_path / name, label_column="label")
 
 
 def test_a_file_gives_its_bytes_or_a_reason(tmp_path):

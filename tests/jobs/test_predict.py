@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ import torch
 
 import golem_ray
 from golem_ray import artifact
-from golem_ray.config import DatasetConfig, ExamplesConfig, PredictConfig
+from golem_ray.config import DatasetConfig, ExamplesConfig, PredictConfig, ProcessingConfig
 from golem_ray.errors import DataError
 from golem_ray.jobs.engines import HANDFUL
 from golem_ray.jobs.predict import as_text, check_output, predict, write_predictions
@@ -75,6 +77,60 @@ def test_an_unsure_clip_and_a_bad_one_are_said(applied, tmp_path):
     assert {row["label"] for row in predict(saved, [str(folder)], PredictConfig(threshold=0.0))} <= {None, *NAMES}
     with pytest.raises(DataError, match=r"expected clips that can be used, found none among 1 \(.*not audio"):
         list(predict(saved, [str(folder / "bad.wav")], PredictConfig()))
+
+
+@pytest.fixture
+def signed(applied):
+    """URIs of one clip, on a server that gives it to whom it knows: a signed one, one with a password, a false one."""
+    content = (applied[0] / "clips" / "0.wav").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = "X-Amz-Signature=SECRET" in self.path or "Authorization" in self.headers
+            self.send_response(200 if known else 403)
+            self.send_header("Content-Length", str(len(content) if known else 0))
+            self.end_headers()
+            self.wfile.write(content if known else b"")
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{server.server_port}"
+    yield (
+        host,
+        [
+            f"http://{host}/a.wav?X-Amz-Signature=SECRET",
+            f"http://u:SECRET@{host}/b.wav",
+            f"http://{host}/c.wav?sig=SECRET",
+        ],
+    )
+    server.shutdown()
+    server.server_close()
+
+
+def test_signed_uris_are_read_and_nothing_secret_of_them_is_shown_or_written(applied, signed, tmp_path, caplog):
+    host, uris = signed
+    saved = artifact.load(str(applied[1]))
+    config = PredictConfig(processing=ProcessingConfig(max_bad_fraction=0.5), **HERE)
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join(["audio", *uris]))
+    for files in (uris[:2], [str(manifest)]):
+        rows = list(predict(saved, files, config))
+        assert [row["id"] for row in rows] == [f"http://{host}/{name}.wav" for name in "abc"][: len(rows)]
+        assert rows[0]["label"] == rows[1]["label"] in NAMES
+        write_predictions(str(tmp_path / "said.csv"), iter(rows))
+        assert "SECRET" not in "\n".join([*as_text(rows), (tmp_path / "said.csv").read_text(), caplog.text])
+    assert "Forbidden" in rows[2]["problem"]
+    with pytest.raises(DataError, match=f"^http://{host}/c.wav: expected to be able to read it") as refused:
+        list(predict(saved, uris[2:], config))
+    assert "SECRET" not in str(refused.value)
+
+
+def test_names_are_printed_without_what_a_terminal_would_obey():
+    row = {"id": "a\x1b[31m\nb.wav", "label": "x\u202ey", "probability": 0.5, "problem": None}
+    assert list(as_text([row])) == [r"a\x1b[31m\nb.wav  x\u202ey  (50.0%)"]
 
 
 def read_lines(path):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -55,6 +57,18 @@ def test_figures_count_labels_that_the_classifier_does_not_know_as_missed():
     nobody = figures(SINGLE_LABEL.answers(probabilities), np.array([2, 2, 2, 2]))
     assert nobody["accuracy"]["value"] == 0
     assert "log_loss" not in nobody
+
+
+def test_no_table_of_all_pairs_of_classes_is_needed_for_the_figures_of_each():
+    labels = np.tile(np.arange(4000), 2)
+    tracemalloc.start()
+    try:
+        records = per_class(np.where(labels == 1, 0, labels), labels, [str(number) for number in range(4000)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8e6  # a table takes 128 MB
+    assert [records[number]["precision"] for number in (0, 1, 3999)] == [0.5, None, 1.0]
 
 
 def test_intervals_cover_what_more_clips_would_show():

@@ -26,6 +26,9 @@ def test_sentences_say_the_figure_its_interval_and_chance():
     scores = {"accuracy": 0.5, "interval_95": [0.4, 0.6], "folds": 5, "repeats": 2, "num_clips": 900}
     scores["num_single_clip_classes"] = 0
     assert "2 x 5 folds over 900 clips)." in cross_validation_line(scores, 2)
+    assert cross_validation_line(scores, 5).endswith(
+        "Not 5 rounds: of so many clips in so many classes that would take too long."
+    )
     assert "2 x 5 folds over 900 sampled clips, of heads trained on these alone)." in cross_validation_line(
         {**scores, "sampled": True}, 2
     )
