@@ -22,6 +22,7 @@ import golem_ray
 from golem_ray import artifact
 from golem_ray.artifact import sharing
 from golem_ray.artifact.model_card import model_card
+from golem_ray.artifact.published import published, published_report
 from tests import warm
 from tests.conftest import ROOT, job, write_clips
 from tests.hub_server import HubServer, Repository
@@ -458,27 +459,27 @@ def test_names_that_others_can_use_are_published_as_they_are() -> None:
     document["summary"] = "Trained on 18 clips of PolyAI/minds14, with sample."
     document["clips"]["bad"] = []
     untouched = copy.deepcopy(document)
-    assert sharing.published(document) == untouched
+    assert published(document) == untouched
     assert document == untouched
 
     document["config"]["dataset"]["name"] = "https://me:password@host/clips.csv?token=1"
     document["data"]["revision"] = None
-    assert sharing.published(document)["config"]["dataset"]["name"] == "clips.csv"
+    assert published(document)["config"]["dataset"]["name"] == "clips.csv"
     document["config"]["dataset"]["name"] = "file:///home/someone/clips"
-    assert sharing.published(document)["config"]["dataset"]["name"] == "clips"
+    assert published(document)["config"]["dataset"]["name"] == "clips"
 
 
 def test_report_is_cleared_of_folders_but_not_of_what_looks_like_one() -> None:
     document = sidecar()
     document["config"]["dataset"]["name"] = "/"
     page = "<td>clip 1 ({}1.wav)</td><a href='https://x/y'>1/2</a></p>"
-    assert sharing.published_report(page.format("s3://bucket/yes/"), document) == page.format("")
+    assert published_report(page.format("s3://bucket/yes/"), document) == page.format("")
     document["config"]["dataset"]["name"] = "/home/me & you/clips"
-    assert sharing.published_report("<b>/home/me &amp; you/clips</b>", document) == "<b>clips</b>"
+    assert published_report("<b>/home/me &amp; you/clips</b>", document) == "<b>clips</b>"
 
 
 def test_card_says_the_figures_as_they_are() -> None:
-    card = model_card(sharing.published({**sidecar(), "weights": {"file": "my.pth"}}), "me/voice")
+    card = model_card(published({**sidecar(), "weights": {"file": "my.pth"}}), "me/voice")
     assert front_matter(card) == {
         "library_name": "golem_ray",
         "pipeline_tag": "audio-classification",
