@@ -36,9 +36,10 @@ test: setup
 slow: setup
 	$(PYTEST) -m "slow and not chaos"
 
-# Actors, nodes and drivers killed at random.
+# Actors, nodes, drivers and whole groups of processes, ended at moments drawn by so many seeds.
+SEEDS ?= 5
 chaos: setup
-	$(VENV)/bin/python -m pytest -m chaos
+	CHAOS_SEEDS=$(SEEDS) $(VENV)/bin/python -m pytest -m chaos
 
 check: setup
 	$(VENV)/bin/ruff check .

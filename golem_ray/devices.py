@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from golem_ray.errors import ConfigError
+
+_ARITHMETIC = threading.Lock()
+"""Whoever has it decides on the arithmetic of GPUs, which PyTorch keeps for the whole process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,13 @@ class Resources:
     """Seconds without progress after which the work is given up."""
     wait_s: float = 0.0
     """Seconds to wait for machines that the cluster lacks."""
+    growth: int = 0
+    """How many more workers there may be, as the cluster grows."""
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that there may come to be."""
+        return self.workers + self.growth
 
 
 def pick_device(resources: Resources) -> str:
@@ -42,6 +55,20 @@ def pick_device(resources: Resources) -> str:
     return "cpu"
 
 
+@contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for what starts meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
 def describe_worker(resources: Resources, device: str, note: str = "") -> str:
     """What this process works on: `device|GPUs that it was given|process id|what there is to say`."""
     import torch
@@ -55,3 +82,25 @@ def worker_record(worker: str) -> dict[str, Any]:
     """What `describe_worker` says, as Embeddings.workers has it."""
     device, gpus, _, _ = worker.split("|")
     return {"device": device, "gpus": gpus.split(",") if gpus else []}
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether GPUs may take TF32 for what is launched in the block; afterwards that is as it was.
+
+    Blocks of other threads wait: two precisions in one process do not mix. What a thread launches outside such a block
+    may see either.
+    """
+    import torch
+
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    with _ARITHMETIC:
+        # Read by the newer names: reading the older ones fails where somebody has set the newer ones.
+        before = matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before[0] == "tf32", before[1] == "tf32"
+            matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before

@@ -153,7 +153,7 @@ def remove(path: str) -> None:
     """Remove a file."""
     with as_storage_errors():
         fs, place = filesystem(path)
-        fs.rm_file(place)
+        retried(partial(fs.rm_file, place))
 
 
 def check_folder(folder: str) -> None:

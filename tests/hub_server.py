@@ -1,9 +1,9 @@
 """A Hugging Face Hub of our own on the loopback interface, for processes that have its url as HF_ENDPOINT.
 
 Answers what huggingface_hub, datasets and transformers ask of the real one when they read: about a repository,
-its tree, and its files; and what huggingface_hub asks when it makes a model repository and commits files to it, large
-ones through LFS; with the real one's headers and refusals. Remembers every request. Xet, uploads in parts, redirects
-to a content network, branches and discussions are not there.
+its tree, and its files; and what huggingface_hub asks when it makes a model repository, commits files to it, large
+ones through LFS, and removes it; with the real one's headers and refusals. Remembers every request. Xet, uploads in
+parts, redirects to a content network, branches and discussions are not there.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ class HubServer:
     """A token that has expired: whoever shows it is turned away, as on the real Hub even from public repositories."""
     broken: bool = False
     """Whether to answer everything with 503."""
+    refuses_commits: bool = False
+    """Whether to answer commits with 500."""
+    refuses_removals: bool = False
+    """Whether no token may remove a repository."""
     hangs_up_on: str | None = None
     """A file for which the connection is cut instead of sending it."""
 
@@ -117,6 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.do_POST()
 
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
     def log_message(self, format: str, *arguments: object) -> None:
         pass
 
@@ -128,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._check_card(json.loads(body)["content"])
             elif self.command == "POST" and path == "/api/repos/create":
                 self._create(json.loads(body))
+            elif self.command == "DELETE" and path == "/api/repos/delete":
+                self._remove(json.loads(body))
             elif self.command == "POST" and (match := _WRITE.fullmatch(path)):
                 self._write(match, body)
             elif self.command == "POST" and (match := _BATCH.fullmatch(path)):
@@ -217,6 +226,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.repositories[name] = Repository({_commit_id(first, 0): first}, private=private)
         self._send_json({"url": f"{self.hub.url}/{name.removeprefix('models/')}"})
 
+    def _remove(self, wanted: dict[str, Any]) -> None:
+        self._check_writer(wanted["organization"])
+        if self.hub.refuses_removals:
+            raise _Refusal(403, "", "This token may not remove repositories")
+        del self.hub.repositories[f"models/{wanted['organization']}/{wanted['name']}"]
+        self._send_json({})
+
     def _write(self, match: re.Match[str], body: bytes) -> None:
         repository = self._repository(f"{match['kind']}/{match['id']}")
         self._check_writer(match["id"].split("/")[0])
@@ -224,6 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
             newest = repository.commits[self._commit(repository, "main")]
             self._send_json({"files": [_upload_mode(each["path"], newest) for each in json.loads(body)["files"]]})
         else:
+            if self.hub.refuses_commits:
+                raise _Refusal(500, "", "Internal Server Error")
             commit = self._add_commit(repository, [json.loads(line) for line in body.splitlines()])
             url = f"{self.hub.url}/{match['id']}/commit/{commit}"
             self._send_json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})

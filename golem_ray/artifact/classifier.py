@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -16,6 +17,9 @@ from golem_ray.errors import ConfigError, DataError, ExampleError
 
 _BATCH_COST = 120.0
 """What a GPU is given at once: as cluster.batch_seconds by default."""
+
+_LOADING = threading.Lock()
+"""One encoder at a time: transformers sets defaults of the whole process while it loads one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,9 @@ class Classifier:
 
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """Examples as their modality reads them (of speech: (T,) float32 at the encoder's rate) -> (N, D) float32."""
-        if self._encoder is None:
-            self._encoder = self._load_encoder()
+        with _LOADING:
+            if self._encoder is None:
+                self._encoder = self._load_encoder()
         return self._encoder.embed(examples)
 
     def _read(self, example: object, how: dict[str, Any]) -> np.ndarray | str:

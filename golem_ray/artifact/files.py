@@ -1,5 +1,9 @@
 """The artifact's files: the head's weights in a .pth, a JSON sidecar beside it, and the report; saved and loaded.
 
+No filesystem replaces two files at once. So a save puts the sidecar aside first, in a file named by the digest of its
+weights, then replaces the .pth, then the .json, and removes what it put aside. Loading takes the .json if it is that of
+the .pth, else what was put aside for these weights: a save that is ended anywhere leaves the old artifact or the new.
+
 Does not know what the sidecar says beyond its format and the digest of the weights: format.py checks the rest, and
 sharing.py fetches an artifact from the Hub.
 """
@@ -12,6 +16,7 @@ import json
 import logging
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +45,15 @@ def sidecar_path(save_path: str) -> str:
     return save_path.removesuffix(".pth") + ".json"
 
 
+def _aside(save_path: str, digest: str) -> str:
+    """Where a save keeps the sidecar of the weights with that sha256 until both files are in their places."""
+    return _beside(save_path, f".{digest}.json")
+
+
+def _beside(save_path: str, name: str) -> str:
+    return f"{save_path.rpartition('/')[0]}/{name}" if "/" in save_path else name
+
+
 def check_writable(save_path: str) -> None:
     """Raise ConfigError unless both files can be written there. Leaves nothing behind, creates no folder."""
     try:
@@ -51,8 +65,8 @@ def check_writable(save_path: str) -> None:
 
 
 def _refuse_to_overwrite(sidecar: str) -> None:
-    """Raise ConfigError if a local file that is no sidecar lies where the sidecar goes: somebody's preset, say."""
-    if "://" in sidecar or not storage.exists(sidecar):
+    """Raise ConfigError if a file that is no sidecar lies where the sidecar goes: somebody's preset, say."""
+    if not storage.exists(sidecar):
         return
     try:
         found = json.loads(storage.read(sidecar))
@@ -67,21 +81,53 @@ def _refuse_to_overwrite(sidecar: str) -> None:
 def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
     """Write weights and sidecar, each whole or not at all, the sidecar last.
 
-    Raises ConfigError if that fails (a full disk, credentials that ran out), an old artifact untouched; it then names
-    the temporary folder of this machine where the new one is.
+    Raises ConfigError if that fails (a full disk, credentials that ran out), an old artifact as it was; it then names
+    the temporary folder of this machine where the new one is. If the process ends meanwhile, `load` finds the old
+    artifact or the new one, and another save goes well.
     """
+    digest = hashlib.sha256(weights).hexdigest()
     document = {
         "format": SIDECAR_FORMAT,
         "format_version": SIDECAR_VERSION,
-        "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": hashlib.sha256(weights).hexdigest()},
+        "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": digest},
         **sidecar,
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
-        storage.write_all({save_path: weights, sidecar_path(save_path): text.encode()})
+        old = _found(save_path)
+        try:
+            storage.write_all({_aside(save_path, digest): text, save_path: weights, sidecar_path(save_path): text})
+        except StorageError:
+            with suppress(StorageError):  # what was put aside stays then, and belongs to the new weights
+                _put_back(save_path, old)
+                storage.remove(_aside(save_path, digest))
+            raise
     except StorageError as error:
-        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text.encode())
+        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text)
         raise ConfigError(f"paths.save_path: expected to be able to write {save_path}, but {error}; {kept}.") from None
+    for done in {weights, old or weights}:  # the old one's may be there from a save that was ended
+        with suppress(StorageError):
+            storage.remove(_aside(save_path, hashlib.sha256(done).hexdigest()))
+
+
+def _put_back(save_path: str, old: bytes | None) -> None:
+    """Have the weights be what they were before, if they no longer are."""
+    if _found(save_path) == old:
+        return
+    if old is None:
+        storage.remove(save_path)
+    else:
+        storage.write(save_path, old)
+
+
+def _found(path: str) -> bytes | None:
+    """A file's content; None if there is no such file."""
+    try:
+        return storage.read(path)
+    except StorageError as error:
+        if error.missing:
+            return None
+        raise
 
 
 def _kept_aside(name: str, weights: bytes, sidecar: bytes) -> str:
@@ -95,8 +141,13 @@ def _kept_aside(name: str, weights: bytes, sidecar: bytes) -> str:
 
 
 def report_path(save_path: str) -> str:
-    """Where an artifact's report goes if no other place is configured: beside it."""
-    return f"{save_path.rpartition('/')[0]}/report.html" if "/" in save_path else "report.html"
+    """Where the report of a training goes if no other place is configured: beside the artifact."""
+    return _beside(save_path, "report.html")
+
+
+def evaluation_path(save_path: str) -> str:
+    """Where the report of an evaluation goes if no other place is configured: beside the artifact too."""
+    return _beside(save_path, "evaluation.html")
 
 
 def check_report(key: str, path: str) -> None:
@@ -177,7 +228,8 @@ def load(place: str | os.PathLike[str]) -> Artifact:
     place, repository = os.fspath(place), None
     if place.endswith(".pth"):
         place = place if "://" in place else str(Path(os.path.expanduser(place)).absolute())
-        weights, text = _read(place), _read(sidecar_path(place))
+        weights = _read(place)
+        text = _sidecar(place, hashlib.sha256(weights).hexdigest())
     elif "://" not in place and not os.path.exists(os.path.expanduser(place)) and hub.is_hub_id(place):
         repository = place
         place, weights, text = sharing.fetch(repository)
@@ -196,6 +248,22 @@ def load(place: str | os.PathLike[str]) -> Artifact:
         )
     head = build_head(weights, document, place)
     return Artifact(place=place, weights=weights, sidecar=text, head=head, document=document, from_hub=repository)
+
+
+def _sidecar(place: str, digest: str) -> bytes:
+    """The .json beside the weights with that sha256, or what an ended save put aside for them, if that fits alone."""
+    problem = None
+    try:
+        text = _read(sidecar_path(place))
+        if digest.encode() in text:
+            return text
+    except ConfigError as error:
+        problem = error
+    with suppress(StorageError):
+        return storage.read(_aside(place, digest))
+    if problem is not None:
+        raise problem
+    return text
 
 
 def _read(path: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import html
+import logging
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,8 @@ from golem_ray.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = "voice_classifier_knowledge.pth"
 """What the weights are called in a repository."""
@@ -89,24 +92,30 @@ def push(repo_id: str, artifact_files: dict[str, bytes], *, private: bool, token
     """Put the files into a model repository in one commit; returns its URL. Makes the repository if there is none.
 
     `private` is for a new repository; with it, one that everybody can read is refused. Files of the same name are
-    replaced, others stay. Raises ConfigError for what the Hub refuses; the token is in no message.
+    replaced, others stay. If the upload breaks, a repository that was made for it is removed again. Raises ConfigError
+    for what the Hub refuses; the token is in no message.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     if not hub.is_hub_id(repo_id) or "/" not in repo_id:
         raise ConfigError(f"repo: expected a repository of the Hub as user/name, got {repo_id!r}.")
-    api = HfApi(token=token)
+    api, made = HfApi(token=token), False
     try:
         readable_by_all = _is_public(api, repo_id)
         if readable_by_all is None:
-            api.create_repo(repo_id, private=private, exist_ok=True)
+            made = _make(api, repo_id, private)
         elif readable_by_all and private:
             raise ConfigError(
                 f"private: expected {repo_id} to be private, found it public; make it private in its settings on the "
                 "Hub, choose another name, or leave out --private."
             )
         additions = [CommitOperationAdd(name, content) for name, content in artifact_files.items()]
-        commit = api.create_commit(repo_id, additions, commit_message="Upload a classifier trained by golem_ray")
+        try:
+            commit = api.create_commit(repo_id, additions, commit_message="Upload a classifier trained by golem_ray")
+        except BaseException:  # of Ctrl-C too
+            if made:
+                _remove_if_empty(api, repo_id)
+            raise
     except ConfigError:
         raise
     except Exception as error:  # of the Hub, of the connection, of how a file is uploaded
@@ -122,6 +131,33 @@ def _is_public(api: HfApi, repo_id: str) -> bool | None:
         return not api.model_info(repo_id, timeout=hub.TIMEOUT_S).private
     except RepositoryNotFoundError:
         return None
+
+
+def _make(api: HfApi, repo_id: str, private: bool) -> bool:
+    """Make the repository; whether this call made it, and not somebody else before."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api.create_repo(repo_id, private=private)
+    except HfHubHTTPError as error:
+        if error.response.status_code == 409:
+            return False
+        raise
+    return True
+
+
+def _remove_if_empty(api: HfApi, repo_id: str) -> None:
+    """Remove the repository, if it has no files but the one that the Hub puts into a new one."""
+    try:
+        if set(api.list_repo_files(repo_id)) <= {".gitattributes"}:
+            api.delete_repo(repo_id)
+    except Exception as error:
+        log.warning(
+            "%s was made for this upload and could not be removed again (%s): if it is empty, delete it in its "
+            "settings on the Hub",
+            repo_id,
+            type(error).__name__,
+        )
 
 
 def _refusal(repo_id: str, error: Exception, token: str) -> ConfigError:

@@ -1,16 +1,16 @@
 """The command line: main() runs a command, prints its lines and returns its exit status.
 
-Knows signals, logging and exit statuses. Does not know what a command does (commands.py), nor its flags (flags.py).
+Knows logging and exit statuses. Does not know what a command does (commands.py), nor its flags (flags.py).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
+from golem_ray.cli.stopping import STOPPED, stopped_in_time
 from golem_ray.errors import UserError
 
 
@@ -23,17 +23,18 @@ def main(command: str, argv: Sequence[str]) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("golem_ray").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _stop)  # what `ray job stop` sends, and Kubernetes
+    kept = "; a run with paths.run_dir keeps what it has embedded: go on with --resume" if command == "train" else ""
     try:
-        for line in COMMANDS[command](argv):
-            if not _print(line):
-                break
+        with stopped_in_time(f"stopped{kept}"):
+            for line in COMMANDS[command](argv):
+                if not _print(line):
+                    break
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume", file=sys.stderr)
-        return 130
+        print(f"stopped{kept}", file=sys.stderr)
+        return STOPPED
     return 0
 
 
@@ -45,9 +46,3 @@ def _print(line: str) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
-
-
-def _stop(number: int, frame: object) -> None:
-    """End like Ctrl-C does, so that Ray is left and nothing stays behind."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt

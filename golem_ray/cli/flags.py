@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -64,7 +64,7 @@ class PredictCommand:
 
 def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateCommand:
     """The command that `ARTIFACT [--group.key value ...] [--json]` describes; by default on `dataset`'s clips."""
-    return tyro.cli(
+    command = tyro.cli(
         EvaluateCommand,
         args=list(argv),
         default=EvaluateCommand(config=EvaluateConfig(dataset=dataset)),
@@ -74,6 +74,7 @@ def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateComma
             "dataset that it was trained on."
         ),
     )
+    return dataclasses.replace(command, config=_own_revisions(command.config, dataset, argv))
 
 
 def parse_predict(argv: Sequence[str], dataset: DatasetConfig) -> PredictCommand:
@@ -95,7 +96,20 @@ def parse_predict(argv: Sequence[str], dataset: DatasetConfig) -> PredictCommand
             f"predict: expected either files or --dataset flags, found {'both' if named else 'neither'}; for example "
             "`jobs/predict.py voice.pth clip.wav`."
         )
-    return command
+    return dataclasses.replace(command, config=_own_revisions(command.config, dataset, argv))
+
+
+_Config = TypeVar("_Config", TrainConfig, EvaluateConfig, PredictConfig)
+
+
+def _own_revisions(config: _Config, dataset: DatasetConfig, argv: Sequence[str]) -> _Config:
+    """The configuration without the revision of `dataset`, from which it came, where flags name another dataset.
+
+    The dataset's other keys stay: unlike a commit, another may have the same columns, splits and name_alias.
+    """
+    if config.dataset.name == dataset.name or any(each.startswith("--dataset.revision") for each in argv):
+        return config
+    return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, revision=None))
 
 
 def parse_train(argv: Sequence[str]) -> TrainCommand:
@@ -117,10 +131,11 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
     elif run_dir is not None:
         values = _begun(run_dir)
 
+    before = config_from_dict(values)
     command = tyro.cli(
         TrainCommand,
         args=list(argv[has_preset:]),
-        default=TrainCommand(config=config_from_dict(values), sidecar=sidecar),
+        default=TrainCommand(config=before, sidecar=sidecar),
         prog="train.py [PRESET]",
         description=(
             "Train a classifier on labelled clips. PRESET, if given, comes first: a TOML or JSON file with these "
@@ -132,7 +147,11 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
             f"paths.run_dir: expected the folder of the run that --resume names, got {command.config.paths.run_dir}; "
             "leave it out."
         )
-    return command
+    config, model = _own_revisions(command.config, before.dataset, argv), command.config.model
+    named = any(each.startswith("--model.revision") for each in argv)
+    if model.feature_extractor_model != before.model.feature_extractor_model and not named:
+        config = dataclasses.replace(config, model=dataclasses.replace(model, revision=None))
+    return dataclasses.replace(command, config=config)
 
 
 def _resumed(argv: Sequence[str]) -> str | None:

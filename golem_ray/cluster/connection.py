@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import ray
 
 import golem_ray
 from golem_ray.cluster import private
+from golem_ray.cluster.orphans import swept
 from golem_ray.cluster.preflight import check_nodes
 from golem_ray.config import ClusterConfig, DeviceConfig
-from golem_ray.devices import Resources
+from golem_ray.devices import Resources, environment
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.storage import in_submitted_job
 
@@ -33,7 +34,7 @@ _LEAST_MEMORY_PER_WORKER = 3 << 28
 """Bytes that any actor takes: PyTorch alone is most of it."""
 
 _EXAMPLES_PER_WORKER = 25
-"""Fewest examples that are worth another CPU actor: starting one costs as much as embedding some dozens."""
+"""Fewest examples that are worth another CPU actor, or machine: starting one costs as much as embedding some dozens."""
 
 AUTOSCALER_WAIT_S = 600.0
 """cluster.wait_s = auto, where machines come when they are asked for."""
@@ -42,7 +43,7 @@ _LOOK_EVERY_S, _SAY_EVERY_S = 1.0, 15.0
 
 _lock = threading.Lock()
 _users = 0  # runs in this process that use Ray: a service may have several at once
-_ours = False  # whether the first of them connected to it, so that the last one leaves it
+_left: ExitStack | None = None  # how the last of them leaves it, where the first one connected to it
 
 
 @contextmanager
@@ -55,31 +56,30 @@ def joined(
     workers will write to. Raises ConfigError if the cluster cannot be reached, lacks what is asked for (after waiting
     for it, where it may come), or has nodes that cannot do the work.
     """
-    global _users, _ours
+    global _users, _left
     with _lock:
         if not ray.is_initialized():
-            try:
-                with _kept_stop_signal():
-                    _connect(config.address)
-            except BaseException:
-                ray.shutdown()
-                raise
-            _ours = True
+            with ExitStack() as leave, _kept_stop_signal(), private.quiet_core():
+                _connect(config.address, leave)
+                _left = leave.pop_all()
         _users += 1
     try:
         resources = _awaited(config, device, num_examples)
-        check_nodes(outputs)
+        check_nodes(outputs, config.stall_timeout)
         yield resources
     finally:
         with _lock:
             _users -= 1
-            if _ours and _users == 0:
-                ray.shutdown()
-                _ours = False
+            if _left is not None and _users == 0:
+                leave, _left = _left, None
+                leave.close()
 
 
-def _connect(address: str) -> None:
-    """Start a Ray of our own, or join one; either way its workers can import this package, installed or not."""
+def _connect(address: str, leave: ExitStack) -> None:
+    """Start a Ray of our own, or join one, and have `leave` leave it.
+
+    Either way its workers can import this package, installed or not.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
@@ -91,9 +91,12 @@ def _connect(address: str) -> None:
         # Keep the process that warm_up made ready; Ray ends idle ones after a second on small machines.
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
         path = [str(package.parent), os.environ.get("PYTHONPATH")]  # an empty entry would be the working folder
-        with _environment("PYTHONPATH", os.pathsep.join(filter(None, path))), _stop_held_back():
+        marked = leave.enter_context(swept())
+        leave.callback(ray.shutdown)
+        with environment({**marked, "PYTHONPATH": os.pathsep.join(filter(None, path))}), _stop_held_back():
             ray.init(address="local", include_dashboard=False, **options)
         return
+    leave.callback(ray.shutdown)
     if not in_submitted_job():  # a submitted job brings its working directory along
         options["runtime_env"] = {"py_modules": [str(package)]}
     try:
@@ -107,9 +110,15 @@ def _connect(address: str) -> None:
 def _kept_stop_signal() -> Iterator[None]:
     """Have SIGTERM go to the handler that this process chose: Ray puts one of its own in its place."""
     chosen = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(chosen) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, chosen)
+    try:
+        yield
+    except SystemExit as end:  # which is what Ray's does, where it comes before ours is back
+        if end.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        if chosen is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, chosen)
 
 
 @contextmanager
@@ -137,20 +146,6 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for the processes that start meanwhile."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
 # --- what there is, and what may come --------------------------------------------------------------------------
 
 
@@ -162,7 +157,7 @@ def _awaited(config: ClusterConfig, device: DeviceConfig, num_examples: int) -> 
     try:
         while True:
             try:
-                return plan(config, device, num_examples, wait_s)
+                return plan(config, device, num_examples, wait_s, grows=autoscaled)
             except ConfigError as problem:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -187,8 +182,12 @@ def _ask_for(workers: int, config: ClusterConfig, device: DeviceConfig) -> None:
     request_resources(bundles=[each] * workers)
 
 
-def plan(config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s: float = 0.0) -> Resources:
+def plan(
+    config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s: float = 0.0, *, grows: bool = False
+) -> Resources:
     """How to spread the work over the cluster as it stands, so that nothing waits for what it lacks.
+
+    With `grows`, an autoscaler's cluster, also over what it may come to have.
 
     Raises ConfigError if it lacks what is asked for.
     """
@@ -226,6 +225,7 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s:
         workers = most
     else:
         workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_examples / _EXAMPLES_PER_WORKER)))
+    useful = math.ceil(num_examples / _EXAMPLES_PER_WORKER) if grows and config.workers == "auto" else 0
     return Resources(
         workers=workers,
         threads=config.threads_per_worker,
@@ -235,6 +235,7 @@ def plan(config: ClusterConfig, device: DeviceConfig, num_examples: int, wait_s:
         batch_cost=config.batch_seconds,
         stall_timeout=config.stall_timeout,
         wait_s=wait_s,
+        growth=max(0, useful - workers),
     )
 
 

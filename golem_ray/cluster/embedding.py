@@ -41,6 +41,17 @@ REPLACED_WITHIN_S = 15.0
 """How long a lost machine may take to be replaced, where none is waited for, before the work goes on with fewer."""
 
 
+_LOG_LEVELS = {
+    "ray.data": logging.WARNING,
+    "ray.data._internal.progress": logging.ERROR,
+    "ray.data.exceptions": logging.CRITICAL,  # pages of what we mend, or say in a line
+}
+
+
+_MANY_WORKERS = 64
+"""More than these are not counted on where they are only hoped for: blocks would be many and small."""
+
+
 class WorkersLost(Exception):
     """The cluster no longer holds as many actors as the plan has."""
 
@@ -51,7 +62,7 @@ def embed(source: Source, task: EmbeddingTask, resources: Resources, intake: Int
     Raises UserError if the encoder cannot be loaded, or if nothing goes on.
     """
     store = private.crash_store(uuid.uuid4().hex)
-    blocks = _cut(np.flatnonzero(intake.left), resources.workers)  # once and for all: crash notes are by block
+    blocks = _cut(np.flatnonzero(intake.left), resources)  # once and for all: crash notes are by block
     bar = ProgressBar("embedding", int(intake.left.sum()), "clips")
     vain = 0
     try:
@@ -79,8 +90,8 @@ def _plan(
 ) -> Iterator[VectorBatch]:
     """One Ray Data plan over what is left. Raises ConfigError for what an actor says, and Ray's own exceptions."""
     missing = int(intake.left.sum())
-    workers = min(resources.workers, missing)
-    with _quiet_context(resources, workers):
+    least, most = min(resources.workers, missing), min(resources.most_workers, missing)
+    with _quiet_context(resources, _Watch(resources, least, most)):
         examples = _dataset(source.examples, [block for block in blocks if intake.left[block].any()])
         if resources.gpu:
             grouped = partial(
@@ -96,7 +107,7 @@ def _plan(
             fn_constructor_args=(task, resources, CrashNotes("embedding", store)),
             batch_size=1 if resources.gpu else None,  # with GPUs Ray Data wants a number: one group
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=workers),
+            compute=ActorPoolStrategy(min_size=least, max_size=most),
             num_gpus=int(resources.gpu),
             num_cpus=resources.cpus,
         )
@@ -120,7 +131,9 @@ def _after(error: Exception, resources: Resources) -> Resources:
                 "again: with paths.run_dir what is done is kept."
             ) from None
         time.sleep(1.0)
-    return dataclasses.replace(resources, workers=min(resources.workers, held))
+    workers = min(resources.workers, held)
+    growth = resources.most_workers - workers if resources.growth else 0
+    return dataclasses.replace(resources, workers=workers, growth=growth)
 
 
 def _patience(resources: Resources) -> float:
@@ -149,29 +162,31 @@ def digests(source: Source, resources: Resources) -> np.ndarray:
     found, left = np.zeros(num_examples, dtype="S32"), np.ones(num_examples, dtype=bool)
     bar = ProgressBar("reading", num_examples, "clips")
     vain = 0
-    while left.any():
-        before = int(left.sum())
-        try:
-            with _quiet_context(resources):
-                examples = _dataset(source.examples, _cut(np.flatnonzero(left), resources.workers))
-                hashed = examples.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
-                for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
-                    found[batch["id"]], left[batch["id"]] = batch["digest"], False
-                    bar.update(num_examples - int(left.sum()))
-        except ExecutionTimeoutError:
-            raise _stalled(bar.done, num_examples, resources) from None
-        except ray.exceptions.RayError as error:
-            _after(error, resources)
-            vain = vain + 1 if int(left.sum()) == before else 0
-            if vain == MOST_VAIN_TRIES:
-                raise _in_vain(error) from error
-        finally:
-            bar.close()
+    try:
+        while left.any():
+            before = int(left.sum())
+            try:
+                with _quiet_context(resources):
+                    examples = _dataset(source.examples, _cut(np.flatnonzero(left), resources))
+                    hashed = examples.map_batches(hash_batch, batch_size=None, batch_format="pyarrow")
+                    for batch in hashed.iter_batches(batch_size=None, batch_format="numpy"):
+                        found[batch["id"]], left[batch["id"]] = batch["digest"], False
+                        bar.update(num_examples - int(left.sum()))
+            except ExecutionTimeoutError:
+                raise _stalled(bar.done, num_examples, resources) from None
+            except ray.exceptions.RayError as error:
+                _after(error, resources)
+                vain = vain + 1 if int(left.sum()) == before else 0
+                if vain == MOST_VAIN_TRIES:
+                    raise _in_vain(error) from error
+    finally:
+        bar.close()
     return found
 
 
-def _cut(wanted: np.ndarray, workers: int) -> list[np.ndarray]:
+def _cut(wanted: np.ndarray, resources: Resources) -> list[np.ndarray]:
     """Rows (N,) in blocks, a few for each worker: a block is what one actor works on at a time, and may lose."""
+    workers = min(resources.most_workers, max(resources.workers, _MANY_WORKERS))
     few = min(_FEW_ROWS, math.ceil(len(wanted) / (4 * workers)))
     rows = max(1, few, min(_MOST_ROWS, math.ceil(len(wanted) / (_BLOCKS_PER_WORKER * workers))))
     return [wanted[start : start + rows] for start in range(0, len(wanted), rows)]
@@ -188,19 +203,24 @@ def _dataset(examples: pa.Table, blocks: list[np.ndarray]) -> ray.data.Dataset:
 
 
 @contextmanager
-def _quiet_context(resources: Resources, workers: int = 0) -> Iterator[None]:
+def _quiet_context(resources: Resources, watch: _Watch | None = None) -> Iterator[None]:
     """Ray Data's settings for our plans: our own progress bar, no waiting for ever, nor for actors that cannot be."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)  # pages of what we mend, or say in a line
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = resources.stall_timeout
-    if workers:
-        private.watch(context, _Watch(resources, workers).look)
-    with DataContext.current(context):
-        yield
+    if watch is not None:
+        private.watch(context, watch.look)
+    loggers = {logging.getLogger(name): level for name, level in _LOG_LEVELS.items()}
+    before = {logger: logger.level for logger in loggers}
+    try:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        with DataContext.current(context):
+            yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 class _Watch:
@@ -208,8 +228,8 @@ class _Watch:
     would wait for another one for ever.
     """
 
-    def __init__(self, resources: Resources, workers: int) -> None:
-        self.resources, self.workers = resources, workers
+    def __init__(self, resources: Resources, workers: int, most: int) -> None:
+        self.resources, self.workers, self.most = resources, workers, most
         self.looked = time.monotonic()
         self.short_since: float | None = None
 
@@ -221,6 +241,7 @@ class _Watch:
         self.looked = now
         held = carried(self.resources)
         if held >= self.workers:
+            self.workers = min(held, self.most)  # a pool that grows with the cluster
             self.short_since = None
             return
         self.short_since = self.short_since or now

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
+import time
 import uuid
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import golem_ray
 from golem_ray import storage
 from golem_ray.errors import ConfigError, StorageError, one_line
 
-PROBE_TIMEOUT_S = 25.0
-"""How long a node may take to answer."""
+_SAY_EVERY_S = 15.0
+
+log = logging.getLogger(__name__)
 
 _GONE = (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.TaskUnschedulableError)
 
@@ -44,10 +47,11 @@ def probe(outputs: tuple[tuple[str, str], ...], beacons: tuple[str, ...]) -> dic
     return package_version()
 
 
-def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
+def check_nodes(outputs: tuple[tuple[str, str], ...], timeout_s: float) -> None:
     """Try each node but the driver's own. `outputs`: (key, folder or URI) that workers write to.
 
-    Raises ConfigError if one does not answer, has other versions than the driver, or cannot write where it must.
+    Raises ConfigError if one does not answer for timeout_s, has other versions than the driver, or cannot write where
+    it must.
     """
     here = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
@@ -64,19 +68,31 @@ def check_nodes(outputs: tuple[tuple[str, str], ...]) -> None:
             task.options(scheduling_strategy=where).remote(outputs, tuple(beacons)): node
             for node, where in pinned.items()
         }
-        done, silent = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_TIMEOUT_S)
-        if silent:
-            named = ", ".join(nodes[answers[reference]] for reference in silent[:5])
-            raise ConfigError(
-                f"cluster.address: expected every node to answer within {PROBE_TIMEOUT_S:.0f} s, {len(silent)} did not "
-                f"({named}); see `ray status`."
-            )
+        _await(answers, nodes, timeout_s)
         expected = package_version()
-        for reference in done:
-            _check_answer(reference, nodes[answers[reference]], expected)
+        for reference, node in answers.items():
+            _check_answer(reference, nodes[node], expected)
     finally:
         for beacon in filter(None, beacons):
             Path(beacon).unlink(missing_ok=True)
+
+
+def _await(answers: dict[ray.ObjectRef, str], nodes: dict[str, str], timeout_s: float) -> None:
+    """Return when every node has answered: one that is slow to start a worker may take a minute."""
+    began = time.monotonic()
+    while True:
+        left = began + timeout_s - time.monotonic()
+        patience = max(0.0, min(left, _SAY_EVERY_S))
+        _, silent = ray.wait(list(answers), num_returns=len(answers), timeout=patience)
+        if not silent:
+            return
+        named = ", ".join(nodes[answers[reference]] for reference in silent[:5])
+        if left <= 0:
+            raise ConfigError(
+                f"cluster.stall_timeout: expected every node to answer within {timeout_s:.0f} s, {len(silent)} did not "
+                f"({named}); see `ray status`, or allow more."
+            )
+        log.info("waiting for %d of %d nodes to answer, %.0f s more at most: %s", len(silent), len(nodes), left, named)
 
 
 def _beacon(key: str, place: str) -> str:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from golem_ray.devices import environment
 from golem_ray.embedding.crash_notes import NoStore, Store
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = b"golem_ray"
+
+_CORE_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 _said: set[str] = set()
 
@@ -92,6 +99,51 @@ def is_autoscaled() -> bool:
     except Exception as error:
         _do_without("state of the autoscaler", error)
         return False
+
+
+@contextmanager
+def quiet_core() -> Iterator[None]:
+    """Keep off the terminal what Ray's core says in this process, if `ray.init` is called inside: it calls every actor
+    of Ray Data one whose restart may fail. What ends the process is still said, and Ray's own processes log on.
+
+    The core takes its level from a variable when it starts, which the processes that `ray.init` starts before must not
+    see, and says so on the terminal. Without this there is a line that looks like a failure.
+    """
+    try:
+        from ray._private import worker
+
+        connect = worker.connect
+    except Exception as error:
+        _do_without("connect() of a worker", error)
+        yield
+        return
+
+    def quietly(*arguments: Any, **options: Any) -> Any:
+        with environment({_CORE_LEVEL: "fatal"}), _standard_error_aside():
+            return connect(*arguments, **options)
+
+    if _CORE_LEVEL not in os.environ:
+        worker.connect = quietly
+    try:
+        yield
+    finally:
+        worker.connect = connect
+
+
+@contextmanager
+def _standard_error_aside() -> Iterator[None]:
+    """Have what libraries write to standard error wait in a file, and leave out that a level was set."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            os.write(2, b"".join(line for line in said if _CORE_LEVEL.encode() not in line))
 
 
 def watch(context: Any, look: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ray
@@ -30,13 +31,16 @@ def put(value: T) -> Any:
             "to, found none; free some (`ray memory` and `df` show what is there), or start Ray with a larger store."
         ) from None
     except ray.exceptions.RayError as error:
-        raise _lost(error) from None
+        raise _lost(error, "sharing the embeddings") from None
 
 
-def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str) -> list[T]:
+def side_by_side(
+    work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str, stall_timeout: float
+) -> list[T]:
     """What work(*job) gives for each job, in the jobs' order: Ray tasks of one CPU each, as many at a time as fit.
 
-    What several jobs share is best `put` first.
+    What several jobs share is best `put` first. Raises ConfigError if no job ends for stall_timeout seconds, or if the
+    machines go; and the UserError of a job.
     """
     task = ray.remote(num_cpus=1, max_retries=2)(work)
     numbers = {task.remote(*job): number for number, job in enumerate(jobs)}
@@ -44,12 +48,21 @@ def side_by_side(work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title:
     waiting, bar = list(numbers), ProgressBar(title, len(jobs), unit)
     try:
         while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1)
-            for reference in done:
-                results[numbers[reference]] = ray.get(reference)
+            done, waiting = ray.wait(waiting, num_returns=1, timeout=stall_timeout)
+            if not done:
+                raise ConfigError(
+                    f"cluster.stall_timeout: expected the cluster to go on, found no progress for {stall_timeout:.0f} "
+                    f"s with {bar.done} of {len(jobs)} {unit} done ({title}); see `ray status` for what it waits for, "
+                    "or allow more."
+                )
+            with _in_words(title):
+                for reference in done:
+                    results[numbers[reference]] = ray.get(reference)
             bar.update(len(jobs) - len(waiting))
     finally:
         bar.close()
+        for reference in waiting:
+            ray.cancel(reference, force=True)
     return results
 
 
@@ -62,25 +75,31 @@ def train(assemble: Any, spec: HeadSpec, repeats: int, resources: Resources) -> 
     task = ray.remote(num_gpus=int(resources.gpu), num_cpus=resources.cpus, num_returns="streaming", max_retries=2)(
         _train_task
     )
-    try:
+    with _in_words("training"), StageBars() as bars:
         steps: Any = task.remote(assemble, spec, repeats, resources)
-        with StageBars() as bars:
-            for reference in _coming(steps, resources):
-                step = ray.get(reference)
-                if isinstance(step, Progress):
-                    bars.show(step)
-                elif step is not None:
-                    head, worker = step
-                    return head, worker_record(worker)
+        for reference in _coming(steps, resources):
+            step = ray.get(reference)
+            if isinstance(step, Progress):
+                bars.show(step)
+            elif step is not None:
+                head, worker = step
+                return head, worker_record(worker)
+    raise AssertionError("the training task ended without a head")
+
+
+@contextmanager
+def _in_words(stage: str) -> Iterator[None]:
+    """A task's UserError as it is, and ConfigError for what the cluster did to it; a bug of ours passes."""
+    try:
+        yield
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         if not isinstance(error.cause, ray.exceptions.RayError):
             raise
-        raise _lost(error) from None
+        raise _lost(error, stage) from None
     except ray.exceptions.RayError as error:
-        raise _lost(error) from None
-    raise AssertionError("the training task ended without a head")
+        raise _lost(error, stage) from None
 
 
 def _coming(steps: Any, resources: Resources) -> Iterator[Any]:
@@ -103,10 +122,10 @@ def _coming(steps: Any, resources: Resources) -> Iterator[Any]:
             )
 
 
-def _lost(error: Exception) -> ConfigError:
+def _lost(error: Exception, stage: str) -> ConfigError:
     return ConfigError(
-        f"cluster.address: expected machines that train the head, but {last_line(error)}; run again: with "
-        "paths.run_dir what is done is kept."
+        f"cluster.address: expected machines that see the work through ({stage}), but {last_line(error)}; run again: "
+        "with paths.run_dir what is done is kept."
     )
 
 

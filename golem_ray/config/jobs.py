@@ -80,7 +80,7 @@ class EvaluateConfig:
     include_trained: bool = False
     """Test on clips that were trained on too: what comes out is no longer an honest figure."""
     report: str | None = None
-    """Where the HTML report goes, ending in .html; `report.html` beside the artifact if not given."""
+    """Where the HTML report goes, ending in .html; `evaluation.html` beside the artifact if not given."""
     audio: bool = False
     """Put the audio of the worst mistakes into the report."""
 

@@ -57,11 +57,14 @@ def describe(recipe: Recipe, *, gpu: bool, threads: int) -> dict[str, Any]:
     }
 
 
-def open_cache(root: str, recipe: Recipe, resources: Resources, mark: str = "") -> EmbeddingCache:
+def open_cache(
+    root: str, recipe: Recipe, resources: Resources, *, key: str = "paths.embedding_cache", mark: str = ""
+) -> EmbeddingCache:
     """The cache of this recipe's vectors on such workers. Raises ConfigError if it cannot be written."""
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
     size = modality_named(recipe.modality).baseline.size
-    return EmbeddingCache(root, described, recipe.vector_size, size, modality=recipe.modality, mark=mark)
+    options: dict[str, Any] = {"modality": recipe.modality, "key": key, "mark": mark}
+    return EmbeddingCache(root, described, recipe.vector_size, size, **options)
 
 
 class EmbeddingCache:
@@ -78,10 +81,11 @@ class EmbeddingCache:
         baseline_size: int,
         *,
         modality: str = "speech",
+        key: str = "paths.embedding_cache",
         mark: str = "",
     ) -> None:
         self.width, self.baseline_size = width, baseline_size
-        self._mark = mark  # what this run's files begin with
+        self.mark = mark  # what this run's files begin with
         self._recipe = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"
@@ -100,9 +104,7 @@ class EmbeddingCache:
             storage.check_folder(root)
             self._list()
         except StorageError as error:
-            raise ConfigError(
-                f"paths.embedding_cache: expected to be able to read and write {root}, but {error}"
-            ) from None
+            raise ConfigError(f"{key}: expected to be able to read and write {root}, but {error}") from None
 
     def files(self) -> list[str]:
         """The files with vectors of this recipe, whoever wrote them."""
@@ -111,6 +113,10 @@ class EmbeddingCache:
         except StorageError as error:
             log.warning("%s cannot be listed (%s): going on without", self.folder, error)
             return []
+
+    def own_files(self, mark: str = "") -> list[str]:
+        """The files that begin with this cache's mark, and with that after it."""
+        return [file for file in self.files() if file.rsplit("/", 1)[-1].startswith(self.mark + mark)]
 
     def _list(self) -> list[str]:
         return [file for file in storage.list_folder(self.folder) if file.endswith(".parquet")]
@@ -127,7 +133,7 @@ class EmbeddingCache:
         unique, starts, counts = np.unique(digests[order], return_index=True, return_counts=True)
         found = unique == b""
         needed = ["baseline"] if with_baseline else []
-        for table in self._read_all(self.files(), _binary(unique), list(names), needed):
+        for _, table in self._read_all(self.files(), _binary(unique), list(names), needed):
             at, first = np.unique(table["at"].to_numpy(), return_index=True)
             new = ~found[at]
             at, first = at[new], first[new]
@@ -162,24 +168,29 @@ class EmbeddingCache:
         By the files that begin with this cache's mark.
         """
         digests = np.zeros(num_examples, dtype="S32")
-        own = [file for file in self.files() if file.rsplit("/", 1)[-1].startswith(self._mark)]
-        for table in self._read_all(own, None, ["id"], needed=[]):
+        for _, table in self._read_all(self.own_files(), None, ["id"], needed=[]):
             ids = table["id"].to_numpy()
             inside = ids < num_examples
             content = b"".join(digest.as_py() for digest in table["digest"])
             digests[ids[inside]] = np.frombuffer(content, dtype="S32")[inside]
         return digests
 
+    def tables(self, files: list[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Each file and all that is in it; not those that cannot be had."""
+        for file, table in self._read_all(files, None, self._schema.names, []):
+            yield file, table.select(self._schema.names).cast(self._schema)
+
     def _read_all(
         self, files: list[str], wanted: pa.Array | None, names: list[str], needed: list[str]
-    ) -> Iterator[pa.Table]:
-        """What `_read` gives of each file, several at a time, as many as are waited for."""
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Each file and what `_read` gives of it, several at a time, as many as are waited for."""
         with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
             for start in range(0, len(files), _FILES_AT_ONCE):
                 batch = files[start : start + _FILES_AT_ONCE]
-                for table in threads.map(lambda file: self._read(file, wanted, names, needed), batch):
+                tables = threads.map(lambda file: self._read(file, wanted, names, needed), batch)
+                for file, table in zip(batch, tables, strict=True):
                     if table is not None:
-                        yield table
+                        yield file, table
 
     def _read(self, file: str, wanted: pa.Array | None, names: list[str], needed: list[str]) -> pa.Table | None:
         """A file's columns and digests, of the rows that are wanted, and where in `wanted` those stand (`at`).
@@ -233,16 +244,20 @@ class EmbeddingCache:
         columns = [pa.array(ids), _binary(digests), _lists(vectors, self._schema.field("vector").type)]
         columns.append(pa.nulls(len(ids), kind) if baseline is None else _lists(baseline, kind))
         try:
-            sink = pa.BufferOutputStream()
-            options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
-            pq.write_table(pa.Table.from_arrays(columns, schema=self._schema), sink, **options)
             if not self._described:
                 storage.write(f"{self.folder}/recipe.json", self._recipe.encode())
                 self._described = True
-            storage.write(f"{self.folder}/{self._mark}{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
+            self.write(pa.Table.from_arrays(columns, schema=self._schema))
         except StorageError as error:
             return f"embeddings could not be kept in {self.folder} ({error})"
         return ""
+
+    def write(self, table: pa.Table, mark: str = "") -> None:
+        """Write a file of its own, whole or not at all; `mark` comes after this cache's. Raises StorageError."""
+        sink = pa.BufferOutputStream()
+        options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+        pq.write_table(table, sink, **options)
+        storage.write(f"{self.folder}/{self.mark}{mark}{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A run's own folder: what the run is, and what it has embedded so far, so that it can go on after it was stopped.
 
     RUN_DIR/run.json      the configuration, the input and the recipe of the vectors
-    RUN_DIR/embeddings/   the embedding cache of this run (cache.py), written block by block
+    RUN_DIR/embeddings/   the embedding cache of this run (cache.py), written block by block, then joined (joining.py)
 
 Knows no engine. The same run is one with the same configuration, but for paths and the cluster, on the same input.
 """

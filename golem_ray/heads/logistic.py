@@ -19,7 +19,14 @@ _NEVER = -100.0
 """Logit of a class without examples, far below the other classes' logits."""
 
 
-def logistic_regression(examples: Examples, spec: HeadSpec) -> nn.Linear:
+class LogisticHead(nn.Linear):
+    """A linear layer that says how strongly it was regularised."""
+
+    C: float
+    """The chosen one of STRENGTHS."""
+
+
+def logistic_regression(examples: Examples, spec: HeadSpec) -> LogisticHead:
     """L2-regularised logistic regression on standardised embeddings (N, D), its strength by the log-loss over folds.
 
     If there are fewer examples than coordinates, only the directions that the examples span are fitted: the weights of
@@ -45,7 +52,8 @@ def logistic_regression(examples: Examples, spec: HeadSpec) -> nn.Linear:
     weight, bias = _regression(features, labels, spec.num_classes, strength)
     if directions is not None:
         weight = weight @ directions
-    head = nn.Linear(weight.shape[1], spec.num_classes)
+    head = LogisticHead(weight.shape[1], spec.num_classes)
+    head.C = strength
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from golem_ray.heads.cross_validate import Report, cross_validate
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of, standardized
+from golem_ray.heads.logistic import LogisticHead
 from golem_ray.heads.modules import weights_file
 from golem_ray.heads.rows import Rows, Streamed, moments
 from golem_ray.heads.select import best_layer, score
@@ -92,7 +93,8 @@ def _training_metrics(
     """The figures of training itself, with what guessing would give."""
     counts = np.bincount(examples.label_array())
     num_classes = int((counts > 0).sum())
-    return {
+    strength = {"logistic": {"C": head.C}} if isinstance(head, LogisticHead) else {}  # scikit-learn's name of it
+    return strength | {
         "final_loss": history[-1]["loss"] if history else log_loss(head, examples, spec),
         "training_accuracy": accuracy(head, examples, spec),
         "num_classes_with_clips": num_classes,

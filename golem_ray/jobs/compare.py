@@ -38,6 +38,9 @@ from golem_ray.report.comparison import render_comparison
 
 _PRESET_MARK = "# The best of "
 
+_BEGINNINGS = {"best.toml": _PRESET_MARK, "comparison.json": '{\n  "summary": "'}
+"""How those files of ours begin."""
+
 
 SIZES = (1, 2, 5, 10)
 """Examples per class of the learning curve, besides all."""
@@ -52,7 +55,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     output = storage.resolve("output", output, config.paths.storage_root)
     report_path = f"{output}/report.html"
     artifact.check_report("output", report_path)
-    _refuse_to_overwrite(f"{output}/best.toml")
+    _refuse_to_overwrite(output)
     grid = spell_out(config, grid_config)
     source = _source(config)
     division = divide(config, source, modality_of(config.dataset).content)
@@ -102,11 +105,16 @@ def _check(config: TrainConfig) -> None:
         raise ConfigError("evaluation.repeats: expected 1 or more in a comparison, got 0.")
 
 
-def _refuse_to_overwrite(preset: str) -> None:
-    """Raise ConfigError if another preset than one of ours lies where the winner's goes."""
-    fs, place = storage.filesystem(preset)
-    if fs.exists(place) and not fs.cat_file(place).startswith(_PRESET_MARK.encode()):
-        raise ConfigError(f"output: expected room for the winner's preset, found another at {preset}; name a folder.")
+def _refuse_to_overwrite(output: str) -> None:
+    """Raise ConfigError if files of somebody else lie where the winner's preset and the figures go."""
+    for name, beginning in _BEGINNINGS.items():
+        place = f"{output}/{name}"
+        try:
+            ours = not storage.exists(place) or storage.read_head(place, 100).startswith(beginning.encode())
+        except StorageError as error:
+            raise ConfigError(f"output: expected to be able to read {place}, but {error}") from None
+        if not ours:
+            raise ConfigError(f"output: expected room for {name}, found another file at {place}; name another folder.")
 
 
 def _source(config: TrainConfig) -> Source:
@@ -133,7 +141,8 @@ def _embed(
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
         announce(config.dataset.name, source.examples.num_rows, recipe.encoder, engine.resources)
-        cache = open_cache(root, recipe, engine.resources)
+        key = "output" if config.paths.embedding_cache is None else "paths.embedding_cache"
+        cache = open_cache(root, recipe, engine.resources, key=key)
         if digests is None and cache.files():
             digests = engine.digests(source)
         most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
@@ -144,7 +153,9 @@ def _embed(
 
 def _usable(config: TrainConfig, source: Source, embedded: dict[str, Embeddings]) -> np.ndarray:
     """(N,) rows that every encoder could embed. Raises DataError if too many could not be."""
-    bad = {row: reason for each in embedded.values() for row, reason in each.bad.items()}
+    bad: dict[int, str] = {}
+    for encoder, each in embedded.items():
+        bad = {row: f"{reason} (encoder {encoder})" for row, reason in each.bad.items()} | bad  # the first that refused
     records = [{"clip": example_at(source, row), "reason": bad[row]} for row in sorted(bad)]
     check_unusable(records, source.examples.num_rows, config.processing.max_bad_fraction)
     used = np.array([row for row in range(source.examples.num_rows) if row not in bad], dtype=np.int64)

@@ -32,7 +32,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
 
     Returns {"summary", "reportPath", "num_clips", "num_also_trained_on", "figures", ...}. Raises UserError.
     """
-    report_path = artifact.report_path(saved.place) if saved.from_hub is None else "report.html"
+    report_path = artifact.evaluation_path(saved.place) if saved.from_hub is None else "evaluation.html"
     if config.report is not None or saved.from_hub is not None:
         report_path = storage.resolve("report", config.report or report_path)
     artifact.check_report("report", report_path)

@@ -18,6 +18,7 @@ from golem_ray.data.unusable import allowed, check_unusable
 from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.embedding.joining import join_files
 from golem_ray.embedding.modality import modality_of
 from golem_ray.embedding.recipe import Recipe, by_layer
 from golem_ray.embedding.stage import EmbeddingTask
@@ -96,6 +97,10 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     with locked(save_path.rpartition("/")[0], wait=True):  # else two runs that end at once may mix their files
         artifact.save(save_path, head.weights, document)
         artifact.save_report(report_path, outcome.report(done, document))
+    if cache is not None and cache.mark:
+        with locked(cache.folder.rpartition("/")[0], wait=False) as free:  # else another run is at work there by now
+            if free:
+                join_files(cache)
     return {"savedArtifactPath": save_path, "summary": document["summary"]}
 
 
@@ -146,7 +151,7 @@ def _cache(config: TrainConfig, division: Division, recipe: Recipe, engine: Engi
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
     if run_folder.enter(place, config, division, recipe, described):
         log_going_on(place)
-    return open_cache(run_folder.embeddings(place), recipe, resources, mark="run-")
+    return open_cache(run_folder.embeddings(place), recipe, resources, key="paths.run_dir", mark="run-")
 
 
 def _embed(

@@ -10,7 +10,6 @@ import numpy as np
 from golem_ray import storage
 from golem_ray.config import EvaluateConfig, PredictConfig
 from golem_ray.data import Source
-from golem_ray.data.unusable import MAX_NAMED
 from golem_ray.embedding.cache import open_cache
 from golem_ray.embedding.embeddings import Embeddings, VectorBatch
 from golem_ray.embedding.modality import modality_named
@@ -27,10 +26,10 @@ def vector_batches(
 ) -> Iterator[VectorBatch]:
     """Every example of the source, each once, in any order: those that the cache has by their digests (N,) S32 first.
 
-    Stops early once more than max_bad examples, and as many as a message names, cannot be used. Raises UserError if
-    the encoder cannot be loaded, or if the work does not go on.
+    Stops early once more than max_bad examples cannot be used, after about as many batches as are under way then.
+    Raises UserError if the encoder cannot be loaded, or if the work does not go on.
     """
-    wanted, num_bad = np.ones(source.examples.num_rows, dtype=bool), 0
+    wanted, num_bad, under_way = np.ones(source.examples.num_rows, dtype=bool), 0, engine.resources.workers - 1
     if task.cache is not None and digests is not None:
         for batch in _known(source, task, digests):
             wanted[batch.rows] = False
@@ -41,8 +40,10 @@ def vector_batches(
     for batch in engine.embed(source, task, wanted):
         yield batch
         num_bad += sum(1 for reason in batch.reasons if reason)
-        if num_bad > max(max_bad, MAX_NAMED):
-            return
+        if num_bad > max_bad:
+            if under_way == 0:
+                return
+            under_way -= 1
 
 
 def _known(source: Source, task: EmbeddingTask, digests: np.ndarray) -> Iterator[VectorBatch]:
@@ -84,6 +85,6 @@ def applied_vectors(
     with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=True) as engine:
         if not isinstance(engine, LocalEngine):  # in this process nothing has to start first
             announce("", num_examples, recipe.encoder, engine.resources)
-        cache = open_cache(root, recipe, engine.resources) if root else None
+        cache = open_cache(root, recipe, engine.resources, key="embedding_cache") if root else None
         digests = engine.digests(source) if cache is not None and cache.files() else None
         yield from vector_batches(engine, source, EmbeddingTask(recipe=recipe, cache=cache), max_bad, digests)

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn.utils import parametrize
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.utils import logging as transformers_logging
 
+from golem_ray.devices import tf32
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.speech.exact_forward import BlockInputs, vectors
@@ -66,8 +68,6 @@ class SpeechEncoder:
         info, traits = recipe.encoder, traits_of(recipe)
         if batch_seconds is not None and not info.exact_in_batches:
             raise ConfigError(f"cluster.batch_seconds: expected an encoder that is exact in batches, not {info.name}.")
-        torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"  # PyTorch's own default is to allow it
         self.family = FAMILIES[info.model_type]
         self.preprocessor, model = _load(info, self.family)
         self.recipe = recipe
@@ -122,7 +122,8 @@ class SpeechEncoder:
                     torch.cuda.current_stream().wait_stream(self._copies)
                     inputs.record_stream(torch.cuda.current_stream())
                     lengths.record_stream(torch.cuda.current_stream())
-                results.append(self._forward(self.model, inputs, lengths))
+                with tf32(self.recipe.precision == "tf32") if self.device == "cuda" else nullcontext():
+                    results.append(self._forward(self.model, inputs, lengths))
             found = torch.cat(results).cpu().numpy()
         parts: dict[int, list[tuple[np.ndarray, int]]] = {}
         for index, vector in zip((index for batch in order for index in batch), found, strict=True):

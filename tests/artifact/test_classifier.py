@@ -1,5 +1,6 @@
 """A saved classifier in use without Ray, and artifacts that are not what they should be."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -8,6 +9,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -95,6 +98,22 @@ def test_a_clip_is_taken_for_what_plain_pytorch_takes_it_for(saved, encoder_fold
         assert [prediction.probabilities[label] for label in LABELS] == pytest.approx(expected, abs=1e-5)
         assert list(prediction.probabilities.values()) == sorted(prediction.probabilities.values(), reverse=True)
         assert prediction.problem == ""
+
+
+def test_threads_load_one_encoder(saved, clip):
+    classifier, expected = golem_ray.load(saved), golem_ray.load(saved).predict(clip)
+    load, loads, begun = classifier._load_encoder, [], threading.Barrier(2)
+
+    def counted():
+        loads.append(1)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            begun.wait(0.5)  # for the other thread to load too
+        return load()
+
+    classifier._load_encoder = counted
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(classifier.predict, [clip, clip])) == [expected, expected]
+    assert len(loads) == 1
 
 
 def test_a_bad_clip_is_an_error_alone_and_a_problem_in_a_list(saved, clip, tmp_path):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -6,10 +7,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
-from golem_ray import artifact
+from golem_ray import artifact, storage
 from golem_ray.config.presets import split_sidecar
 from golem_ray.errors import ConfigError
+from tests.artifact.test_classifier import save_artifact
 
 
 def test_save_writes_both_files_and_nothing_else(tmp_path):
@@ -83,6 +87,95 @@ def test_save_and_check_work_on_other_filesystems():
     assert fs.cat("/artifact-files/v.pth") == b"weights"
 
 
+class Killed(BaseException):
+    """The process ends: no code of ours handles it."""
+
+
+@pytest.fixture(params=["local", "memory"])
+def steps(request, tmp_path, monkeypatch):
+    """An artifact's place in an empty folder, and `fail(error, at, after, lasting)`.
+
+    That lets the `at`-th change of the filesystem from now on raise the error, once it is done if `after`; with
+    `lasting`, everything that comes behind raises it too.
+    """
+    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    places = {"local": str(tmp_path / "there" / "v.pth"), "memory": "memory://artifact-steps/v.pth"}
+    changes = {
+        "local": [(os, "replace"), (LocalFileSystem, "rm_file")],
+        "memory": [(MemoryFileSystem, "pipe_file"), (MemoryFileSystem, "rm_file")],
+    }[request.param]
+    reads = {"local": [(Path, "read_bytes")], "memory": [(MemoryFileSystem, "cat_file")]}[request.param]
+
+    def fail(patch, error, at, *, after=False, lasting=False):
+        done = []
+
+        def failing(call, counts):
+            def run(*arguments, **options):
+                dead = lasting and len(done) >= at
+                if counts and not dead:
+                    done.append(call.__name__)
+                if dead or (counts and len(done) == at and not after):
+                    raise error
+                result = call(*arguments, **options)
+                if counts and len(done) == at:
+                    raise error
+                return result
+
+            return run
+
+        for owner, name in changes:
+            patch.setattr(owner, name, failing(getattr(owner, name), True))
+        for owner, name in reads:
+            patch.setattr(owner, name, failing(getattr(owner, name), False))
+
+    yield places[request.param], fail
+    fs = fsspec.filesystem("memory")
+    if fs.exists("/artifact-steps"):
+        fs.rm("/artifact-steps", recursive=True)
+
+
+OLD, NEW = ["old", "older"], ["new", "newer", "newest"]
+
+
+@pytest.mark.parametrize("before", [OLD, None], ids=["over an old one", "first"])
+@pytest.mark.parametrize("lasting", [False, True], ids=["for a moment", "for good"])
+def test_a_save_that_fails_at_any_step_leaves_what_was_there(steps, encoder_folder, before, lasting):
+    place, fail = steps
+    for at in (1, 2, 3):
+        if before:
+            save_artifact(place, encoder_folder, labels=before)
+        with pytest.MonkeyPatch.context() as patch:
+            fail(patch, PermissionError("no"), at, lasting=lasting)
+            with pytest.raises(ConfigError, match="but no; "):
+                save_artifact(place, encoder_folder, labels=NEW)
+        if before is None and not (lasting and at == 3):
+            with pytest.raises(ConfigError, match="expected the artifact, found no such file"):
+                artifact.load(place)
+            continue
+        assert artifact.load(place).labels == (NEW if lasting and at == 3 else before)  # a pair that fits
+    save_artifact(place, encoder_folder, labels=NEW)
+    assert artifact.load(place).labels == NEW
+    assert [each.rsplit("/")[-1] for each in storage.list_folder(place.rpartition("/")[0])] == ["v.json", "v.pth"]
+
+
+def test_a_save_that_is_killed_at_any_step_leaves_the_old_artifact_or_the_new_one(steps, encoder_folder):
+    place, fail = steps
+    found = []
+    for after in (False, True):
+        for at in range(1, 6):
+            save_artifact(place, encoder_folder, labels=OLD)
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+                fail(patch, Killed(), at, after=after, lasting=True)
+                save_artifact(place, encoder_folder, labels=NEW)
+            found.append(artifact.load(place).labels[0])
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):  # and the next one too
+                fail(patch, Killed(), at, after=after, lasting=True)
+                save_artifact(place, encoder_folder, labels=["next", *"abc"])
+            assert artifact.load(place).labels[0] in (found[-1], "next")
+    assert found == ["old", "old", "new", "new", "new", "old", "new", "new", "new", "new"]
+
+
 @pytest.mark.parametrize("place", ["a-file/v.pth", "a-folder.pth", "blocked.pth"])
 def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path, place):
     (tmp_path / "a-file").write_text("")
@@ -99,6 +192,9 @@ def test_a_file_that_is_no_sidecar_is_not_overwritten(tmp_path):
         artifact.check_writable(str(tmp_path / "mine.pth"))
     artifact.save(str(tmp_path / "v.pth"), b"", {})
     artifact.check_writable(str(tmp_path / "v.pth"))
+    storage.write("memory://artifact-guard/mine.json", b'{"dataset": {}}')
+    with pytest.raises(ConfigError, match=r"expected room for the sidecar, found another file at memory:.*mine.json"):
+        artifact.check_writable("memory://artifact-guard/mine.pth")
 
 
 def test_a_name_that_leaves_no_room_for_a_sidecar_is_refused(tmp_path):

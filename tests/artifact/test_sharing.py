@@ -288,6 +288,19 @@ def test_push_that_the_hub_refuses_says_why_and_leaves_nothing(hub: HubServer, t
     assert {name: list(repository.commits) for name, repository in hub.repositories.items()} == before
 
 
+def test_push_that_breaks_leaves_no_repository_that_was_not_there(hub: HubServer, tmp_path: Path) -> None:
+    path, environment = write_artifact(tmp_path), online(hub.url, tmp_path / "hf", TOKEN)
+    before = {name: list(repository.commits) for name, repository in hub.repositories.items()}
+    hub.refuses_commits = True
+    for repo in ("me/voice", "me/open"):
+        said = refusal(push(path, repo, **environment))
+        assert re.match(f"repo: expected to upload to {repo}, but HfHubHTTPError: .*500", said)
+        assert {name: list(repository.commits) for name, repository in hub.repositories.items()} == before
+    hub.refuses_removals = True
+    said = push(path, "me/voice", **environment).stderr
+    assert "me/voice was made for this upload and could not be removed again (HfHubHTTPError)" in said
+
+
 def test_push_without_the_hub_says_so(hub: HubServer, closed_port: str, tmp_path: Path) -> None:
     path = write_artifact(tmp_path)
     said = refusal(push(path, "me/voice", **online(closed_port, tmp_path / "hf", TOKEN)))

@@ -10,13 +10,13 @@ import pytest
 from golem_ray import cli
 from golem_ray.cli import commands
 from golem_ray.errors import DataError
+from tests import warm
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def command(monkeypatch):
     """Makes the command `train` do something else."""
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     return lambda work: monkeypatch.setitem(commands.COMMANDS, "train", work)
 
 
@@ -34,24 +34,58 @@ def test_lines_are_printed_as_they_come(command, capsys):
     assert capsys.readouterr().out == "second\n"
 
 
+RESUME = "stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume\n"
+
+
 @pytest.mark.parametrize(
-    ("error", "status", "words"),
+    ("name", "error", "status", "words"),
     [
-        (DataError("files: expected clips, found none."), 2, "error: files: expected clips, found none.\n"),
-        (
-            KeyboardInterrupt(),
-            130,
-            "stopped; a run with paths.run_dir keeps what it has embedded: go on with --resume\n",
-        ),
+        ("train", DataError("files: expected clips, found none."), 2, "error: files: expected clips, found none.\n"),
+        ("train", KeyboardInterrupt(), 130, RESUME),
+        *((name, KeyboardInterrupt(), 130, "stopped\n") for name in ("evaluate", "predict", "compare", "push")),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_a_status(command, capsys, error, status, words):
+def test_what_the_user_can_mend_is_one_line_and_a_status(command, monkeypatch, capsys, name, error, status, words):
     def work(argv):
         raise error
 
-    command(work)
-    assert cli.main("train", []) == status
+    monkeypatch.setitem(commands.COMMANDS, name, work)
+    assert cli.main(name, []) == status
     assert capsys.readouterr() == ("", words)
+
+
+STUBBORN = """
+import os, signal, sys, time
+from golem_ray import cli
+from golem_ray.cli import commands, stopping
+
+def work(argv):
+    os.kill(os.getpid(), int(argv[0]))
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+
+stopping.END_WITHIN_S = 0.2
+commands.COMMANDS["train"] = work
+sys.exit(cli.main("train", sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_does_not_end_by_itself_is_ended(number):
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+    ended = warm.run(["-c", heed + STUBBORN, str(int(number))], cwd=ROOT, env=dict(os.environ), timeout=20)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", RESUME)
+
+
+def test_a_command_leaves_signals_as_it_found_them(monkeypatch):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setitem(commands.COMMANDS, "train", lambda argv: [])
+    assert cli.main("train", []) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_bug_is_a_traceback(command):

@@ -1,5 +1,6 @@
 """The Ray engine: embedding by Ray Data and training in a task, on a Ray that believes to have GPUs and on its CPUs."""
 
+import dataclasses
 import logging
 import os
 import signal
@@ -15,14 +16,15 @@ import torch
 import torchaudio
 from ray.data import DataContext
 
-from golem_ray.cluster import RayEngine, connection, private, ray_engine
+from golem_ray.cluster import RayEngine, connection, embedding, private, ray_engine
 from golem_ray.config import ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import LocalEngine
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, DataError
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.vectors import gather
+from golem_ray.progress import ProgressBar
 from golem_ray.speech.encoders import SpeechEncoder
 from tests.conftest import folder_source, ray_with_gpus, speech_recipe
 
@@ -148,11 +150,15 @@ def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folde
 
 def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch):
     calls = []
-    monkeypatch.setattr(connection, "_connect", lambda address: calls.append("connect"))
+
+    def connect(address, leave):
+        calls.append("connect")
+        leave.callback(calls.append, "shutdown")
+
+    monkeypatch.setattr(connection, "_connect", connect)
     monkeypatch.setattr(connection, "_awaited", lambda *arguments: None)
-    monkeypatch.setattr(connection, "check_nodes", lambda outputs: None)
+    monkeypatch.setattr(connection, "check_nodes", lambda *arguments: None)
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: "connect" in calls)
-    monkeypatch.setattr(connection.ray, "shutdown", lambda: calls.append("shutdown"))
     first, second = (connection.joined(ClusterConfig(), CPU, 1) for _ in range(2))
     first.__enter__()
     second.__enter__()
@@ -160,6 +166,22 @@ def test_the_last_run_of_a_process_ends_the_ray_that_the_first_began(monkeypatch
     assert calls == ["connect"]
     second.__exit__(None, None, None)
     assert calls == ["connect", "shutdown"]
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("no room"), SystemExit(signal.SIGTERM)])
+def test_a_ray_that_does_not_start_leaves_no_handler_of_its_own(monkeypatch, problem):
+    def init(**options):
+        signal.signal(signal.SIGTERM, lambda *_: None)  # as Ray does
+        raise problem
+
+    chosen = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connection.ray, "init", init)
+    monkeypatch.setattr(connection.ray, "shutdown", lambda: None)
+    expected = KeyboardInterrupt if isinstance(problem, SystemExit) else RuntimeError  # its handler exits so
+    with pytest.raises(expected), connection.joined(ClusterConfig(address="local"), CPU, 1):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is chosen
 
 
 @pytest.mark.parametrize(
@@ -179,6 +201,98 @@ def test_cpu_workers_follow_cores_and_clips(simulated_gpus):
     assert connection.plan(one_thread, CPU, 1000).workers == 2
     assert connection.plan(one_thread, CPU, 25).workers == 1
     assert connection.plan(ClusterConfig(threads_per_worker=8), CPU, 1000).cpus == 2  # never more than a node has
+
+
+def test_where_machines_come_there_may_be_as_many_workers_as_the_clips_are_worth(monkeypatch):
+    monkeypatch.setattr(connection, "alive_nodes", lambda: [{"CPU": 2.0, "memory": 8e9}])
+    plans = [connection.plan(ClusterConfig(), CPU, clips, grows=True) for clips in (20, 1000)]
+    assert [(each.workers, each.most_workers) for each in plans] == [(1, 1), (1, 40)]
+    assert connection.plan(ClusterConfig(), CPU, 1000).most_workers == 1
+    assert connection.plan(ClusterConfig(workers=1), CPU, 1000, grows=True).most_workers == 1
+    fifty_million = dataclasses.replace(plans[1], growth=2_000_000)
+    assert len(embedding._cut(np.arange(100_000), fifty_million)[0]) == 64  # blocks are not cut for them all
+
+
+def test_the_pool_grows_to_what_there_is(simulated_gpus, clips_folder, encoder_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "Embedder", _embedder_in_company(tmp_path, 2))
+    engine = RayEngine(Resources(workers=1, threads=1, cpus=0, gpu=True, backend="auto", growth=1))
+    assert not embedded_by(engine, folder_source(clips_folder), encoder_folder).bad
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_work_side_by_side_that_stands_still_ends_in_words(simulated_gpus):
+    engine = RayEngine(dataclasses.replace(CPU_RESOURCES, stall_timeout=1.0))
+    with pytest.raises(
+        ConfigError, match=r"stall_timeout: .* no progress for 1 s with 0 of 1 rounds done \(comparing\)"
+    ):
+        engine.map(lambda: time.sleep(60), [()], "comparing", "rounds")
+
+
+def test_what_goes_wrong_side_by_side_is_said_in_words(simulated_gpus):
+    def ended():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def refused():
+        raise DataError("a class: expected two clips, found one.")
+
+    engine = RayEngine(CPU_RESOURCES)
+    with pytest.raises(DataError, match="expected two clips"):
+        engine.map(refused, [()], "comparing", "rounds")
+    with pytest.raises(ConfigError, match=r"expected machines that see the work through \(comparing\), but WorkerCr"):
+        engine.map(ended, [()], "comparing", "rounds")
+    with pytest.raises(ZeroDivisionError):  # a bug stays one
+        engine.map(lambda: 1 / 0, [()], "comparing", "rounds")
+
+
+def test_rays_loggers_are_quiet_for_our_plans_alone():
+    loggers = [logging.getLogger(name) for name in embedding._LOG_LEVELS]
+    before = [logger.level for logger in loggers]
+    with embedding._quiet_context(CPU_RESOURCES):
+        assert [logger.level for logger in loggers] == list(embedding._LOG_LEVELS.values())
+    assert [logger.level for logger in loggers] == before
+
+
+def test_reading_that_is_begun_anew_goes_on_in_the_same_bar(simulated_gpus, clips_folder, monkeypatch):
+    steps = []
+
+    class Bar(ProgressBar):
+        def update(self, done, note=""):
+            steps.append(done)
+
+        def close(self):
+            steps.append("closed")
+
+    dataset = embedding._dataset
+    lost = [ray.exceptions.NodeDiedError("gone")]
+
+    def failing_once(examples, blocks):
+        if lost:
+            raise lost.pop()
+        return dataset(examples, blocks)
+
+    monkeypatch.setattr(embedding, "ProgressBar", Bar)
+    monkeypatch.setattr(embedding, "_dataset", failing_once)
+    assert RayEngine(CPU_RESOURCES).digests(folder_source(clips_folder)).all()
+    assert not lost
+    assert steps[-2:] == [24, "closed"]
+    assert steps.count("closed") == 1
+
+
+def _embedder_in_company(folder, workers):
+    class Embedder(embedding.Embedder):
+        """Begins its work when there are so many of it."""
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            (folder / str(os.getpid())).touch()
+
+        def __call__(self, batch):
+            deadline = time.monotonic() + 60
+            while len(list(folder.iterdir())) < workers and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return super().__call__(batch)
+
+    return Embedder
 
 
 def test_a_cluster_without_gpus_says_so(monkeypatch):

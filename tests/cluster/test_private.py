@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from tests.jobs.runs import configuration
 KEY_VALUE_STORE = "key-value store for notes of what ends a process"
 AUTOSCALER = "state of the autoscaler"
 CALLBACK = "callback in Ray Data's steps"
+CONNECT = "connect() of a worker"
 
 
 def without_store(patch: pytest.MonkeyPatch) -> None:
@@ -198,9 +200,36 @@ def test_a_context_that_takes_no_callbacks_is_done_without(nothing_said, caplog)
     assert words.startswith(f"this release of Ray has no {CALLBACK} (AttributeError)")
 
 
+def test_what_rays_core_says_in_this_process_is_kept_off_the_terminal(nothing_said, monkeypatch, capfd):
+    def connect(name: str) -> str:
+        os.write(2, f"Set ray log level from {os.environ['RAY_BACKEND_LOG_LEVEL']} RAY_BACKEND_LOG_LEVEL\n".encode())
+        os.write(2, b"what else is said\n")
+        return name
+
+    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
+    monkeypatch.setattr("ray._private.worker.connect", connect)
+    with private.quiet_core():
+        assert ray._private.worker.connect("us") == "us"
+        assert "RAY_BACKEND_LOG_LEVEL" not in os.environ  # for the processes that Ray starts
+    assert capfd.readouterr().err == "what else is said\n"
+    assert ray._private.worker.connect is connect
+    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "debug")  # whoever asks for more gets it
+    with private.quiet_core():
+        ray._private.worker.connect("us")
+    assert "Set ray log level from debug" in capfd.readouterr().err
+
+
+def test_a_ray_that_connects_in_another_way_is_not_quiet(nothing_said, monkeypatch, caplog):
+    monkeypatch.delattr("ray._private.worker.connect")
+    with private.quiet_core():
+        pass
+    (words,) = said(caplog)
+    assert words.startswith(f"this release of Ray has no {CONNECT} (AttributeError)")
+
+
 def test_a_plan_whose_workers_went_is_ended_by_who_looks_on(shared_ray, monkeypatch):
     resources = connection.plan(ClusterConfig(threads_per_worker=1, workers=1), DeviceConfig(backend="cpu"), 6)
-    watch = embedding._Watch(resources, workers=2)
+    watch = embedding._Watch(resources, 2, 2)
     now = [100.0]
     monkeypatch.setattr(embedding.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(embedding, "carried", lambda resources: 1)

@@ -192,6 +192,8 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="paths.embedding_cache: expected to be able to read and write"):
         open_cache(tmp_path / "file")
+    with pytest.raises(ConfigError, match=r"^paths\.run_dir: expected to be able to read and write"):
+        open_cache(tmp_path / "file", key="paths.run_dir")
     open_cache(tmp_path / "not" / "there")
     assert not (tmp_path / "not").exists()
 

@@ -18,19 +18,19 @@ def test_logistic_is_scikit_learns_on_standardised_embeddings():
     for num_classes in (2, 5):
         embeddings, labels = blobs(num_classes, 12, 6)
         embeddings = embeddings * 3 + 2
-        logits = logits_of(
-            fit(examples(embeddings, labels), spec(num_classes + 1, LOGISTIC)),
-            torch.tensor(embeddings),
-        )
-        expected = [
-            make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+        head = fit(examples(embeddings, labels), spec(num_classes + 1, LOGISTIC))
+        logits = logits_of(head, torch.tensor(embeddings))
+        expected = {
+            strength: make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
             .fit(embeddings, labels)
             .predict_proba(embeddings)
             for strength in STRENGTHS
-        ]
+        }
         found = SINGLE_LABEL.probabilities(logits)
         assert found[:, -1].max() < 1e-20  # no clip was of that class
-        assert min(np.abs(found[:, :-1] - each).max() for each in expected) < 1e-4
+        distances = {strength: np.abs(found[:, :-1] - each).max() for strength, each in expected.items()}
+        assert min(distances.values()) < 1e-4
+        assert min(distances, key=distances.get) == head.C
 
 
 LOGISTIC = HeadConfig(kind="logistic")
@@ -41,10 +41,13 @@ def test_logistic_is_regularised_the_more_the_less_there_is_to_learn():
     noise, labels = rng.standard_normal((60, 64)).astype(np.float32), np.arange(60) % 3
     result = trained(noise, labels, 3, config=LOGISTIC, repeats=2)[1]
     assert SINGLE_LABEL.probabilities(result.unseen_logits).max(axis=1).mean() < 0.5  # hardly more than an even guess
+    assert result.metrics["logistic"] == {"C": 0.01}
     embeddings, labels = blobs(3, 20, 64)
+    assert "logistic" not in trained(embeddings, labels, 3, repeats=0)[1].metrics
     result = trained(embeddings, labels, 3, config=LOGISTIC, repeats=1)[1]
     assert result.metrics["cross_validation"]["accuracy"] > 0.95
     assert SINGLE_LABEL.probabilities(result.unseen_logits).max(axis=1).mean() > 0.8
+    assert result.metrics["logistic"]["C"] > 0.01
     assert result.metrics["loss_history"] == []
     assert 0 < result.metrics["final_loss"] < 0.2
 

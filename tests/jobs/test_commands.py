@@ -25,14 +25,16 @@ def test_the_commands_on_a_handful_of_clips_start_no_ray(applied, tmp_path):
     assert rest_of_line.count("%") == 2
     assert not traces.exists()
 
+    (work / "report.html").write_text("the training's own")
     done = job("evaluate", "voice.pth", "--dataset.name", rest, "--json", cwd=work, fresh=True, RAY_TMPDIR=str(traces))
     assert done.returncode == 0, done.stderr
     assert not traces.exists()
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["num_clips"] == 8
-    assert found["reportPath"] == str(work / "report.html")
-    assert "golem_ray" in (work / "report.html").read_text()[:2000]
-    assert f"Report in {work / 'report.html'}" in done.stdout
+    assert found["reportPath"] == str(work / "evaluation.html")
+    assert "golem_ray" in (work / "evaluation.html").read_text()[:2000]
+    assert f"Report in {work / 'evaluation.html'}" in done.stdout
+    assert (work / "report.html").read_text() == "the training's own"
 
 
 WRONG_COMMANDS = [

@@ -23,7 +23,7 @@ from tests.conftest import job, write_clips, write_encoder
 from tests.jobs.runs import comparison_on, write_grid
 
 
-def test_bad_clips_that_leave_one_class_end_the_comparison():
+def test_bad_clips_are_named_with_the_encoder_that_refused_them_and_end_a_comparison_of_one_class(caplog):
     paths = [f"{row}.wav" for row in range(12)]
     source = Source(examples=pa.table({"path": paths, "label": [0, 1] * 6}), labels=("a", "b"))
 
@@ -34,6 +34,8 @@ def test_bad_clips_that_leave_one_class_end_the_comparison():
     config = config_from_dict({"processing": {"max_bad_fraction": 0.6}})
     both = {"one": embedded([1, 3]), "other": embedded([3, 4])}
     assert compare_job._usable(config, source, both).tolist() == [0, 2, *range(5, 12)]  # what every encoder could embed
+    for row, encoder in ((1, "one"), (3, "one"), (4, "other")):
+        assert f"clip {row} ({row}.wav): not audio (encoder {encoder})" in caplog.text
     with pytest.raises(DataError, match="usable clips of at least two classes, found 1"):
         compare_job._usable(config, source, {"one": embedded(range(1, 12, 2))})
 

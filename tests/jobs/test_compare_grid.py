@@ -76,10 +76,20 @@ def test_what_cannot_be_compared_is_one_line(clips_folder, encoder_folder, tmp_p
         run(base(encoder_folder, clips_folder, model=model, **changes), GridConfig(**grid), str(tmp_path / "out"))
 
 
-def test_what_lies_where_the_winners_preset_goes_is_kept_unless_it_is_ours(clips_folder, encoder_folder, tmp_path):
-    (tmp_path / "best.toml").write_text("[head]\nhidden = [3]\n")
-    with pytest.raises(ConfigError, match=r"output: expected room for the winner's preset, found another"):
-        run(base(encoder_folder, clips_folder), GridConfig(), str(tmp_path))
+@pytest.mark.parametrize(
+    ("name", "content"), [("best.toml", "[head]\nhidden = [3]\n"), ("comparison.json", '{"mine": [1, 2]}')]
+)
+def test_what_lies_where_a_comparison_goes_is_kept_unless_it_is_ours(
+    clips_folder, encoder_folder, tmp_path, name, content
+):
+    (tmp_path / name).write_text(content)
+    grid = GridConfig(layers=("last",), poolings=("mean",), heads={"small": HeadConfig(hidden=(3,))})
+    with pytest.raises(ConfigError, match=f"output: expected room for {name}, found another file at .*{name}; name"):
+        run(base(encoder_folder, clips_folder, training={"epochs": 2}), grid, str(tmp_path))
+    assert (tmp_path / name).read_text() == content
+
+
+def test_the_place_of_a_comparison_has_no_password():
     with pytest.raises(ConfigError, match="output: .* password"):
         parse_compare(["--output", "s3://user:secret@bucket/x"])
 

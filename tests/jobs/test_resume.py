@@ -6,11 +6,14 @@ import copy
 import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,9 @@ import torch
 import golem_ray
 from golem_ray.cli.flags import parse_train
 from golem_ray.config import PathsConfig
-from golem_ray.embedding import run_folder
+from golem_ray.embedding import joining, run_folder
 from golem_ray.errors import ConfigError, DataError, UserError
-from tests.cluster.nodes import wait_until
+from tests.cluster.nodes import SEEDS, wait_until
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 # isort: split
@@ -55,7 +58,8 @@ def train(config: dict[str, Any]) -> tuple[bytes, int]:
     return path.read_bytes(), round(embedded / SECONDS)
 
 
-def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, caplog):
+def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(joining, "FEWEST", 2)
     bad = Path(config["dataset"]["name"]) / "clips" / "5.wav"
     good = bad.read_bytes()
     bad.write_bytes(b"noise")
@@ -64,6 +68,8 @@ def test_a_mended_clip_is_all_that_is_embedded_in_the_end(config, tmp_path, capl
     bad.write_bytes(good)
     weights, embedded = train(config)
     assert embedded == 1
+    (joined,) = (tmp_path / "run" / "embeddings").rglob("*.parquet")
+    assert joined.name.startswith("run-joined-")
     sidecar = json.loads((tmp_path / "v.json").read_text())
     assert sidecar["config"]["paths"]["run_dir"] is None  # another run by this sidecar is not that run
     again, embedded = train({**config, "cluster": {"address": "none", "workers": 2}})  # where it runs may change
@@ -161,32 +167,93 @@ def test_embeddings_that_stay_in_storage_make_the_same_head(config, tmp_path):
     assert train(stored) == (weights, NUM_CLIPS)
 
 
-@pytest.mark.slow  # test_submit.py has a job stopped too
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_path, number):
-    run = tmp_path / "run"
+def _job(folder: Path, *more: str) -> list[str]:
+    """The command of a training on 336 clips that keeps its vectors in the folder."""
     command = [sys.executable, str(ROOT / "jobs" / "train.py"), "--dataset.name=sample", "--dataset.split=test"]
     command += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--evaluation.repeats=0"]
-    command += [f"--paths.save-path={tmp_path}/v.pth", f"--paths.run-dir={run}", "--dataset.label-column=intent_class"]
+    command += ["--dataset.label-column=intent_class", "--training.epochs=5", f"--paths.save-path={folder}/v.pth"]
+    return [*command, f"--paths.run-dir={folder}/run", *more]
+
+
+def _started(command: list[str]) -> subprocess.Popen[str]:
+    """The job in a group of its own."""
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell has its background jobs ignore
-    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
+
+
+def _left(job: subprocess.Popen[str]) -> list[str]:
+    """What still runs of the job: all of it is in its session."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == job.pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline())[:100])
+    return found
+
+
+STRIKES: dict[str, Callable[[subprocess.Popen[str]], None]] = {
+    "Ctrl-C": lambda job: job.send_signal(signal.SIGINT),
+    "SIGTERM": lambda job: job.send_signal(signal.SIGTERM),
+    "SIGTERM to the group": lambda job: os.killpg(job.pid, signal.SIGTERM),  # `timeout`, systemd, Slurm
+    "SIGKILL": lambda job: job.kill(),
+}
+
+
+@pytest.mark.slow  # test_submit.py has a job stopped too
+@pytest.mark.parametrize("how", STRIKES)
+def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_path, how):
+    run = tmp_path / "run"
+    job = _started(_job(tmp_path))
     try:
         wait_until(lambda: len(list(run.rglob("*.parquet"))) >= 2 or job.poll() is not None)
-        family = psutil.Process(job.pid).children(recursive=True)
-        assert len(family) > 3  # Ray, and its workers
-        job.send_signal(number)
+        assert len(_left(job)) > 3  # Ray, and its workers
+        STRIKES[how](job)
         began = time.monotonic()
         _, said = job.communicate(timeout=30)
         took = time.monotonic() - began
+        wait_until(lambda: not _left(job), timeout_s=10 - took)
     finally:
         job.kill()
-    assert job.returncode == 130, said
     assert took < 10
-    assert said.splitlines()[-1].startswith("stopped; a run with paths.run_dir keeps")
-    assert "Traceback" not in said
+    assert "max_restarts > 0" not in said
+    if how != "SIGKILL":
+        assert job.returncode == 130, said
+        assert said.splitlines()[-1].startswith("stopped; a run with paths.run_dir keeps")
+        assert "Traceback" not in said
     assert not (tmp_path / "v.pth").exists()
-    _, left = psutil.wait_procs(family, timeout=10)
-    assert not left
     kept = sum(1 for _ in run.rglob("*.parquet"))
     assert 2 <= kept < 336 / 64 + 1  # blocks: clips remained to be done
     assert os.path.exists(run / "run.json")
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
+    """The weights of a job that nothing happens to, and the seconds that it takes."""
+    folder, began = tmp_path_factory.mktemp("quiet"), time.monotonic()
+    subprocess.run(_job(folder), check=True, capture_output=True)
+    return (folder / "v.pth").read_bytes(), time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_group_that_is_stopped_at_any_moment_ends_and_is_gone_on_from(quiet, tmp_path, seed):
+    weights, seconds = quiet
+    job = _started(_job(tmp_path))
+    time.sleep(random.Random(seed).uniform(0.0, 1.0) * seconds)
+    try:
+        with suppress(ProcessLookupError):  # it was faster
+            os.killpg(job.pid, signal.SIGTERM)
+        began = time.monotonic()
+        _, said = job.communicate(timeout=30)
+        took = time.monotonic() - began
+        wait_until(lambda: not _left(job), timeout_s=10 - took)
+    finally:
+        job.kill()
+    assert job.returncode in (0, 130, -signal.SIGTERM), said  # done; stopped; before there was anything to leave
+    assert took < 10
+    assert "Traceback" not in said
+    assert (tmp_path / "v.pth").exists() or job.returncode != 0
+    again = ["--resume", str(tmp_path / "run")] if (tmp_path / "run" / "run.json").exists() else _job(tmp_path)[2:]
+    command = [*_job(tmp_path)[:2], *again, "--cluster.address=none"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "v.pth").read_bytes() == weights

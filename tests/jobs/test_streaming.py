@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import json
@@ -10,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from golem_ray.errors import DataError
 from golem_ray.jobs import predict as predict_job
 from golem_ray.jobs.evaluate import evaluate_artifact
 from golem_ray.jobs.predict import predict, write_predictions
+from golem_ray.jobs.vectors import gather
 from tests.jobs.runs import on
 
 WIDTH, AT_ONCE = 32, 5
@@ -206,6 +209,16 @@ def test_predictions_that_are_stopped_half_way_leave_nothing_at_a_uri(use, saved
     with pytest.raises(KeyboardInterrupt):
         write_predictions("memory://streaming/p.jsonl", rows)
     assert not fsspec.filesystem("memory").exists("/streaming/p.jsonl")
+
+
+@pytest.mark.parametrize(("workers", "more"), [(1, 0), (3, 2)])
+def test_one_bad_clip_too_many_ends_the_work_after_the_batches_under_way(workers, more):
+    engine = GivingEngine(list(range(20)), bad=frozenset({7, 12, 13, 50}))
+    engine.resources = dataclasses.replace(engine.resources, workers=workers)
+    source = SimpleNamespace(examples=SimpleNamespace(num_rows=100))
+    task = EmbeddingTask(recipe=SimpleNamespace(vector_size=WIDTH, modality="speech"))
+    assert set(gather(engine, source, task, 1).bad) == {7, 12, 13}  # the second one came in the third batch
+    assert (engine.num_given, engine.closed) == (3 + more, True)
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")

@@ -222,11 +222,22 @@ def test_a_lower_precision_is_close_and_stays_float32_outside(encoder_folder, pr
         assert precision == "tf32" or error.max() > 1e-6  # it is another precision
 
 
-def test_tf32_is_on_only_where_asked_for(encoder_folder):
+def test_tf32_is_on_only_where_asked_for_and_only_in_the_forward_pass(encoder_folder, monkeypatch):
     flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before, seen = [flag.allow_tf32 for flag in flags], []
     for precision, wanted in (("tf32", True), ("float32", False), ("float16", False)):
-        SpeechEncoder(speech_recipe(encoder_folder, precision=precision), "cpu")
-        assert [flag.allow_tf32 for flag in flags] == [wanted, wanted]
+        encoder = SpeechEncoder(speech_recipe(encoder_folder, precision=precision), "cpu")
+        forward = encoder._forward
+
+        def watched(*inputs, forward=forward):
+            seen.append([flag.allow_tf32 for flag in flags])
+            return forward(*inputs)
+
+        monkeypatch.setattr(encoder, "_forward", watched)
+        monkeypatch.setattr(encoder, "device", "cuda")  # as far as flags go
+        encoder.embed([tone(0, 0.5, 16000)])
+        assert seen.pop() == [wanted, wanted]
+        assert [flag.allow_tf32 for flag in flags] == before
 
 
 def test_what_a_cpu_lacks_is_said(monkeypatch):

@@ -1,0 +1,64 @@
+"""How a command ends that is stopped: by itself, so that Ray is left and files are put in order; if not, by force."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPPED = 130
+"""Exit status of a command that was stopped."""
+
+END_WITHIN_S = 6.0
+"""How long it may take to end by itself."""
+
+
+@contextmanager
+def stopped_in_time(words: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM (`ray job stop`, Kubernetes, systemd) raise KeyboardInterrupt inside, the first one alone.
+
+    Where the process has not ended END_WITHIN_S later (its Ray got the signal too and answers nobody, or it is inside
+    a library that does not return), it is ended, with these words.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    came: list[int] = []
+    chosen = {number: signal.signal(number, lambda number, _: _stop(number, numbers, came)) for number in numbers}
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)  # written to whatever Python is doing
+    threading.Thread(target=_end, args=(receiver, sender, set(numbers), words), daemon=True).start()
+    try:
+        yield
+    finally:
+        if not came:  # else the thread waits for the end of the process
+            signal.set_wakeup_fd(before)
+            for number, handler in chosen.items():
+                signal.signal(number, handler or signal.SIG_DFL)  # None: one that Python did not set
+            sender.close()
+
+
+def _stop(came_now: int, numbers: list[signal.Signals], came: list[int]) -> None:
+    """End like Ctrl-C does; what comes after that is not heeded."""
+    came.append(came_now)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end(receiver: socket.socket, sender: socket.socket, numbers: set[int], words: str) -> None:
+    """Runs in a thread: ends the process where a signal has not. Returns once the sender, kept open here, is closed."""
+    while came := receiver.recv(1):
+        if came[0] in numbers:
+            break
+    else:
+        return
+    threading.Event().wait(END_WITHIN_S)
+    print(words, file=sys.stderr, flush=True)
+    os._exit(STOPPED)

@@ -1,0 +1,50 @@
+"""What flags make of the configuration that they change."""
+
+import dataclasses
+import json
+
+import pytest
+
+from golem_ray.cli.flags import parse_evaluate, parse_predict, parse_train
+from golem_ray.config import DatasetConfig, ModelConfig, TrainConfig
+
+TRAINED_ON = DatasetConfig(name="me/calls", name_alias="fr-FR", split="test", revision="abc", label_column="label")
+ENCODER = ModelConfig(feature_extractor_model="me/encoder", revision="def", layer=3)
+
+
+@pytest.fixture
+def sidecar(tmp_path):
+    """An artifact's sidecar, as a preset."""
+    config = dataclasses.asdict(TrainConfig(dataset=TRAINED_ON, model=ENCODER))
+    document = {"format": "golem_ray.artifact", "format_version": 1, "config": config}
+    (tmp_path / "v.json").write_text(json.dumps({**document, "data": {}, "encoder": {}, "versions": {}}))
+    return str(tmp_path / "v.json")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "train"])
+def test_a_revision_of_one_dataset_does_not_go_along_to_another(command, sidecar):
+    def parsed(*flags):
+        if command == "train":
+            return parse_train([sidecar, *flags]).config.dataset
+        return {"evaluate": parse_evaluate, "predict": parse_predict}[command](
+            ["v.pth", *flags], TRAINED_ON
+        ).config.dataset
+
+    assert parsed("--dataset.split", "test") == TRAINED_ON
+    assert parsed("--dataset.name", "me/calls") == TRAINED_ON
+    other = dataclasses.replace(TRAINED_ON, name="me/other", revision=None)
+    assert parsed("--dataset.name", "me/other") == parsed("--dataset.name=me/other") == other
+    for revision in ("abc", "v2"):
+        given = dataclasses.replace(other, revision=revision)
+        assert parsed("--dataset.name", "me/other", "--dataset.revision", revision) == given
+
+
+def test_a_revision_of_one_encoder_does_not_go_along_to_another(sidecar):
+    def parsed(*flags):
+        return parse_train([sidecar, *flags]).config.model
+
+    assert parsed("--dataset.name", "me/other") == ENCODER
+    other = dataclasses.replace(ENCODER, feature_extractor_model="me/larger", revision=None)
+    assert parsed("--model.feature-extractor-model", "me/larger") == other
+    given = dataclasses.replace(other, revision="def")
+    assert parsed("--model.feature_extractor_model", "me/larger", "--model.revision", "def") == given

@@ -1,0 +1,57 @@
+"""What a process has started ends with it, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from golem_ray.cluster.orphans import swept
+from tests import warm
+from tests.cluster.nodes import wait_until
+from tests.conftest import ROOT
+
+CODE = """
+import os, signal, subprocess, sys
+from golem_ray.cluster.orphans import swept
+
+with swept() as mark:
+    child = subprocess.Popen(["sleep", "60"], env={**os.environ, **mark}, start_new_session=True)
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    print(child.pid, other.pid, flush=True)
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="there is no /proc")
+@pytest.mark.parametrize(("how", "status"), [("killed", -signal.SIGKILL), ("by itself", 0)])
+def test_what_a_process_has_started_ends_with_it(how, status):
+    began = time.monotonic()
+    ended = warm.run(["-c", CODE, how], cwd=ROOT, env=dict(os.environ), timeout=30)
+    assert ended.returncode == status, ended.stderr
+    child, other = map(int, ended.stdout.split())
+    try:
+        wait_until(lambda: not alive(child), timeout_s=10)
+        assert time.monotonic() - began < 10
+        assert alive(other)  # which does not carry the mark
+    finally:
+        os.kill(other, signal.SIGKILL)
+
+
+def test_what_has_ended_in_order_is_not_waited_for():
+    with swept() as mark:
+        subprocess.run(["true"], env={**os.environ, **mark}, check=True)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.0
