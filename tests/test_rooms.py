@@ -17,7 +17,7 @@ PACKAGE = Path(golem_ray.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = (
-    {"errors", "sample"},
+    {"errors", "locks", "sample"},
     {"storage", "progress"},
     {"config", "hub"},
     {"devices"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -25,6 +26,8 @@ from golem_ray.data.table import (
     storable,
 )
 from golem_ray.errors import DataError, ExampleError, StorageError, as_storage_errors
+
+log = logging.getLogger(__name__)
 
 METADATA_FILES = tuple(f"metadata{suffix}" for suffix in sorted(MANIFEST_SUFFIXES))
 SPLIT_NAMES = {"train", "test", "validation", "val", "valid", "dev", "eval", "data"}
@@ -185,5 +188,11 @@ def _walk(fs: Any, root: str) -> Iterator[str]:
     if "file" not in fs.protocol:
         yield from fs.find(root)
         return
-    for folder, _, files in os.walk(root, followlinks=True):
+
+    def unlisted(error: OSError) -> None:
+        if error.filename == root:
+            raise error
+        log.warning("%s cannot be listed (%s): what is in it is left out", error.filename, error.strerror)
+
+    for folder, _, files in os.walk(root, onerror=unlisted, followlinks=True):
         yield from (f"{folder}/{file}" for file in files)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from golem_ray.data.unusable import MAX_NAMED, example_at
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, DataError, StorageError, one_line
+from golem_ray.locks import locked
 
 FORMAT_VERSION = 1
 
@@ -66,6 +69,21 @@ def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
 def _keys(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration's groups, and the keys in each."""
     return {group: sorted(keys) if isinstance(keys, dict) else None for group, keys in config.items()}
+
+
+@contextmanager
+def alone(run_dir: str | None) -> Iterator[None]:
+    """Keep other runs of this machine out of the folder, if there is one; raises ConfigError if another is at work.
+
+    Two would take each other's crash notes for those of a process that ended, and leave out clips for it.
+    """
+    with locked(embeddings(run_dir), wait=False) if run_dir is not None else nullcontext(True) as free:
+        if not free:
+            raise ConfigError(
+                f"paths.run_dir: expected no other run at work in {run_dir}, found one; wait for its end, or begin "
+                "a run in another folder."
+            )
+        yield
 
 
 def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe, described: dict[str, Any]) -> bool:

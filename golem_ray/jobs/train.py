@@ -33,6 +33,7 @@ from golem_ray.jobs.origin import Origin, log_going_on
 from golem_ray.jobs.outcome import Run, UsedExamples
 from golem_ray.jobs.training_data import FromCache, FromMemory, TrainingRows
 from golem_ray.jobs.vectors import gather
+from golem_ray.locks import locked
 from golem_ray.progress import Stopwatch
 
 
@@ -54,8 +55,8 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     num_examples = len(division.tested)
     _check_size(config, num_examples)
     clock.lap("listing")
-    outputs = _shared_outputs(config, save_path)
-    with opened(config.cluster, config.device, num_examples, outputs=outputs) as engine:
+    alone, outputs = run_folder.alone(_run_dir(config)), _shared_outputs(config, save_path)
+    with alone, opened(config.cluster, config.device, num_examples, outputs=outputs) as engine:
         clock.lap("joining the cluster")
         announce(config.dataset.name, num_examples, recipe.encoder, engine.resources)
         cache = _cache(config, division, recipe, engine)
@@ -94,10 +95,13 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         timings=clock.seconds,
     )
     document = outcome.sidecar(done)
-    artifact.save(save_path, head.weights, document)
-    artifact.save_report(report_path, outcome.report(done, document))
-    if cache is not None:
-        join_files(cache)
+    with locked(save_path.rpartition("/")[0], wait=True):  # else two runs that end at once may mix their files
+        artifact.save(save_path, head.weights, document)
+        artifact.save_report(report_path, outcome.report(done, document))
+    if cache is not None and cache.mark:
+        with locked(cache.folder.rpartition("/")[0], wait=False) as free:  # else another run is at work there by now
+            if free:
+                join_files(cache)
     return {"savedArtifactPath": save_path, "summary": document["summary"]}
 
 
@@ -132,14 +136,19 @@ def _shared_outputs(config: TrainConfig, save_path: str) -> tuple[tuple[str, str
     return tuple((f"paths.{key}", place) for key, place in found)
 
 
+def _run_dir(config: TrainConfig) -> str | None:
+    """The run's own folder, if it has one."""
+    return config.paths.place("run_dir") if config.paths.run_dir else None
+
+
 def _cache(config: TrainConfig, division: Division, recipe: Recipe, engine: Engine) -> EmbeddingCache | None:
     """Where vectors are kept: in the run's own folder, in a cache of many runs, or not at all."""
     resources = engine.resources
     if config.paths.embedding_cache is not None:
         return open_cache(config.paths.place("embedding_cache"), recipe, resources)
-    if config.paths.run_dir is None:
+    place = _run_dir(config)
+    if place is None:
         return None
-    place = config.paths.place("run_dir")
     described = describe(recipe, gpu=resources.gpu, threads=resources.threads)
     if run_folder.enter(place, config, division, recipe, described):
         log_going_on(place)
@@ -156,7 +165,7 @@ def _embed(
     clock: Stopwatch,
 ) -> Embeddings:
     """Every example's vector, once it is known that nothing differs from what the run is to make again."""
-    digests, run_dir = None, config.paths.place("run_dir") if config.paths.run_dir else None
+    digests, run_dir = None, _run_dir(config)
     if origin.sidecar is not None or (cache is not None and cache.files()):
         digests = engine.digests(division.source)
         clock.lap("reading what was begun")

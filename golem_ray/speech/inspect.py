@@ -10,6 +10,8 @@ import hashlib
 import importlib.metadata
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,10 +218,11 @@ def _positive(value: object) -> int:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, None without the file."""
-    if not path.is_file():
-        return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with _readable():
+            values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        return None
     except ValueError:
         values = None
     if not isinstance(values, dict):
@@ -227,11 +230,21 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return values
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn the system's refusal of a file into a ConfigError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ConfigError(f"{_KEY}: expected to be able to read {error.filename}, but {error.strerror}.") from None
+
+
 def _digest(folder: Path) -> str:
     """sha256 over the names and contents of the files that decide what a local encoder computes."""
     total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".bin") and path.is_file():
-            with path.open("rb") as file:
-                total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    with _readable():
+        for path in sorted(folder.iterdir()):
+            if path.suffix in (".json", ".safetensors", ".bin") and path.is_file():
+                with path.open("rb") as file:
+                    total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

@@ -100,6 +100,28 @@ def test_label_folders_may_be_links_and_may_be_called_train(tmp_path):
     assert names(opened) == ["bus", "car", "train"]
 
 
+def test_a_folder_that_this_user_may_not_list_is_named(tmp_path, monkeypatch, caplog):
+    for label in ("in", "out"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "clip.wav").write_bytes(b"")
+    scandir = os.scandir
+
+    def refuse(place):
+        def refused(path):
+            if path == str(place):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refused)
+
+    refuse(tmp_path / "out")
+    assert source(tmp_path).labels == ("in",)
+    assert f"{tmp_path}/out cannot be listed (Permission denied): what is in it is left out" in caplog.text
+    refuse(tmp_path)
+    with pytest.raises(DataError, match=r"expected \S+ to be readable, but PermissionError: .*Permission denied"):
+        source(tmp_path)
+
+
 def test_names_are_taken_literally(tmp_path):
     for name in ("set[1]", "a::b", "x*?#"):
         (tmp_path / name / "yes::no").mkdir(parents=True)

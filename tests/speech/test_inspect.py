@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_a_folder_that_is_no_speech_encoder_is_refused(encoder_folder, tmp_path,
     edit(folder)
     with pytest.raises(ConfigError, match=words):
         inspect(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_this_user_may_not_read_is_named(encoder_folder, monkeypatch, name):
+    opened = Path.open
+
+    def refused(path, *arguments, **options):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ConfigError, match=rf"expected to be able to read \S+/{name}, but Permission denied\.$"):
+        inspect(encoder_folder)
 
 
 @pytest.mark.parametrize(
