@@ -77,10 +77,11 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
         **sidecar,
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = text.encode(errors="backslashreplace")  # JSON's own way to write a name that is no UTF-8
     try:
-        storage.write_all({save_path: weights, sidecar_path(save_path): text.encode()})
+        storage.write_all({save_path: weights, sidecar_path(save_path): content})
     except StorageError as error:
-        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text.encode())
+        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, content)
         raise ConfigError(f"paths.save_path: expected to be able to write {save_path}, but {error}; {kept}.") from None
 
 
