@@ -92,7 +92,8 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
         "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": digest},
         **sidecar,
     }
-    text = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = written.encode(errors="backslashreplace")  # JSON's own way to write a name that is no UTF-8
     try:
         old = _found(save_path)
         try:

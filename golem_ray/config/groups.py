@@ -51,7 +51,8 @@ class ProcessingConfig:
     max_bad_fraction: float = 0.0
     """Share of the clips of a split that may be unusable before the job fails, 0 to 1."""
     max_seconds: float | None = None
-    """A longer clip is split into windows of so many seconds, whose frames are averaged; no windows if not given."""
+    """A longer clip is split into windows of so many seconds, whose frames are averaged; if not given, only clips of
+    more than five minutes are, into 30 s."""
 
     def __post_init__(self) -> None:
         check_positive("processing.target_sampling_rate", self.target_sampling_rate)

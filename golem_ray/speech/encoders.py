@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from golem_ray.devices import tf32
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
-from golem_ray.speech.exact_forward import BlockInputs, vectors
+from golem_ray.speech.exact_forward import BlockInputs, Stop, vectors
 from golem_ray.speech.families import FAMILIES, WHOLE_S, WINDOW_S, Family
 from golem_ray.speech.inspect import traits_of
 from golem_ray.speech.windows import Window, split
@@ -73,7 +72,7 @@ class SpeechEncoder:
         self._window = _shorter(recipe.window, traits.window_s)
         self._padded_s = traits.window_s
         self._said = False
-        self._stopped = stopped = threading.Event()
+        self._stop = Stop()
         self.model = self.family.encoder(model).to(device, self._dtype)
         frames = self.family.frames(batch_seconds is not None or (recipe.compiled and info.exact_in_batches))
         seen = BlockInputs()
@@ -86,11 +85,6 @@ class SpeechEncoder:
         def forward(model: Any, inputs: Tensor, lengths: Tensor) -> Tensor:
             return vectors(frames, model, inputs, lengths, recipe.layer, recipe.pooling, seen)
 
-        def go_on(*_: object) -> None:
-            if stopped.is_set():
-                raise KeyboardInterrupt
-
-        self._go_on = go_on  # knows nothing of self: a model that did would stay in memory
         self._forward: Callable[[Any, Tensor, Tensor], Tensor] = forward
         if recipe.compiled:
             torch._dynamo.config.recompile_limit = 64  # one long clip, very short ones, ... are graphs of their own
@@ -98,11 +92,11 @@ class SpeechEncoder:
             self._try_compiled()
             return
         for module in self.model.modules():
-            module.register_forward_pre_hook(self._go_on)
+            module.register_forward_pre_hook(self._stop.check)
 
     def stop(self) -> None:
         """End calls of other threads within a layer, by a KeyboardInterrupt: a pass may take minutes."""
-        self._stopped.set()
+        self._stop.set()
 
     def embed(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """A clip's vector, by the recipe: N arrays (T,) float32 at the encoder's rate -> (N, vector_size) float32.
@@ -125,7 +119,7 @@ class SpeechEncoder:
         results = []
         with torch.inference_mode():
             for inputs, lengths in self._prepared(prepare, order):
-                self._go_on()
+                self._stop.check()
                 if self._copies is not None:
                     torch.cuda.current_stream().wait_stream(self._copies)
                     inputs.record_stream(torch.cuda.current_stream())

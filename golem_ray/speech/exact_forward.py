@@ -63,6 +63,15 @@ class BlockInputs(threading.local):
             self.kept.append(args[0] if args else kwargs["hidden_states"])
 
 
+class Stop(threading.Event):
+    """Ends the passes of a model that has `check` as a hook; knows no encoder, which would else stay in memory."""
+
+    def check(self, *_: object) -> None:
+        """Raise KeyboardInterrupt once this is set."""
+        if self.is_set():
+            raise KeyboardInterrupt
+
+
 Frames = Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 """(model, inputs, lengths) -> the last layer (N, T, D), and each clip's own frames, (N, T) bool or None for all."""
 

@@ -31,6 +31,12 @@ def test_save_writes_both_files_and_nothing_else(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
+def test_a_name_that_is_no_utf_8_is_in_the_sidecar(tmp_path):
+    config = {"dataset": {"name": "caf\udce9"}}  # as Python has the bytes of a folder's name
+    artifact.save(str(tmp_path / "v.pth"), b"weights", {"config": config})
+    assert json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))["config"] == config
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -96,7 +96,7 @@ class Labelled:
             "cost": np.ones(len(ids), np.float32),
             "digest": [b"d" * 32] * len(ids),
         }
-        return {**done, **{name: [""] * len(ids) for name in ("reason", "failure", "unsaved")}}
+        return {**done, **{name: [""] * len(ids) for name in ("reason", "remark", "failure", "unsaved")}}
 
 
 def test_a_ray_that_has_them_all_is_silent(shared_ray, nothing_said, few_clips, encoder_folder, monkeypatch, caplog):

@@ -67,6 +67,7 @@ class GivingEngine:
         return {
             "id": ids,
             "reason": ["not audio" if row in self.bad else "" for row in ids],
+            "remark": [""] * len(ids),
             "digest": [int(row + 1).to_bytes(32, "big") for row in ids],
             "cost": np.ones(len(ids), dtype=np.float32),
             "vector": rng.standard_normal((len(ids), WIDTH), dtype=np.float32),
