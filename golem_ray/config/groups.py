@@ -59,7 +59,8 @@ class ProcessingConfig:
         check_positive("processing.max_samples", self.max_samples, "all")
         if self.max_seconds is not None and not 1 <= self.max_seconds <= 1e6:
             raise ConfigError(
-                f"processing.max_seconds: expected 1 or more, got {self.max_seconds!r}; leave it out for no windows."
+                f"processing.max_seconds: expected 1 or more, got {self.max_seconds!r}; leave it out for windows "
+                "of very long clips alone."
             )
         if not 0 <= self.max_bad_fraction <= 1:
             raise ConfigError(f"processing.max_bad_fraction: expected 0 to 1, got {self.max_bad_fraction!r}.")
