@@ -92,6 +92,9 @@ class LocalEngine:
                         batch = intake.take(done)
                         bar.update(bar.total - int(intake.left.sum()), intake.note())
                         yield batch
+            except BaseException:  # of a signal too: the process can end only when no thread is at work
+                stage.stop()
+                raise
             finally:
                 bar.close()
                 self.workers = intake.workers()

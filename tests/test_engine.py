@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from golem_ray.errors import ConfigError
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.vectors import gather
 from golem_ray.sample import SAMPLE
+from golem_ray.speech.encoders import SpeechEncoder
 from tests import warm
 from tests.conftest import ROOT, audio_bytes, folder_source, speech_recipe, tone, write_clips
 
@@ -65,6 +68,25 @@ def assert_same(found, expected):
         assert getattr(found, name).tobytes() == getattr(expected, name).tobytes(), name
     assert found.bad == expected.bad
     assert found.cost == pytest.approx(expected.cost)
+
+
+def test_a_signal_ends_what_threads_are_at_work_on(source, task, monkeypatch):
+    embed, ended = SpeechEncoder.embed, threading.Event()
+
+    def endless(self, waveforms):  # as a clip of hours
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 20
+        try:
+            while time.monotonic() < deadline:
+                embed(self, waveforms)
+        except KeyboardInterrupt:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(SpeechEncoder, "embed", endless)
+    with pytest.raises(KeyboardInterrupt):
+        list(local(threads=1).embed(source, task, np.ones(NUM_CLIPS, dtype=bool)))
+    assert ended.wait(10)
 
 
 def test_it_gives_the_vectors_of_rays_engine_to_the_bit(shared_ray, source, task, here, monkeypatch):

@@ -12,7 +12,7 @@ from golem_ray.artifact.files import (
     save_report,
     sidecar_path,
 )
-from golem_ray.artifact.provenance import differences, library_versions, pack_digests, trained_on
+from golem_ray.artifact.provenance import differences, group_digests, library_versions, pack_digests, trained_on
 
 __all__ = [
     "REPORT_MARK",
@@ -21,6 +21,7 @@ __all__ = [
     "check_writable",
     "differences",
     "evaluation_path",
+    "group_digests",
     "library_versions",
     "load",
     "pack_digests",

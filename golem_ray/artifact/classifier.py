@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from golem_ray import artifact
 from golem_ray.embedding.modality import Encoder, modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, DataError, ExampleError
+from golem_ray.errors import ConfigError, DataError, ExampleError, ran_out_of_memory, reading_example
 
 _BATCH_COST = 120.0
 """What a GPU is given at once: as cluster.batch_seconds by default."""
@@ -34,6 +35,8 @@ class Prediction:
     """Of every class, the likeliest first; they add up to 1."""
     problem: str = ""
     """Why the example cannot be used."""
+    remark: str = ""
+    """What else there is to say of it: that a clip is silent, say."""
 
 
 class Classifier:
@@ -93,18 +96,30 @@ class Classifier:
     def _read(self, example: object, how: dict[str, Any]) -> np.ndarray | str:
         """The example as its modality reads it, or why that cannot be."""
         try:
-            return self._modality.given(example, self.recipe, **how)
+            with reading_example():
+                return self._modality.given(example, self.recipe, **how)
         except ExampleError as error:
             return str(error)
 
     def _predictions(self, examples: list[np.ndarray]) -> list[Prediction]:
         if not examples:
             return []
-        vectors = self.embed(examples)
+        try:
+            vectors = self.embed(examples)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            if len(examples) == 1:
+                return [_unusable(self._modality.too_large(self._modality.cost(len(examples[0]), self.recipe)))]
+            return [self._predictions([example])[0] for example in examples]
         finite = np.isfinite(vectors).all(axis=1)
         found = predictions(self.artifact, np.where(finite[:, None], vectors, 0))
         problem = f"the encoder's vector is not finite in {self.recipe.precision}"
-        return [each if good else _unusable(problem) for each, good in zip(found, finite, strict=True)]
+        remarks = [self._modality.remark(example, self.recipe) for example in examples]
+        return [
+            dataclasses.replace(each, remark=remark) if good else _unusable(problem)
+            for each, remark, good in zip(found, remarks, finite, strict=True)
+        ]
 
     def _load_encoder(self) -> Encoder:
         import torch

@@ -47,6 +47,7 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
         or not isinstance(clips.get("per_class"), dict)
         or not _numbers(clips["per_class"], *clips["per_class"]),
         "clips.digests": isinstance(clips, dict) and not _is_packed(clips.get("digests")),
+        "clips.groups": isinstance(clips, dict) and not _is_packed(clips.get("groups")),
         "metrics.calibration": not isinstance(calibration, dict | None)
         or not isinstance(temperature, int | float)
         or not 0 < temperature < math.inf,

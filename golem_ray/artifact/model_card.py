@@ -9,7 +9,8 @@ import itertools
 import re
 from typing import Any
 
-from golem_ray.artifact.sharing import SIDECAR, WEIGHTS, dataset_name, encoder_is_on_hub, is_on_hub
+from golem_ray.artifact.published import dataset_name, encoder_is_on_hub, is_on_hub
+from golem_ray.artifact.sharing import SIDECAR, WEIGHTS
 from golem_ray.embedding.modality import Card, modality_named
 from golem_ray.heads.target import SINGLE_LABEL, TARGETS
 from golem_ray.metrics.figures import FIGURES

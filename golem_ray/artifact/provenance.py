@@ -12,6 +12,8 @@ import platform
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 import golem_ray
 from golem_ray.data.split import Division
@@ -34,9 +36,22 @@ def pack_digests(digests: np.ndarray) -> str | None:
     return base64.b64encode(b"".join(digest[:8].ljust(8, b"\0") for digest in digests)).decode()
 
 
-def trained_on(document: dict[str, Any], digests: np.ndarray) -> np.ndarray | None:
-    """(N,) bool: which of (N,) S32 digests are of examples that were trained on; None if the sidecar does not say."""
-    packed = document["clips"].get("digests")
+def group_digests(examples: pa.Table) -> np.ndarray | None:
+    """(N,) S32: sha256 of the group of each row of a table of examples, b"" where it has none; None without groups."""
+    if "group" not in examples.column_names:
+        return None
+    groups = examples["group"].combine_chunks()
+    known = pc.unique(groups)
+    digests = [b"" if name is None else hashlib.sha256(name.encode()).digest() for name in known.to_pylist()]
+    return np.array(digests, dtype="S32")[pc.index_in(groups, known).to_numpy()]
+
+
+def trained_on(document: dict[str, Any], digests: np.ndarray, key: str = "digests") -> np.ndarray | None:
+    """(N,) bool: which of (N,) S32 digests are of examples that were trained on; None if the sidecar does not say.
+
+    With the key `groups` the digests are of groups.
+    """
+    packed = document["clips"].get(key)
     if not isinstance(packed, str):
         return None
     known = base64.b64decode(packed)

@@ -1,19 +1,15 @@
 """An artifact in a repository of the Hugging Face Hub: fetched from one, or pushed to one in a single commit.
 
-Also cuts the paths of the machine that wrote them out of the sidecar and the report. Does not know what else the files
-say, nor which files there are: jobs/push.py does.
+Does not know what the files say, nor which files there are: jobs/push.py does.
 """
 
 from __future__ import annotations
 
-import copy
-import html
 import logging
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING
 
 from golem_ray import hub
 from golem_ray.errors import ConfigError, one_line
@@ -26,21 +22,12 @@ log = logging.getLogger(__name__)
 WEIGHTS = "voice_classifier_knowledge.pth"
 """What the weights are called in a repository."""
 
-
 SIDECAR = "voice_classifier_knowledge.json"
 """What the sidecar is called in a repository."""
 
-
 _KEY = "artifact"
 
-
 _INSTEAD = "give the path of a .pth file"
-
-
-_FOLDERS = re.compile(r"""(?<![\w:/.-])(?:file://)?(?:~[\w.-]*|[A-Za-z]:)?[/\\](?:[^'"\n]*[/\\])?""")
-
-
-_CLIP = re.compile(r"""(clip \d+ \()(?:file://)?(?:~[\w.-]*|[A-Za-z]:)?[/\\](?:[^<"\n]*[/\\])?""")
 
 
 def fetch(repo_id: str) -> tuple[str, bytes, bytes]:
@@ -92,8 +79,8 @@ def push(repo_id: str, artifact_files: dict[str, bytes], *, private: bool, token
     """Put the files into a model repository in one commit; returns its URL. Makes the repository if there is none.
 
     `private` is for a new repository; with it, one that everybody can read is refused. Files of the same name are
-    replaced, others stay. If the upload breaks, a repository that was made for it is removed again. Raises ConfigError
-    for what the Hub refuses; the token is in no message.
+    replaced, others stay. Says what will be uploaded, before it is. If the upload breaks, a repository that was made
+    for it is removed again. Raises ConfigError for what the Hub refuses; the token is in no message.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -102,13 +89,17 @@ def push(repo_id: str, artifact_files: dict[str, bytes], *, private: bool, token
     api, made = HfApi(token=token), False
     try:
         readable_by_all = _is_public(api, repo_id)
-        if readable_by_all is None:
-            made = _make(api, repo_id, private)
-        elif readable_by_all and private:
+        if readable_by_all and private:
             raise ConfigError(
                 f"private: expected {repo_id} to be private, found it public; make it private in its settings on the "
                 "Hub, choose another name, or leave out --private."
             )
+        seen_by = "private" if (private if readable_by_all is None else not readable_by_all) else "public"
+        new = "new " if readable_by_all is None else ""
+        sizes = [f"{name} ({len(content):,} bytes)" for name, content in artifact_files.items()]
+        log.info("uploading to the %s%s repository %s: %s", new, seen_by, repo_id, ", ".join(sizes))
+        if readable_by_all is None:
+            made = _make(api, repo_id, private)
         additions = [CommitOperationAdd(name, content) for name, content in artifact_files.items()]
         try:
             commit = api.create_commit(repo_id, additions, commit_message="Upload a classifier trained by golem_ray")
@@ -196,98 +187,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload's, around the real one
         error = error.__cause__
     return f"{type(error).__name__}: {one_line(error)}"
-
-
-def published(document: dict[str, Any]) -> dict[str, Any]:
-    """The sidecar as others may see it: the same record, without paths of the machine that wrote it.
-
-    Keeps the last component of a local path; keeps Hub ids, `sample` and URIs, but no credentials in a URI. Drops
-    what is of no use elsewhere: paths.storage_root if it is local, and a cluster's address.
-    """
-    shown = copy.deepcopy(document)
-    places = _local_places(shown)
-    if isinstance(shown.get("summary"), str):
-        shown["summary"] = _renamed(shown["summary"], [group[key] for group, key in places])
-    for group, key in places:
-        group[key] = _last_component(group[key])
-    _drop_addresses(shown["config"])
-    _cut_clip_names(shown.get("clips"))
-    if isinstance(shown.get("weights"), dict):
-        shown["weights"]["file"] = WEIGHTS
-    return shown
-
-
-def published_report(page: str, document: dict[str, Any]) -> str:
-    """The artifact's HTML report as others may see it: names as in the published sidecar, clips without folders."""
-    names = [html.escape(group[key]) for group, key in _local_places(document)]
-    return _CLIP.sub(r"\1", _renamed(page, names))
-
-
-def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """(group, key) of each entry of the document that names something that is not on the Hub."""
-    config, encoder_on_hub = document["config"], encoder_is_on_hub(document)
-    places = [
-        (config.get("dataset"), "name", is_on_hub(document["data"], dataset_name(document))),
-        (config.get("model"), "feature_extractor_model", encoder_on_hub),
-        (document["encoder"], "name", encoder_on_hub),
-        *((config.get("paths"), key, False) for key in ("save_path", "report_path", "embedding_cache")),
-    ]
-    return [
-        (group, key)
-        for group, key, on_hub in places
-        if isinstance(group, dict) and isinstance(group.get(key), str) and not on_hub
-    ]
-
-
-def _renamed(text: str, names: list[str]) -> str:
-    """The text, with each name replaced by its last component."""
-    for name in sorted(names, key=len, reverse=True):
-        if _last_component(name) in name:  # not where there is none, as in `/`
-            text = text.replace(name, _last_component(name))
-    return text
-
-
-def is_on_hub(record: dict[str, Any], name: object) -> bool:
-    """Whether a dataset or an encoder came from the Hub: only there does it have a revision."""
-    return isinstance(record.get("revision"), str) and isinstance(name, str) and hub.is_hub_id(name)
-
-
-def encoder_is_on_hub(document: dict[str, Any]) -> bool:
-    """Whether others find the encoder on the Hub, under the name that the sidecar gives."""
-    return is_on_hub(document["encoder"], document["encoder"].get("name"))
-
-
-def dataset_name(document: dict[str, Any]) -> object:
-    """The dataset's name; None if the sidecar has none."""
-    dataset = document["config"].get("dataset")
-    return dataset.get("name") if isinstance(dataset, dict) else None
-
-
-def _last_component(name: str) -> str:
-    """`/home/someone/clips/` -> `clips`; a URI as it is, without credentials."""
-    if "://" in name and not name.startswith("file://"):
-        parts = urlsplit(name)
-        if parts.password or parts.scheme in ("http", "https"):
-            parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")
-        return urlunsplit(parts)
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "local"
-
-
-def _drop_addresses(config: dict[str, Any]) -> None:
-    paths, cluster = config.get("paths"), config.get("cluster")
-    if isinstance(paths, dict) and not _is_elsewhere(paths.get("storage_root")):
-        paths["storage_root"] = None
-    if isinstance(cluster, dict) and cluster.get("address") not in ("auto", "local", "none"):
-        cluster["address"] = "auto"
-
-
-def _is_elsewhere(place: object) -> bool:
-    return isinstance(place, str) and "://" in place and not place.startswith("file://")
-
-
-def _cut_clip_names(clips: object) -> None:
-    """Cut the folders out of the names and reasons of unusable clips."""
-    bad = clips.get("bad") if isinstance(clips, dict) else None
-    for record in bad if isinstance(bad, list) else []:
-        for key in {"clip", "reason"} & set(record):
-            record[key] = _FOLDERS.sub("", str(record[key]))

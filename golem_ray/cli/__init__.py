@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from golem_ray.cli.stopping import STOPPED, stopped_in_time
-from golem_ray.errors import UserError
+from golem_ray.errors import UserError, printable, without_credentials
 
 
 def main(command: str, argv: Sequence[str]) -> int:
@@ -21,7 +21,9 @@ def main(command: str, argv: Sequence[str]) -> int:
     """
     from golem_ray.cli.commands import COMMANDS
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("golem_ray").setLevel(logging.INFO)
     kept = "; a run with paths.run_dir keeps what it has embedded: go on with --resume" if command == "train" else ""
     try:
@@ -30,7 +32,7 @@ def main(command: str, argv: Sequence[str]) -> int:
                 if not _print(line):
                     break
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped{kept}", file=sys.stderr)
@@ -38,10 +40,18 @@ def main(command: str, argv: Sequence[str]) -> int:
     return 0
 
 
+class _OneLine(logging.Formatter):
+    """Shows names in log lines, which may be anybody's, as `printable` does, and URIs without credentials."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line; a traceback comes after it."""
+        return printable(without_credentials(super().formatMessage(record)))
+
+
 def _print(line: str) -> bool:
-    """Print a line; whether somebody still reads. What was to be saved is saved by then."""
+    """Print a line (or several); whether somebody still reads. What was to be saved is saved by then."""
     try:
-        print(line, flush=True)
+        print("\n".join(map(printable, line.split("\n"))), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from golem_ray.cli import flags
 from golem_ray.config import DatasetConfig
 from golem_ray.config.presets import config_from_dict
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from golem_ray.artifact import Artifact
@@ -25,7 +25,7 @@ def train(argv: Sequence[str]) -> Iterable[str]:
     from golem_ray.jobs.train import run
 
     result = run(command.config, sidecar=command.sidecar, allow_drift=command.allow_drift)
-    lines = [result["summary"], f"Saved to {result['savedArtifactPath']}"]
+    lines = [result["summary"], f"Saved to {printable(result['savedArtifactPath'])}"]
     return [*lines, json.dumps(result)] if command.json else lines
 
 

@@ -13,7 +13,7 @@ from golem_ray.config.groups import (
     ProcessingConfig,
     TrainingConfig,
 )
-from golem_ray.config.jobs import EvaluateConfig, ExamplesConfig, PredictConfig, TrainConfig
+from golem_ray.config.jobs import EvaluateConfig, ExamplesConfig, GroupsConfig, PredictConfig, TrainConfig
 
 __all__ = [
     "ClusterConfig",
@@ -23,6 +23,7 @@ __all__ = [
     "EvaluationConfig",
     "ExamplesConfig",
     "GridConfig",
+    "GroupsConfig",
     "HeadConfig",
     "ModelConfig",
     "PathsConfig",

@@ -66,11 +66,24 @@ class ExamplesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupsConfig:
+    """Which clips belong together."""
+
+    group_column: str | None = None
+    """Column, such as the speaker: clips of values that were trained on are left out; by default that of training."""
+
+    def __post_init__(self) -> None:
+        if self.group_column == "":
+            raise ConfigError("evaluation.group_column: expected a column, found ''; leave it out for none.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """What evaluating an artifact depends on."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     processing: ExamplesConfig = field(default_factory=ExamplesConfig)
+    evaluation: GroupsConfig = field(default_factory=GroupsConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     encoder: str | None = None
@@ -78,7 +91,7 @@ class EvaluateConfig:
     embedding_cache: str | None = None
     """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
     include_trained: bool = False
-    """Test on clips that were trained on too: what comes out is no longer an honest figure."""
+    """Test on clips that were trained on, or whose group was, too: what comes out is no longer an honest figure."""
     report: str | None = None
     """Where the HTML report goes, ending in .html; `evaluation.html` beside the artifact if not given."""
     audio: bool = False

@@ -15,8 +15,17 @@ import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
-from golem_ray.data.table import Columns, Source, absolute, examples_table, no_labels
-from golem_ray.errors import DataError, StorageError, as_storage_errors
+from golem_ray.data.table import (
+    Columns,
+    Source,
+    absolute,
+    check_regular,
+    clean_label,
+    examples_table,
+    no_labels,
+    storable,
+)
+from golem_ray.errors import DataError, ExampleError, StorageError, as_storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +64,14 @@ def open_paths(paths: Sequence[str], columns: Columns) -> Source:
             with as_storage_errors():  # pyarrow's too
                 fs, root = _place(path)
                 if root.lower().endswith(MANIFEST_SUFFIXES):
+                    check_regular(root)
                     parts.append(open_manifests(fs, [root], None, columns).examples.drop_columns(["id", "label"]))
                     continue
                 files = _files_below(fs, root, suffixes) if fs.isdir(root) else [root]
         except StorageError as error:
             raise DataError(f"{path}: expected to be able to read it, but {error.kind}: {error}") from None
+        except ExampleError as error:
+            raise DataError(f"{path}: expected a manifest, found {error}.") from None
         if not files:
             what = columns.content.what
             raise DataError(f"{path}: expected {what} files ({', '.join(suffixes)}) in the folder, found none.")
@@ -156,19 +168,19 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
         if any(part.startswith(".") for part in parts):
             continue
         if len(parts) > 1:
-            by_label.setdefault(parts[0], []).append(path)
+            by_label.setdefault(clean_label(storable(parts[0])), []).append(path)
         elif path.lower().endswith(suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
+    number = {name: number for number, name in enumerate(names)}
     rows = [
-        (path, names.index(label) if label else None)
+        (path, number.get(label))
         for group in zip_longest(*([(path, label) for path in paths] for label, paths in sorted(by_label.items())))
         for path, label in filter(None, group)
-    ][:max_samples]
-    contents = paths_table([absolute(fs, path) for path, _ in rows])
-    return Source(
-        examples=examples_table(contents, pa.array([label for _, label in rows], pa.int64())), labels=tuple(names)
-    )
+    ]
+    contents = paths_table([absolute(fs, path) for path, _ in rows[:max_samples]])
+    labels = pa.array([label for _, label in rows[:max_samples]], pa.int64())
+    return Source(examples=examples_table(contents, labels), labels=tuple(names), total=len(rows))
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

@@ -12,21 +12,22 @@ def stratified_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, test) indices of repeated stratified k-fold cross-validation over labels: (N,) int.
 
-    k is the smallest count among the classes with two examples or more, at most 5. An example that is alone in its
-    class is in every training part and in no test part. Every other example is tested once a repeat. Without repeats,
-    or without a class of two examples, the list is empty.
+    An example that is alone in its class is in every training part and in no test part. Every other example is tested
+    once a repeat. k is the largest number up to 5 with at most a tenth of these in classes of fewer than k; such a
+    class is not in every test part. Without repeats, or without a class of two examples, the list is empty.
 
     With groups (N,) int, such as speakers, no group is on both sides. k is then 5, or the number of groups or of the
-    largest class's examples if that is smaller; an example may be tested whose class is in no other group.
+    largest class's examples if that is smaller; an example may be tested whose class is in no other group. If that
+    holds of every class (`in_one_group`), the list is empty.
     """
     counts = np.bincount(labels)
     scored = np.flatnonzero(counts[labels] >= 2)
     if scored.size == 0:
         return []
     if groups is not None:
-        return _grouped_folds(labels, repeats, seed, groups)
+        return [] if in_one_group(labels, groups) else _grouped_folds(labels, repeats, seed, groups)
     single = np.setdiff1d(np.arange(len(labels)), scored)
-    k = min(5, int(counts[counts >= 2].min()))
+    k = next(k for k in (5, 4, 3, 2) if 10 * (counts[labels[scored]] >= k).sum() >= 9 * len(scored))
     folds = []
     for repeat in range(repeats):
         fold = _deal(labels, scored, k, np.random.default_rng([seed, repeat]))
@@ -34,6 +35,11 @@ def stratified_folds(
             train = np.sort(np.concatenate([scored[fold != number], single]))
             folds.append((train, scored[fold == number]))
     return folds
+
+
+def in_one_group(labels: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether every class is in one group alone, (N,) int both: no head can be tested on a class it was trained on."""
+    return len(np.unique(labels * (int(groups.max()) + 1) + groups)) == len(np.unique(labels))
 
 
 def round_folds(
@@ -75,13 +81,19 @@ def held_out(labels: np.ndarray, wanted: int, seed: int, groups: np.ndarray | No
     if groups is not None:
         return _held_groups(labels, wanted, groups, rng)
     turn = np.full(len(labels), np.inf)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))[:-1]
+    for rows in rows_by_label(labels):
+        members = rng.permutation(rows)[:-1]
         turn[members] = (np.arange(len(members)) + rng.uniform()) / (len(members) + 1)
     chosen = np.argsort(turn, kind="stable")[:wanted]
     held = np.zeros(len(labels), dtype=bool)
     held[chosen[np.isfinite(turn[chosen])]] = True
     return held
+
+
+def rows_by_label(labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of each label that occurs in labels (N,) int, ascending, the smallest label first."""
+    order = np.argsort(labels, kind="stable")  # one pass, where comparing with each label takes one for each
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def _held_groups(labels: np.ndarray, wanted: int, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -110,8 +122,8 @@ def _deal(labels: np.ndarray, scored: np.ndarray, k: int, rng: np.random.Generat
     """A fold for each scored example. Each class is shuffled and dealt out in turn, so that folds are of equal size."""
     fold = np.empty(len(scored), dtype=np.int64)
     dealt = 0
-    for label in np.unique(labels[scored]):
-        members = rng.permutation(np.flatnonzero(labels[scored] == label))
+    for rows in rows_by_label(labels[scored]):
+        members = rng.permutation(rows)
         fold[members] = (np.arange(dealt, dealt + len(members))) % k
         dealt += len(members)
     return fold

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 import numpy as np
 
 from golem_ray.config import TrainConfig
+from golem_ray.data.split import Division
 from golem_ray.data.table import Source
+from golem_ray.data.unusable import MAX_NAMED
 from golem_ray.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,28 @@ def check_classes(config: TrainConfig, source: Source) -> None:
             f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
             "leave it at auto or choose another dataset."
         )
+    alike = written_alike(source.labels)
+    if alike:
+        named = "; ".join(" / ".join(map(repr, names)) for names in alike[:MAX_NAMED])
+        more = f"; and {len(alike) - MAX_NAMED} more" if len(alike) > MAX_NAMED else ""
+        log.warning(
+            "labels that differ by upper case or the form of a number alone are classes of their own: %s%s; write them "
+            "alike if they mean the same",
+            named,
+            more,
+        )
+
+
+def written_alike(labels: Sequence[str]) -> list[list[str]]:
+    """The labels that differ from others only by case (`anger`, `Anger`) or by the form of a number (`1`, `1.0`, `01`).
+
+    Those that are alike are together, in the order of `labels`.
+    """
+    found: dict[str | Decimal, list[str]] = {}
+    for name in labels:
+        is_number = re.fullmatch(r"[+-]?\d+(\.\d*)?", name)
+        found.setdefault(Decimal(name) if is_number else name.casefold(), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def check_streamed(config: TrainConfig) -> None:
@@ -54,3 +81,32 @@ def check_labels(source: Source, labels: np.ndarray) -> None:
     if len(present) < len(counts):
         absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
         log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))
+
+
+def under_two_labels(labels: np.ndarray, digests: np.ndarray) -> np.ndarray:
+    """(N,) bool: whose file is there under another label too. labels: (N,) float64, NaN if none; digests: (N,) S32."""
+    known = np.isfinite(labels) & (digests != b"")
+    _, files = np.unique(digests, return_inverse=True)
+    least, most = np.full((2, len(labels)), np.inf)
+    most = -most
+    np.minimum.at(least, files[known], labels[known])
+    np.maximum.at(most, files[known], labels[known])
+    return known & (least < most)[files]
+
+
+def name_equal_files(division: Division, digests: np.ndarray, bad: Collection[int] = ()) -> None:
+    """Name the equal files that have different labels. digests: (N,) S32; those of the rows `bad` do not count."""
+    labels = division.labels
+    labels[list(bad)] = np.nan
+    rows = np.flatnonzero(under_two_labels(labels, digests))
+    if not len(rows):
+        return
+    _, first = np.unique(digests[rows], return_index=True)
+    named = []
+    for row in rows[np.sort(first)[:MAX_NAMED]]:
+        other = rows[(digests[rows] == digests[row]) & (labels[rows] != labels[row])][0]
+        pair = [f"{division.name(each)} as {division.names[int(labels[each])]!r}" for each in (row, other)]
+        named.append(" and ".join(pair))
+    more = f"; and {len(first) - MAX_NAMED} more files" if len(first) > MAX_NAMED else ""
+    how_many = f"{len(rows)} of {len(labels)}"
+    log.warning("%s clips are equal files under different labels: %s%s", how_many, "; ".join(named), more)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -50,7 +51,8 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
     if columns.label is not None:
         labels, indices = encode_labels(_joined(label_parts), names)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
-    return Source(examples=examples_table(contents, indices[: contents.num_rows], group_column), labels=labels)
+    examples = examples_table(contents, indices[: contents.num_rows], group_column)
+    return Source(examples=examples, labels=labels, total=len(indices) if columns.label else None)
 
 
 _NOTHING = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})
@@ -113,7 +115,13 @@ def _open_manifest(fs: Any, file: str) -> _Manifest:
     if file.lower().endswith(".parquet"):
         return _open_parquet(fs, file)
     table = _read_text_table(fs, file)
-    return _Manifest(table.column_names, lambda column, limit: table[column].slice(0, limit), {})
+
+    def read(column: str, limit: int | None) -> pa.ChunkedArray:
+        with _in_utf8(fs, file):
+            table[column].validate(full=True)  # which reading JSON does not see to
+        return table[column].slice(0, limit)
+
+    return _Manifest(table.column_names, read, {})
 
 
 def _open_parquet(fs: Any, file: str) -> _Manifest:
@@ -132,7 +140,56 @@ def _open_parquet(fs: Any, file: str) -> _Manifest:
 
 
 def _read_text_table(fs: Any, file: str) -> pa.Table:
-    """A CSV (every column as text, empty cells null) or JSON Lines file."""
+    """A CSV (every column as text, empty cells null) or JSON Lines file.
+
+    Raises DataError, with the line, for what other programs write: with semicolons, or not in UTF-8.
+    """
+    if file.lower().endswith(".csv"):
+        _check_commas(fs, file)
+    with _in_utf8(fs, file):
+        return _parsed(fs, file)
+
+
+@contextmanager
+def _in_utf8(fs: Any, file: str) -> Iterator[None]:
+    """Where what is read inside fails and the file is not in UTF-8, raise DataError that says so."""
+    try:
+        yield
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        line = _undecodable_line(fs, file)
+        if line is None:
+            raise
+        name = file.rsplit("/", 1)[-1]
+        raise DataError(
+            f"{name}: expected text in UTF-8, found other bytes in line {line} (Latin-1?); save it as UTF-8, for "
+            f"example by `iconv -f latin1 -t utf-8 {name}`."
+        ) from error
+
+
+def _check_commas(fs: Any, file: str) -> None:
+    """Raise DataError for a CSV whose header has another separator."""
+    with fs.open(file, "rb") as stream:
+        header = stream.readline(1 << 20)
+    for separator, word in ((b";", "semicolons"), (b"\t", "tabs")):
+        if separator in header and b"," not in header:
+            raise DataError(
+                f"{file.rsplit('/', 1)[-1]}: expected columns separated by commas, found {word} in line 1 "
+                f"({header.decode(errors='replace').strip()[:100]}); save it with commas."
+            )
+
+
+def _undecodable_line(fs: Any, file: str) -> int | None:
+    """The first line, from 1, that is not in UTF-8."""
+    with fs.open(file, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None
+
+
+def _parsed(fs: Any, file: str) -> pa.Table:
     import pyarrow.csv
     import pyarrow.json
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from golem_ray import storage
-from golem_ray.data.table import absolute, flat, locate, split_content
+from golem_ray.data.table import absolute, flat, locate, on_disk, split_content
 from golem_ray.errors import StorageError, as_storage_errors
 
 _ROWS_AT_ONCE = 64
@@ -108,7 +108,7 @@ def with_contents(batch: pa.Table) -> pa.Table:
 def _read_rows(shard: str, column: str, at: np.ndarray) -> tuple[list[bytes | None], list[str | None]]:
     """The files in rows `at` (N,) of a shard, in ascending order, and their paths."""
     assert (np.diff(at) >= 0).all()
-    fs, file = storage.filesystem(shard)
+    fs, file = storage.filesystem(on_disk(shard))
     parts: list[pa.Array] = []
     with fs.open(file, "rb") as stream:
         parquet = pq.ParquetFile(stream)

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from golem_ray.config import TrainConfig
-from golem_ray.data.folds import held_out
+from golem_ray.data.folds import held_out, in_one_group
 from golem_ray.data.groups import groups_of
 from golem_ray.data.sources import open_source
-from golem_ray.data.table import Content, Source, example_name
+from golem_ray.data.table import Content, Source, clean_label, example_name
 from golem_ray.data.unusable import shown_path
-from golem_ray.errors import ConfigError, UserError
+from golem_ray.errors import ConfigError, DataError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +60,33 @@ class Division:
 def divide(config: TrainConfig, source: Source, content: Content) -> Division:
     """The examples to train on and those to test on: another split, some held out, or none.
 
-    Raises UserError if the split cannot be had, or if too few examples would be left.
+    Raises UserError if the split cannot be had, if too few examples would be left, or if groups leave nothing to
+    cross-validate on.
     """
-    if config.evaluation.split is not None:
-        return _with_split(config, source, content)
+    split = config.evaluation.split
+    division = _with_holdout(config, source) if split is None else _with_split(config, source, content)
+    if config.evaluation.repeats > 0:
+        _check_groups(config, division)
+    return division
+
+
+def _check_groups(config: TrainConfig, division: Division) -> None:
+    """Raise DataError if there are groups to cross-validate over, but no class has examples of two of them."""
+    rows = np.flatnonzero(~division.tested & np.isfinite(division.labels))
+    if division.groups is None or len(np.unique(division.groups[rows])) < 2:
+        return
+    labels = division.labels[rows].astype(np.int64)
+    if np.bincount(labels).max() > 1 and in_one_group(labels, division.groups[rows]):
+        raise DataError(
+            "evaluation.group_column: expected a class with clips of two groups in "
+            f"{config.evaluation.group_column!r}, found each class in one group alone, so that none can be tested by "
+            "a head that was trained on it; name another column, take more clips, or set evaluation.repeats to 0 for "
+            "no cross-validation."
+        )
+
+
+def _with_holdout(config: TrainConfig, source: Source) -> Division:
+    """The source, with some examples held out if that is configured."""
     groups = groups_of(source)
     tested = np.zeros(source.examples.num_rows, dtype=bool)
     holdout = config.evaluation.holdout
@@ -114,12 +137,16 @@ def _with_split(config: TrainConfig, source: Source, content: Content) -> Divisi
 def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
     """The source's examples with labels numbered as in `labels`, and the names of all those numbers.
 
-    What an example of the source is labelled with but `labels` lacks comes after them.
+    What an example of the source is labelled with but `labels` lacks comes after them. `labels` may be of an artifact
+    whose labels were not cleaned.
     """
     used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
-    others = [name for index, name in enumerate(source.labels) if index in used and name not in labels]
+    number_of = {clean_label(name): number for number, name in enumerate(labels)}
+    number_of |= {name: number for number, name in enumerate(labels)}
+    others = [name for index, name in enumerate(source.labels) if index in used and name not in number_of]
     names = (*labels, *others)
-    numbers = pa.array([names.index(name) if name in names else None for name in source.labels], pa.int64())
+    number_of |= {name: len(labels) + number for number, name in enumerate(others)}
+    numbers = pa.array([number_of.get(name) for name in source.labels], pa.int64())
     column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
     return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
 

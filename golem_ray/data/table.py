@@ -14,11 +14,13 @@ Lists examples and reads their bytes; knows nothing of what is in them.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +28,7 @@ import pyarrow.compute as pc
 
 from golem_ray import storage
 from golem_ray.config import DatasetConfig
-from golem_ray.errors import DataError, ExampleError, StorageError
+from golem_ray.errors import DataError, ExampleError, StorageError, without_credentials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ class Source:
     """Names of all classes of the source, also of those that no example here has; none where none were asked for."""
     revision: str | None = None
     """Commit of a Hub dataset."""
+    total: int | None = None
+    """How many examples there are, taken or not; None where that was not asked for."""
 
 
 def read_content(content: bytes | None, path: str | None, what: str = "content") -> bytes:
@@ -87,6 +91,8 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         return content
     if not path:
         raise ExampleError(f"no {what}")
+    path = on_disk(path)
+    check_regular(path)
     try:
         return storage.read(path)
     except StorageError as error:
@@ -97,13 +103,37 @@ def read_content(content: bytes | None, path: str | None, what: str = "content")
         raise ExampleError(f"cannot be read ({error.kind}: {error})") from None
 
 
+def storable(path: str) -> str:
+    """A path of this machine as text that goes into tables, files and terminals: what is no UTF-8 in it as `\\xe9`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def on_disk(path: str) -> str:
+    """The path that `storable` made such text of, as this process names it in its locale; others stay as they are."""
+    if "://" in path or os.path.lexists(path):
+        return path
+    name = path.encode("utf-8", "surrogateescape")
+    name = re.sub(rb"\\x([89a-f][0-9a-f])", lambda found: bytes.fromhex(found[1].decode()), name)
+    return os.fsdecode(name)
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def check_regular(path: str) -> None:
+    """Raise ExampleError for what is there on this machine but is no file: to read a pipe or a device may never end."""
+    local = path.removeprefix("file://")
+    try:
+        mode = 0 if "://" in local else os.stat(local).st_mode
+    except (OSError, ValueError):  # reading it says why
+        return
+    if mode and not stat.S_ISREG(mode):
+        raise ExampleError(f"{_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
 def example_name(example_id: int, path: str | None) -> str:
     """How an example is named in reports: its row, and its path without anything secret in it."""
-    if not path:
-        return f"clip {example_id}"
-    parts = urlsplit(path)
-    shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if "://" in path else path
-    return f"clip {example_id} ({shown})"
+    return f"clip {example_id} ({without_credentials(path)})" if path else f"clip {example_id}"
 
 
 def examples_table(contents: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:
@@ -120,12 +150,20 @@ def no_labels(num_examples: int) -> pa.Array:
     return pa.array(np.zeros(num_examples, dtype=np.int64))
 
 
+def clean_label(name: str) -> str:
+    """The label as every source gives it: in Unicode's composed form (NFC), without white space around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
 def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tuple[str, ...], pa.Array]:
     """Class names, and each row's index into them (null where it has none), of a whole label column.
 
-    With `names` (a ClassLabel's) integers are indices and keep them, unused classes included. Without, the
-    classes are the distinct values: numbers in numerical order, names in alphabetical order.
+    With `names` (a ClassLabel's) integers are indices and keep them, unused classes included, unless `clean_label`
+    makes two names one. Without, the classes are the distinct values: numbers in numerical order, names in alphabetical
+    order.
     """
+    given = None if names is None else [clean_label(name) for name in names]
+    names = None if given is None else list(dict.fromkeys(given))
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_nested(values.type) or pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
@@ -133,15 +171,19 @@ def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tup
     if pa.types.is_floating(values.type):  # integers with gaps, as pandas writes them
         values = values.cast(pa.float64())
         values = pc.if_else(pc.equal(values, pc.floor(values)), values, None).cast(pa.int64())
-    if names is not None and pa.types.is_integer(values.type):
+    if names is not None and given is not None and pa.types.is_integer(values.type):
         indices = values.cast(pa.int64())
-        known = pc.and_(pc.greater_equal(indices, 0), pc.less(indices, len(names)))
-        return tuple(names), flat(pc.if_else(known, indices, None))
+        known = pc.and_(pc.greater_equal(indices, 0), pc.less(indices, len(given)))
+        number_of = {name: number for number, name in enumerate(names)}
+        numbers = pa.array([number_of[name] for name in given], pa.int64())
+        return tuple(names), numbers.take(flat(pc.if_else(known, indices, None)))
     if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
         values = values.cast(pa.string())
-    values = pc.if_else(pc.equal(values, ""), None, values)
+    written = pc.unique(values)
+    cleaned = pa.array([clean_label(name or "") or None for name in written.to_pylist()], values.type)
+    values = cleaned.take(flat(pc.index_in(values, written)))
     if names is None:
-        names = [name for name in pc.unique(values).to_pylist() if name is not None]
+        names = [name for name in cleaned.unique().to_pylist() if name is not None]
         numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
         names.sort(key=(lambda name: (int(name), name)) if numbers else None)
     return tuple(names), flat(pc.index_in(values, pa.array(names, values.type))).cast(pa.int64())
@@ -162,7 +204,10 @@ def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def no_column(key: str, wanted: str, found: list[str], where: str) -> DataError:
     """The error for a column that a source does not have."""
-    return DataError(f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}.")
+    return DataError(
+        f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}: name one by "
+        f"--{key.replace('_', '-')}."
+    )
 
 
 def split_content(
@@ -195,7 +240,7 @@ def split_content(
 
 def absolute(fs: Any, path: str) -> str:
     """The path as a worker can open it: plain for local files, with its protocol elsewhere."""
-    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
+    return storable(path) if "file" in fs.protocol else fs.unstrip_protocol(path)
 
 
 def locate(fs: Any, folder: str, path: str) -> str:

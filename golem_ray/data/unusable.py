@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from golem_ray.data.table import Source, example_name
-from golem_ray.errors import DataError
+from golem_ray.errors import DataError, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,15 @@ def check_unusable(records: Sequence[dict[str, Any]], num_examples: int, max_bad
     log.warning("clips that cannot be used, %d of %d: %s%s", len(records), num_examples, named, more)
 
 
+def name_remarked(remarks: Mapping[int, str], name: Callable[[int], str], num_examples: int) -> None:
+    """Name the examples that can be used but that there is something to say of: row -> remark."""
+    for remark in sorted(set(remarks.values())):
+        rows = sorted(row for row, words in remarks.items() if words == remark)
+        named = "; ".join(name(row) for row in rows[:MAX_NAMED])
+        more = f"; and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
+        log.warning("clips that are %s, %d of %d: %s%s", remark, len(rows), num_examples, named, more)
+
+
 def allowed(max_bad_fraction: float, num_examples: int) -> int:
     """How many of num_examples may be unusable."""
     return int(max_bad_fraction * num_examples + 1e-9)  # 0.58 of 50 are 29
@@ -44,5 +53,5 @@ def example_at(source: Source, row: int | np.integer) -> str:
 
 
 def shown_path(path: str | None) -> str | None:
-    """The path as a reader would write it: from the working folder, if it lies below."""
-    return path.removeprefix(f"{os.getcwd()}{os.sep}") if path else path
+    """The path as a reader would write it: from the working folder, if it lies below; nothing secret in a URI."""
+    return without_credentials(path.removeprefix(f"{os.getcwd()}{os.sep}")) if path else path

@@ -4,6 +4,8 @@
     FOLDER/<key>/<name>.parquet  id (the example's row in the run that wrote it), digest (32 bytes), vector (D float32),
                                  baseline (F float32 or null); its metadata name the modality and the format's version
 
+What there is to say of an example stands in its file's metadata too: {its row in the file: remark}.
+
 Files of version 1 have no such metadata, and another name for the last column: they are read as well.
 
 Every file is written once, whole or not at all, under a name of its own, by the worker that made its vectors, so that
@@ -29,6 +31,7 @@ import pyarrow.parquet as pq
 
 from golem_ray import storage
 from golem_ray.devices import Resources
+from golem_ray.embedding.columns import binary, lists, matrix
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, StorageError
@@ -90,6 +93,7 @@ class EmbeddingCache:
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"
         self._modality = modality
+        self._said = {"format_version": FORMAT_VERSION, "modality": modality}
         self._schema = pa.schema(
             {
                 "id": pa.int64(),
@@ -97,7 +101,7 @@ class EmbeddingCache:
                 "vector": pa.list_(pa.float32(), width),
                 "baseline": pa.list_(pa.float32(), baseline_size),
             },
-            metadata={_METADATA: json.dumps({"format_version": FORMAT_VERSION, "modality": modality})},
+            metadata={_METADATA: json.dumps(self._said)},
         )
         self._described = False
         try:
@@ -127,13 +131,13 @@ class EmbeddingCache:
         """For which of (N,) S32 digests there are vectors (with_baseline: the baseline's as well), file by file.
 
         Gives (M,) int64 rows, each row once, and the columns `names` of these: `vector` (M, D), `baseline` (M, F),
-        float32. A digest of zeros, an example that could not be read, is never known.
+        float32, and `remark` (M,). A digest of zeros, an example that could not be read, is never known.
         """
         order = np.argsort(digests, kind="stable")
         unique, starts, counts = np.unique(digests[order], return_index=True, return_counts=True)
         found = unique == b""
         needed = ["baseline"] if with_baseline else []
-        for _, table in self._read_all(self.files(), _binary(unique), list(names), needed):
+        for _, table in self._read_all(self.files(), binary(unique), list(names), needed):
             at, first = np.unique(table["at"].to_numpy(), return_index=True)
             new = ~found[at]
             at, first = at[new], first[new]
@@ -142,7 +146,9 @@ class EmbeddingCache:
             found[at] = True
             rows = order[_ranges(starts[at], counts[at])]
             taken = table.take(first)
-            yield rows, {name: np.repeat(_matrix(taken[name]), counts[at], axis=0) for name in names}
+            columns = {name: matrix(taken[name]) for name in names}
+            columns["remark"] = taken["remark"].to_numpy()
+            yield rows, {name: np.repeat(values, counts[at], axis=0) for name, values in columns.items()}
 
     def look_up(
         self,
@@ -157,8 +163,8 @@ class EmbeddingCache:
         given = {name: values for name, values in into.items() if values is not None}
         known = np.zeros(len(digests), dtype=bool)
         for rows, columns in self.known(digests, list(given), with_baseline=with_baseline):
-            for name, values in columns.items():
-                given[name][rows] = values
+            for name, values in given.items():
+                values[rows] = columns[name]
             known[rows] = True
         return known
 
@@ -176,9 +182,10 @@ class EmbeddingCache:
         return digests
 
     def tables(self, files: list[str]) -> Iterator[tuple[str, pa.Table]]:
-        """Each file and all that is in it; not those that cannot be had."""
+        """Each file and all that is in it, remarks in a last column; not those that cannot be had."""
+        schema = self._schema.append(pa.field("remark", pa.string()))
         for file, table in self._read_all(files, None, self._schema.names, []):
-            yield file, table.select(self._schema.names).cast(self._schema)
+            yield file, table.select(schema.names).cast(schema)
 
     def _read_all(
         self, files: list[str], wanted: pa.Array | None, names: list[str], needed: list[str]
@@ -212,6 +219,7 @@ class EmbeddingCache:
             places = [self._schema.get_field_index(name) for name in dict.fromkeys(["digest", *names, *needed])]
             table = parquet.read([stored.names[place] for place in places])
             table = table.rename_columns([self._schema.names[place] for place in places])
+            table = table.append_column("remark", _remarks(stored.metadata or {}, table.num_rows))
             if wanted is not None:
                 table = table.append_column("at", pc.index_in(table["digest"], wanted))
                 needed = [*needed, "at"]
@@ -233,49 +241,50 @@ class EmbeddingCache:
         said = json.loads(metadata[_METADATA])
         return isinstance(said, dict) and said.get("modality") == self._modality
 
-    def add(self, ids: np.ndarray, digests: np.ndarray, vectors: np.ndarray, baseline: np.ndarray | None) -> str:
-        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, and the baseline's vectors (N, F).
+    def add(
+        self,
+        ids: np.ndarray,
+        digests: np.ndarray,
+        vectors: np.ndarray,
+        baseline: np.ndarray | None,
+        remarks: Sequence[str] = (),
+    ) -> str:
+        """Keep the vectors (N, D) float32 of (N,) int64 rows and (N,) S32 digests, the baseline's (N, F), and remarks.
 
         Returns why that could not be done, '' if it could.
         """
         if not len(ids):
             return ""
         kind = self._schema.field("baseline").type
-        columns = [pa.array(ids), _binary(digests), _lists(vectors, self._schema.field("vector").type)]
-        columns.append(pa.nulls(len(ids), kind) if baseline is None else _lists(baseline, kind))
+        columns = [pa.array(ids), binary(digests), lists(vectors, self._schema.field("vector").type)]
+        columns.append(pa.nulls(len(ids), kind) if baseline is None else lists(baseline, kind))
         try:
             if not self._described:
                 storage.write(f"{self.folder}/recipe.json", self._recipe.encode())
                 self._described = True
-            self.write(pa.Table.from_arrays(columns, schema=self._schema))
+            self.write(pa.Table.from_arrays(columns, schema=self._schema), remarks)
         except StorageError as error:
             return f"embeddings could not be kept in {self.folder} ({error})"
         return ""
 
-    def write(self, table: pa.Table, mark: str = "") -> None:
+    def write(self, table: pa.Table, remarks: Sequence[str] = (), mark: str = "") -> None:
         """Write a file of its own, whole or not at all; `mark` comes after this cache's. Raises StorageError."""
         sink = pa.BufferOutputStream()
         options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+        said = {row: remark for row, remark in enumerate(remarks) if remark}
+        if said:
+            table = table.replace_schema_metadata({_METADATA: json.dumps({**self._said, "remarks": said})})
         pq.write_table(table, sink, **options)
         storage.write(f"{self.folder}/{self.mark}{mark}{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
+
+
+def _remarks(metadata: dict[bytes, bytes], num_rows: int) -> pa.Array:
+    """What a file says of each of its rows, '' for nothing."""
+    said = json.loads(metadata.get(_METADATA, b"{}")).get("remarks", {})
+    return pa.array([str(said.get(str(row), "")) for row in range(num_rows)], pa.string())
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The numbers from each start, so many of them: (N,), (N,) -> (sum of counts,)."""
     ends = np.cumsum(counts)
     return np.repeat(starts - np.concatenate([[0], ends[:-1]]), counts) + np.arange(ends[-1] if len(ends) else 0)
-
-
-def _binary(digests: np.ndarray) -> pa.Array:
-    """(N,) S32 as an Arrow array of 32 bytes each: numpy itself would drop zeros at the end."""
-    content = pa.py_buffer(np.ascontiguousarray(digests, dtype="S32").tobytes())
-    return pa.Array.from_buffers(pa.binary(32), len(digests), [None, content])
-
-
-def _lists(matrix: np.ndarray, kind: pa.DataType) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).reshape(-1)), type=kind)
-
-
-def _matrix(lists: pa.ChunkedArray) -> np.ndarray:
-    flat = lists.combine_chunks()
-    return flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), lists.type.list_size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +28,15 @@ class VectorBatch(NamedTuple):
     """(M,) S32: sha256 of each file, zeros where it could not be read."""
     reasons: list[str]
     """(M,) why an example cannot be used, '' for one that can."""
+    remarks: Sequence[str] = ()
+    """(M,) what there is to say of one that can be used, '' for nothing; none where nothing is known of any."""
     cost: float = 0.0
     """What embedding them cost, in the modality's unit; none for what a cache had."""
+
+    def remarked(self) -> dict[int, str]:
+        """Row -> what there is to say of an example that can be used."""
+        said = zip(self.rows.tolist(), self.reasons, self.remarks or self.reasons, strict=True)
+        return {row: remark for row, reason, remark in said if remark and not reason}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,8 @@ class Embeddings:
     """(N,) S32: sha256 of each file, zeros where it could not be read."""
     baseline: np.ndarray | None
     """(N, F) float32 where a baseline was asked for, zeros where there is no vector."""
+    remarks: dict[int, str] = field(default_factory=dict)
+    """Row -> what there is to say of an example that can be used."""
     cost: float = 0.0
     """What was embedded, in the modality's unit; none for what a cache had."""
 
@@ -81,6 +91,7 @@ class Intake:
             baseline=np.asarray(done["baseline"])[new] if "baseline" in done else None,
             digests=np.asarray(done["digest"], dtype="S32")[new],
             reasons=[str(done["reason"][row] or "") for row in new],
+            remarks=[str(done["remark"][row] or "") for row in new],
             cost=float(np.asarray(done["cost"])[new].sum()),
         )
         self.num_bad += sum(1 for reason in batch.reasons if reason)

@@ -16,7 +16,7 @@ from golem_ray.data import read_content, with_contents
 from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ExampleError
+from golem_ray.errors import ExampleError, reading_example
 
 
 class Example(NamedTuple):
@@ -32,6 +32,8 @@ class Example(NamedTuple):
     """(F,) float32, zeros where there is a reason; (0,) where no baseline was asked for."""
     cost: float = 0.0
     """In its modality's unit, 0 where there is a reason."""
+    remark: str = ""
+    """What there is to say of one that can be used."""
 
 
 NO_DATA = np.zeros(0, dtype=np.float32)
@@ -63,16 +65,18 @@ def read_example(row: pa.Table, recipe: Recipe, baseline: bool) -> Example:
     """The example in a table's only row, as the recipe's encoder takes it; with baseline, the baseline's vector too."""
     modality = modality_named(recipe.modality)
     fields, content, digest, reason = _read_file(row, modality.content.what)
-    data, vector = NO_DATA, _no_baseline(recipe, baseline)
+    data, vector, remark = NO_DATA, _no_baseline(recipe, baseline), ""
     if not reason and fields["label"] is None:
         reason = "no label, or one that the source does not name"
     if not reason:
         try:
-            data = modality.read(content, recipe)
-            vector = modality.baseline_vector(data, recipe) if baseline else vector
+            with reading_example():
+                read = modality.read(content, recipe)
+                vector = modality.baseline_vector(read, recipe) if baseline else vector
+            data, remark = read, modality.remark(read, recipe)
         except ExampleError as error:
             reason = str(error)
-    return Example(fields["id"], digest, data, reason, vector, modality.cost(len(data), recipe))
+    return Example(fields["id"], digest, data, reason, vector, modality.cost(len(data), recipe), remark)
 
 
 def _no_baseline(recipe: Recipe, baseline: bool) -> np.ndarray:
@@ -120,6 +124,7 @@ def _group(examples: list[Example]) -> pa.Table:
         "digest": pa.array([each.digest for each in examples], pa.binary()),
         "reason": pa.array([each.reason for each in examples], pa.string()),
         "cost": pa.array([each.cost for each in examples], pa.float64()),
+        "remark": pa.array([each.remark for each in examples], pa.string()),
         "length": pa.array([len(each.data) for each in examples], pa.int64()),
         "data": pa.array(np.concatenate(data or [NO_DATA])),
         "baseline": pa.array(np.concatenate([each.baseline for each in examples])),
@@ -139,7 +144,8 @@ def ungroup(groups: pa.Table) -> list[Example]:
         ends = np.cumsum(parts["length"].to_numpy())
         data = np.split(parts["data"].to_numpy(), ends[:-1])
         baseline = np.split(parts["baseline"].to_numpy(), len(ends))
-        ids, digests, reasons, costs = (parts[name].to_pylist() for name in ("id", "digest", "reason", "cost"))
-        rows = zip(ids, digests, data, reasons, baseline, costs, strict=True)
+        plain = ("id", "digest", "reason", "cost", "remark")
+        ids, digests, reasons, costs, remarks = (parts[name].to_pylist() for name in plain)
+        rows = zip(ids, digests, data, reasons, baseline, costs, remarks, strict=True)
         examples += [Example(*row) for row in rows]
     return examples

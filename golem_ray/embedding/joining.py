@@ -52,7 +52,8 @@ def _join(cache: EmbeddingCache, parts: dict[str, pa.Table]) -> None:
     """Put the tables into one file, then remove theirs."""
     if len(parts) < 2:
         return
-    cache.write(pa.concat_tables(parts.values()), _JOINED)
+    joined = pa.concat_tables(parts.values())
+    cache.write(joined.drop_columns(["remark"]), joined["remark"].to_pylist(), _JOINED)
 
     def remove(file: str) -> None:
         with suppress(StorageError):  # it is there twice then

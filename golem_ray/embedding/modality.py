@@ -31,6 +31,9 @@ class Encoder(Protocol):
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """N examples as `Modality.read` gives them -> (N, vector_size) float32."""
 
+    def stop(self) -> None:
+        """End calls of other threads soon, by a KeyboardInterrupt."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
@@ -85,6 +88,8 @@ class Modality:
     """An example as its encoder takes it, from its file: (T,) of one type. Raises ExampleError."""
     given: Callable[..., np.ndarray]
     """The same of what a caller has in memory: (example, recipe, **how it is given). Raises ExampleError."""
+    remark: Callable[[np.ndarray, Recipe], str]
+    """What there is to say of an example that was read and can be used, in few words; '' for nothing."""
     baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray]
     """(T,) -> (F,) float32: the baseline's vector of an example that was read."""
     cost: Callable[[int, Recipe], float]
@@ -94,7 +99,7 @@ class Modality:
     note: Callable[[Recipe, str], str]
     """What there is to say about such a recipe on that device; '' for nothing."""
     too_large: Callable[[float], str]
-    """Why an example of that cost cannot be used whose batch alone does not fit into a GPU's memory."""
+    """Why an example of that cost cannot be used that does not fit into the memory alone."""
 
 
 def modality_named(name: str) -> Modality:

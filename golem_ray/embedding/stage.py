@@ -19,7 +19,7 @@ from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
 from golem_ray.embedding.examples import NO_DATA, Example, crashed_example, read_example, rows_of, ungroup
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, UserError
+from golem_ray.errors import ConfigError, UserError, ran_out_of_memory
 
 BATCHES_PER_GROUP = 8
 """What a GPU is given at a time, in batches: enough to sort by length, and bounded."""
@@ -44,7 +44,8 @@ class EmbeddingTask:
 
 
 class EmbedBatch:
-    """A worker's work: examples -> {id, reason, digest, cost, worker, failure, unsaved[, vector (D,), baseline (F,)]}.
+    """A worker's work: examples -> {id, reason, remark, digest, cost, worker, failure, unsaved[, vector (D,),
+    baseline (F,)]}.
 
     On CPUs, from a table of examples, each read and embedded by one thread, as many at a time as the worker has
     threads: padding only costs there, and threads that share an example wait for each other. On a GPU, from groups of
@@ -95,6 +96,7 @@ class EmbedBatch:
         done: dict[str, Any] = {
             "id": np.array([example.id for example in examples], dtype=np.int64),
             "reason": reasons,
+            "remark": [example.remark for example in examples],
             "digest": [example.digest for example in examples],
             "cost": np.array([example.cost for example in examples], dtype=np.float32),
         }
@@ -103,13 +105,20 @@ class EmbedBatch:
             good = np.array([not reason for reason in reasons])
             digests = np.array(done["digest"], dtype="S32")[good]
             kept = None if baseline is None else baseline[good]
-            self.unsaved = self.cache.add(done["id"][good], digests, vectors[good], kept) or self.unsaved
+            remarks = [example.remark for example, reason in zip(examples, reasons, strict=True) if not reason]
+            self.unsaved = self.cache.add(done["id"][good], digests, vectors[good], kept, remarks) or self.unsaved
         if self.gathered:
             done["vector"] = vectors
             if baseline is not None:
                 done["baseline"] = baseline
         said = {"worker": self.worker, "failure": self.failure, "unsaved": self.unsaved}
         return {**done, **{name: [value] * len(examples) for name, value in said.items()}}
+
+    def stop(self) -> None:
+        """End what threads are at work on: nobody waits for it."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if not self.failure:
+            self.encoder.stop()
 
     def _embed_group(self, batch: pa.Table) -> tuple[list[Example], np.ndarray]:
         examples = ungroup(batch)
@@ -177,8 +186,9 @@ class EmbedBatch:
 
         try:
             return list(self.encoder.embed(data))
-        except torch.OutOfMemoryError:
-            pass  # what follows is done outside, where nothing holds on to the failed pass's tensors
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise  # what follows is done outside, where nothing holds on to the failed pass's tensors
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         cost = self.encoder.batch_cost

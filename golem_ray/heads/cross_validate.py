@@ -18,13 +18,16 @@ from golem_ray.heads.fit import fit, logits_of
 from golem_ray.heads.rows import Streamed
 from golem_ray.heads.select import best_layer, score
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
-from golem_ray.metrics.intervals import wilson_interval
+from golem_ray.metrics.comparison import accuracy_of
 from golem_ray.progress import Progress
 
 Report = Callable[[Progress], None]
 
 SAMPLED_ROWS = 100_000
 """Most examples that are cross-validated on where embeddings do not fit in memory."""
+
+MOST_LOGITS = 1 << 28
+"""Most logits of all rounds together, a gigabyte; there are fewer rounds where examples times classes are more."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def cross_validate(
             torch.tensor(data.embeddings, device=device), torch.tensor(data.labels, device=device), data.groups
         )
     unseen = _unseen_logits(examples, data, spec, repeats, report)
-    scores = _scores(data.labels, unseen, spec)
+    scores = _scores(data, unseen, spec)
     if scores:
         flags = {"nested": bool(data.layers), "sampled": rows is not None}
         scores |= {flag: True for flag, holds in flags.items() if holds}
@@ -86,6 +89,7 @@ def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeat
     Of embeddings (N, C, D) a layer is chosen anew in each fold, by that fold's training examples alone: otherwise the
     figures would profit from the choice.
     """
+    repeats = min(repeats, max(1, MOST_LOGITS // (len(data.labels) * spec.num_classes)))
     folds = spec.target.folds(data.labels, repeats, spec.training.seed, data.groups)
     logits = np.full((max(repeats, 1), len(data.labels), spec.num_classes), np.nan, dtype=np.float32)
     tested = np.zeros(logits.shape[:2], dtype=bool)
@@ -103,21 +107,22 @@ def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeat
     return Unseen(logits, tested, len(folds))
 
 
-def _scores(labels: np.ndarray, unseen: Unseen, spec: HeadSpec) -> dict[str, Any] | None:
+def _scores(data: TrainingSet, unseen: Unseen, spec: HeadSpec) -> dict[str, Any] | None:
     """The record of a cross-validation; None without folds.
 
     The interval is that of a single round, since more rounds are the same examples again.
     """
     if not unseen.num_folds:
         return None
-    right = spec.target.right(unseen.logits, labels) & unseen.tested
-    num_scored = int(unseen.tested[0].sum())
-    accuracy, rounds = right.sum().item() / unseen.tested.sum().item(), len(unseen.logits)
+    right = np.where(unseen.tested, spec.target.right(unseen.logits, data.labels), np.nan)
+    accuracy, rounds = accuracy_of(right, data.groups), len(unseen.logits)
+    counts, num_folds = np.bincount(data.labels), unseen.num_folds // rounds
     return {
-        "accuracy": accuracy,
-        "interval_95": list(wilson_interval(accuracy, num_scored)),
-        "folds": unseen.num_folds // rounds,
+        "accuracy": accuracy["value"],
+        "interval_95": accuracy["interval_95"],
+        "folds": num_folds,
         "repeats": rounds,
-        "num_clips": num_scored,
-        "num_single_clip_classes": int((np.bincount(labels) == 1).sum()),
+        "num_clips": int(unseen.tested[0].sum()),
+        "num_single_clip_classes": int((counts == 1).sum()),
+        "num_small_classes": int(((counts > 1) & (counts < num_folds)).sum()),
     }

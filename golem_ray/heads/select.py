@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from golem_ray.data.folds import rows_by_label
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import fit, log_loss, logits_of
 from golem_ray.heads.training_set import HeadSpec
@@ -82,8 +83,8 @@ def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, size
     for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
         rng = np.random.default_rng([spec.training.seed, number, fold, 2])
         turn = np.empty(len(train), dtype=np.int64)
-        for label in np.unique(labels[train]):
-            members = rng.permutation(np.flatnonzero(labels[train] == label))
+        for rows in rows_by_label(labels[train]):
+            members = rng.permutation(rows)
             turn[members] = np.arange(len(members))
         tested = examples.take(test).embeddings
         for row, size in enumerate(sizes):

@@ -32,6 +32,9 @@ Reduction = Literal["none", "mean", "sum"]
 MIN_CALIBRATION = 20
 """Fewest cross-validated examples that a temperature is fitted on."""
 
+MOST_CALIBRATION = 1 << 26
+"""Most logits that a temperature is fitted on, half a gigabyte; of 10,000 classes, those of 6,700 examples."""
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -97,6 +100,7 @@ class Target(Protocol):
         names: Sequence[str],
         largest: int,
         baselines: Mapping[str, Answers] | None = None,
+        groups: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """The figures that apply, as plain JSON values: see `metrics.figures.evaluate`."""
 
@@ -116,6 +120,10 @@ class SingleLabel:
         """The temperature of the logits, and how many examples it was fitted on."""
         if num_examples < MIN_CALIBRATION or not np.isfinite(logits).all():
             return None
+        most = MOST_CALIBRATION // logits.shape[1]
+        if len(logits) > most:  # one number is fitted: some of the examples tell it as well
+            rows = np.linspace(0, len(logits) - 1, most).astype(np.int64)
+            logits, labels, num_examples = logits[rows], labels[rows], min(num_examples, most)
         return {"temperature": fit_temperature(logits, labels, num_examples), "num_clips": num_examples}
 
     def answers(self, probabilities: np.ndarray) -> Answers:
@@ -167,16 +175,20 @@ class SingleLabel:
         names: Sequence[str],
         largest: int,
         baselines: Mapping[str, Answers] | None = None,
+        groups: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """All of `metrics.figures.FIGURES`."""
-        return evaluate(answers, labels, names, largest, baselines)
+        return evaluate(answers, labels, names, largest, baselines, groups)
 
 
 def _softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, K) float64 of logits (N, K) divided by the temperature."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers = logits.astype(np.float64)
+    powers /= temperature  # in place: of thousands of classes, each copy is a gigabyte
+    powers -= powers.max(axis=1, keepdims=True)
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, num_examples: int) -> float:

@@ -14,7 +14,7 @@ from golem_ray.config import GridConfig, TrainConfig
 from golem_ray.config.presets import preset_text
 from golem_ray.data import open_source
 from golem_ray.data.groups import kept_together
-from golem_ray.data.labels import check_classes, check_labels
+from golem_ray.data.labels import check_classes, check_labels, name_equal_files
 from golem_ray.data.split import Division, divide
 from golem_ray.data.table import Source
 from golem_ray.data.unusable import allowed, check_unusable, example_at
@@ -63,6 +63,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     with opened(config.cluster, config.device, source.examples.num_rows, outputs=outputs) as engine:
         embedded, used = _embed(config, division, grid, engine, output)
         any_encoder = next(iter(embedded.values()))
+        name_equal_files(division, any_encoder.digests, any_encoder.bad)
         labels = division.labels[used].astype(np.int64)
         groups = kept_together(division.groups, any_encoder.digests, used)
         if not target_of(config.dataset).folds(labels, 1, config.training.seed, groups):

@@ -10,16 +10,17 @@ import numpy as np
 from golem_ray import artifact, storage
 from golem_ray.artifact.classifier import recipe_of
 from golem_ray.config import EvaluateConfig
-from golem_ray.data import Source, open_source, read_content, with_contents
+from golem_ray.data import Content, Source, open_source, read_content, with_contents
+from golem_ray.data.groups import groups_of
 from golem_ray.data.split import drawn, renumbered
 from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import DataError, ExampleError
+from golem_ray.errors import DataError, ExampleError, printable
 from golem_ray.jobs.vectors import applied_vectors
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import confusion
+from golem_ray.metrics.figures import MOST_CONFUSED, confusion
 from golem_ray.report.classifier import Column, Judged, render
 from golem_ray.report.drawings import Points
 from golem_ray.report.words import evaluation_table, percent
@@ -37,7 +38,7 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
         report_path = storage.resolve("report", config.report or report_path)
     artifact.check_report("report", report_path)
     recipe = recipe_of(saved, config.encoder)
-    source = open_source(config.dataset, modality_named(recipe.modality).content, config.processing.limit)
+    source, by = _opened(saved, config, modality_named(recipe.modality).content)
     names, examples = renumbered(source, saved.labels)
     source = Source(examples=examples, labels=names, revision=source.revision)
     seen = _Seen(saved, source)
@@ -48,18 +49,26 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
 
     known, trained = _trained_on(saved, source, seen.digests, seen.good)
     del seen.digests
-    rows = np.flatnonzero(seen.good if config.include_trained else seen.good & ~trained)
-    labels = _labels(saved, config, source, rows)
+    groups = groups_of(source)
+    groups_known, of_groups = _groups_trained_on(saved, source, groups, trained)
+    of_groups &= seen.good & ~trained
+    rows = np.flatnonzero(seen.good if config.include_trained else seen.good & ~trained & ~of_groups)
+    labels = _labels(saved, config, source, rows, by)
     answers = seen.answers(rows)
     found = {
         "num_also_trained_on": int(trained.sum()),
+        "group_column": by,
+        "groups_known": groups_known,
+        "num_of_groups_trained_on": int(of_groups.sum()),
         "include_trained": config.include_trained,
         "bad": records,
-        **saved.target.evaluate(answers, labels, names, _largest_class(saved)),
-        "confusion": confusion(answers.decisions, labels, len(names)).tolist(),
+        **saved.target.evaluate(
+            answers, labels, names, _largest_class(saved), groups=None if groups is None else groups[rows]
+        ),
+        "confusion": confusion(answers.decisions, labels, len(names)).tolist() if len(names) <= MOST_CONFUSED else None,
     }
     judged = Judged(
-        how=_how(config, len(rows), known),
+        how=_how(config, len(rows), known, by if groups_known else None),
         example=lambda index: example_at(source, rows[index]),
         labels=labels,
         answers=answers,
@@ -72,6 +81,27 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     page = render(document, judged, seen.points(rows, trained), column=column)
     written = artifact.save_report(report_path, page)
     return {"summary": _summary(saved, config, found), "reportPath": report_path if written else None, **found}
+
+
+def _opened(saved: artifact.Artifact, config: EvaluateConfig, content: Content) -> tuple[Source, str | None]:
+    """The examples to test on, and the column of their groups: that of the flag, else that of training, if it is there.
+
+    Raises UserError if the examples cannot be had, or have no column that the flag names.
+    """
+    column = config.evaluation.group_column or _trained_by(saved)
+    try:
+        return open_source(config.dataset, content, config.processing.limit, group_column=column), column
+    except DataError as error:
+        if config.evaluation.group_column or not str(error).startswith("evaluation.group_column: "):
+            raise
+    return open_source(config.dataset, content, config.processing.limit), None
+
+
+def _trained_by(saved: artifact.Artifact) -> str | None:
+    """The column of groups that the artifact was trained with."""
+    judged = saved.document["config"].get("evaluation")
+    column = judged.get("group_column") if isinstance(judged, dict) else None
+    return column if isinstance(column, str) and column else None
 
 
 class _Seen:
@@ -115,12 +145,15 @@ class _Seen:
         )
 
 
-def _labels(saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray) -> np.ndarray:
+def _labels(
+    saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray, by: str | None
+) -> np.ndarray:
     """The rows' labels, (M,) int64. Raises DataError without rows, or if the artifact knows no label."""
     where = f"{config.dataset.name}, split {config.dataset.split!r}"
     if not len(rows):
         raise DataError(
-            f"dataset.name: expected clips that {saved.place} was not trained on, found none among the "
+            f"dataset.name: expected clips that {saved.place} was not trained on"
+            f"{f', nor on others of the same {by}' if by else ''}, found none among the "
             f"{source.examples.num_rows} of {where}; name other clips, or another split."
         )
     labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
@@ -133,14 +166,14 @@ def _labels(saved: artifact.Artifact, config: EvaluateConfig, source: Source, ro
     return labels
 
 
-def _how(config: EvaluateConfig, num_examples: int, known: bool) -> str:
-    """A sentence for the report: which examples these are."""
+def _how(config: EvaluateConfig, num_examples: int, known: bool, by: str | None) -> str:
+    """A sentence for the report: which examples these are. `by` is the column of groups, if those trained are known."""
     which = f"The {num_examples} clips of {config.dataset.name}, split {config.dataset.split!r}, "
     if not known:
         return which + "of which the artifact does not say whether they were trained on."
-    return which + (
-        "those that were trained on among them." if config.include_trained else "none of which was trained on."
-    )
+    if config.include_trained:
+        return which + "those that were trained on among them."
+    return which + f"none of which was trained on{f', nor others of the same {by}' if by else ''}."
 
 
 def _trained_on(
@@ -168,6 +201,20 @@ def _trained_on(
     return True, trained
 
 
+def _groups_trained_on(
+    saved: artifact.Artifact, source: Source, groups: np.ndarray | None, trained: np.ndarray
+) -> tuple[bool, np.ndarray]:
+    """Whether the sidecar says which groups were trained on, and (N,) bool: the examples whose group was.
+
+    groups: (N,) int; trained: (N,) bool, the examples that were trained on themselves, of whose groups that is known.
+    """
+    digests = artifact.group_digests(source.examples)
+    if groups is None or digests is None:
+        return False, np.zeros(len(trained), dtype=bool)
+    listed, here = artifact.trained_on(saved.document, digests, "groups"), np.isin(groups, groups[trained])
+    return listed is not None, here if listed is None else here | listed
+
+
 def _largest_class(saved: artifact.Artifact) -> int:
     """The class that most examples were trained on."""
     per_class = saved.document["clips"]["per_class"]
@@ -190,13 +237,23 @@ def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
 
 def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, Any]) -> str:
     """The evaluation in words and a table."""
-    where = f"{config.dataset.name}, split {config.dataset.split!r}"
-    line = f"{saved.place} on {found['num_clips']} clips of {where}"
-    if found["num_also_trained_on"]:
+    where = f"{printable(config.dataset.name)}, split {config.dataset.split!r}"
+    line, by = f"{printable(saved.place)} on {found['num_clips']} clips of {where}", found["group_column"]
+    trained, of_groups = found["num_also_trained_on"], found["num_of_groups_trained_on"]
+    which = [f"{trained} that were trained on"] if trained else []
+    which += [f"{of_groups} more of a {by} that was trained on"] if of_groups else []
+    if which:
         kept = "counted in, so that this is no honest figure" if config.include_trained else "left out"
-        line += f" ({found['num_also_trained_on']} that were trained on {kept})"
+        line += f" ({' and '.join(which)} {kept})"
     lines = [f"{line}: accuracy {percent(found['figures']['accuracy'])}."]
+    if by and not found["groups_known"]:
+        lines.append(f"The artifact does not say which {by} it was trained on: clips of the same may be among these.")
+    elif by is None and _trained_by(saved):
+        lines.append(
+            f"These clips have no column {_trained_by(saved)!r}, by which the training kept clips apart: some of them "
+            f"may be of the same {_trained_by(saved)} as clips that were trained on."
+        )
     if found["unknown_labels"]:
-        named = ", ".join(f"{name} ({count})" for name, count in found["unknown_labels"].items())
+        named = ", ".join(f"{printable(name)} ({count})" for name, count in found["unknown_labels"].items())
         lines.append(f"Labels that the artifact does not know, counted as missed: {named}.")
     return "\n".join([*lines, *evaluation_table(found)])

@@ -15,6 +15,7 @@ from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
 from golem_ray.data.split import HELD_OUT, Division, drawn
 from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import printable
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import largest_class
@@ -37,6 +38,10 @@ class UsedExamples:
     """(N,) int64: those of one group are never on both sides of a fold; None where each is alone."""
     bad: list[dict[str, Any]]
     """The others: [{"split", "id", "example", "reason"}]."""
+    num_under_two_labels: int = 0
+    """Examples trained on whose file is also there under another label."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """What there is to say of how many that the head was trained on."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -92,9 +97,14 @@ class Run:
             return None
         found = {
             "how": self.division.how,
+            "group_column": self.config.evaluation.group_column,
             "num_clips": len(self.examples.unseen),
             "num_also_trained_on": self.examples.num_also_trained_on,
         }
+        groups = self.division.groups
+        if groups is not None:
+            shared = np.isin(groups[self.examples.unseen], groups[self.examples.used])
+            found["num_of_groups_trained_on"] = int(shared.sum())
         if self.head.held_out_logits is None or self.head.baseline_logits is None:
             return found
         target = self.spec.target
@@ -106,8 +116,9 @@ class Run:
         self, rows: np.ndarray, logits: np.ndarray, baselines: dict[str, Answers] | None = None
     ) -> dict[str, Any]:
         labels = self.division.labels[rows].astype(np.int64)
-        largest = largest_class(self.labels)
-        return self.spec.target.evaluate(self.answers(logits), labels, self.division.names, largest, baselines)
+        largest, names = largest_class(self.labels), self.division.names
+        groups = None if self.division.groups is None else self.division.groups[rows]
+        return self.spec.target.evaluate(self.answers(logits), labels, names, largest, baselines, groups)
 
 
 def sidecar(run: Run) -> dict[str, Any]:
@@ -127,8 +138,11 @@ def sidecar(run: Run) -> dict[str, Any]:
             "total": int((~run.division.tested).sum()),
             "used": len(run.labels),
             "bad": run.examples.bad,
+            "remarks": run.examples.remarks,
             "per_class": dict(zip(source.labels, counts, strict=True)),
+            "num_under_two_labels": run.examples.num_under_two_labels,
             "digests": artifact.pack_digests(run.digests[run.examples.used]),
+            **_groups(run),
         },
         "metrics": metrics,
         "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
@@ -139,6 +153,15 @@ def sidecar(run: Run) -> dict[str, Any]:
             f"{run.modality.unit}_embedded": round(run.cost, 3),
         },
     }
+
+
+def _groups(run: Run) -> dict[str, Any]:
+    """The groups that were trained on, where there are any."""
+    digests = artifact.group_digests(run.division.source.examples)
+    if digests is None:
+        return {}
+    groups = np.unique(digests[run.examples.used])
+    return {"groups": artifact.pack_digests(groups[groups != b""])}
 
 
 def _without_run_dir(config: TrainConfig) -> PathsConfig:
@@ -163,17 +186,24 @@ def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str
 def summary(run: Run) -> str:
     """The run in words, its accuracies beside chance and with their intervals."""
     metrics, num_classes = run.head.metrics, len(run.division.source.labels)
+    judged = run.config.evaluation
     classes = f"{num_classes} classes"
     if metrics["num_classes_with_clips"] < num_classes:
         classes += f" ({metrics['num_classes_with_clips']} with clips)"
-    skipped = int((~run.division.tested).sum()) - len(run.labels)
+    skipped = f"{int((~run.division.tested).sum()) - len(run.labels)} skipped"
+    trained, total = str(len(run.labels)), run.division.source.total
+    limit = run.config.processing.limit
+    if limit is not None and total is not None and total > limit:
+        trained, skipped = f"{trained} of {total}", f"{skipped}; --processing.max-samples all takes all"
     lines = [
-        f"Trained on {len(run.labels)} clips of {run.config.dataset.name} ({skipped} skipped) in {classes}, with "
-        f"{run.recipe.encoder.name} on {run.device}. Final loss {metrics['final_loss']:.4f}, training accuracy "
-        f"{metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest class "
-        f"{metrics['largest_class']:.1%}.",
-        cross_validation_line(metrics["cross_validation"], run.config.evaluation.repeats),
+        f"Trained on {trained} clips of {printable(run.config.dataset.name)} ({skipped}) in {classes}, with "
+        f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
+        f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
+        f"class {metrics['largest_class']:.1%}.",
+        cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column),
     ]
+    if run.examples.num_under_two_labels:
+        lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
     if run.head.layer is not None:
         lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
     if run.evaluation is not None:

@@ -16,11 +16,12 @@ from golem_ray import artifact, storage
 from golem_ray.artifact.classifier import recipe_of
 from golem_ray.config import PredictConfig
 from golem_ray.data import Source, columns_of, open_paths, open_source
+from golem_ray.data.table import storable
 from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at, shown_path
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, DataError, StorageError
+from golem_ray.errors import ConfigError, DataError, StorageError, printable
 from golem_ray.jobs.vectors import applied_vectors
 
 _ROWS_AT_ONCE = 1024
@@ -32,9 +33,10 @@ UNSURE = "unsure"
 def predict(saved: artifact.Artifact, files: Sequence[str], config: PredictConfig) -> Iterator[dict[str, Any]]:
     """What the artifact says of each example of the files (without any: of the dataset), in order, as they come.
 
-    {"id", "label", "probability", "label_2", "probability_2", ..., "problem"}; label and probability are None for an
-    example that cannot be used, and `problem` says why. With a threshold, one that is less likely than that is
-    labelled `unsure`, and "likeliest" says of what class it would have been.
+    {"id", "label", "probability", "label_2", "probability_2", ..., "problem", "remark"}; label and probability are
+    None for an example that cannot be used, and `problem` says why; `remark` says what is odd of one that can. With a
+    threshold, one that is less likely than that is labelled `unsure`, and "likeliest" says of what class it would have
+    been.
 
     Raises UserError: before the work what is seen by then; with the first predictions, that no example can be used;
     later, that too many cannot.
@@ -85,6 +87,7 @@ class _Ranked:
         self.classes = np.zeros((num_examples, top_k), dtype=np.int64)
         self.probabilities = np.zeros((num_examples, top_k))
         self.bad: dict[int, str] = {}
+        self.remarks: dict[int, str] = {}
         self.num_done = self._next = 0
         self._done = np.zeros(num_examples, dtype=bool)
 
@@ -96,6 +99,7 @@ class _Ranked:
         self.classes[batch.rows] = order
         self.probabilities[batch.rows] = np.take_along_axis(probabilities, order, axis=1)
         self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
+        self.remarks.update(batch.remarked())
         self._done[batch.rows] = True
         self.num_done += len(batch.rows)
 
@@ -117,7 +121,7 @@ class _Ranked:
             record["likeliest"] = record["label"]
             if record["label"] is not None and record["probability"] < threshold:
                 record["label"] = UNSURE
-        return {**record, "problem": problem}
+        return {**record, "problem": problem, "remark": self.remarks.get(row)}
 
 
 def _refuse_to_overwrite(config: PredictConfig, files: Sequence[str], source: Source) -> None:
@@ -126,7 +130,7 @@ def _refuse_to_overwrite(config: PredictConfig, files: Sequence[str], source: So
         return
     output = storage.resolve("output", config.output)
     inputs = [config.dataset.name, *files, *filter(None, source.examples["path"].to_pylist())]
-    if output in {name if "://" in name else os.path.realpath(os.path.expanduser(name)) for name in inputs}:
+    if storable(output) in {name if "://" in name else os.path.realpath(os.path.expanduser(name)) for name in inputs}:
         raise ConfigError(f"output: expected another file than those that are read, got {output}; choose another name.")
 
 
@@ -145,6 +149,7 @@ def check_output(config: PredictConfig) -> str | None:
 def as_text(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """A line for each prediction: id, label, probability, and the classes that come next."""
     for row in rows:
+        row = {key: printable(value) if isinstance(value, str) else value for key, value in row.items()}
         if row["problem"]:
             yield f"{row['id']}  -  {row['problem']}"
             continue
@@ -153,7 +158,8 @@ def as_text(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
         ]
         likeliest = f"{row['likeliest']} " if row["label"] == UNSURE and "likeliest" in row else ""
         said = "; ".join([f"{likeliest}{row['probability']:.1%}", *others])
-        yield f"{row['id']}  {row['label']}  ({said})"
+        remark = f"  [{row['remark']}]" if row["remark"] else ""
+        yield f"{row['id']}  {row['label']}  ({said}){remark}"
 
 
 def write_predictions(path: str, rows: Iterator[dict[str, Any]]) -> int:

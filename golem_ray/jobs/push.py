@@ -1,6 +1,6 @@
 """Share a saved classifier: its weights, its sidecar and a model card, in one commit to a repository of the Hub.
 
-Does not know how files get to the Hub, nor what is left out of them: artifact/sharing.py does.
+Does not know how files get to the Hub, nor what is left out of them: artifact/sharing.py and published.py do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from golem_ray import artifact, storage
 from golem_ray.artifact import sharing
 from golem_ray.artifact.model_card import model_card
+from golem_ray.artifact.published import published, published_report
 from golem_ray.errors import ConfigError, StorageError
 
 
@@ -33,7 +34,7 @@ def run(place: str, repo_id: str, *, private: bool = False, report: bool = False
     """
     token = sharing.write_token()
     saved = artifact.load(place)
-    document = sharing.published(saved.document)
+    document = published(saved.document)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files = {
         sharing.WEIGHTS: saved.weights,
@@ -41,7 +42,7 @@ def run(place: str, repo_id: str, *, private: bool = False, report: bool = False
         "README.md": model_card(document, repo_id).encode(),
     }
     if report:
-        files["report.html"] = sharing.published_report(_report(saved.place), saved.document).encode()
+        files["report.html"] = published_report(_report(saved.place), saved.document).encode()
     url = sharing.push(repo_id, files, private=private, token=token)
     return Pushed(files=tuple(files), url=url)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from golem_ray import artifact, storage
 from golem_ray.config import TrainConfig
 from golem_ray.data import open_source
 from golem_ray.data.groups import kept_together
-from golem_ray.data.labels import check_classes, check_labels, check_streamed
+from golem_ray.data.labels import check_classes, check_labels, check_streamed, name_equal_files, under_two_labels
 from golem_ray.data.split import Division, divide
-from golem_ray.data.unusable import allowed, check_unusable
+from golem_ray.data.unusable import allowed, check_unusable, name_remarked
 from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
@@ -171,6 +172,7 @@ def _embed(
         origin.check(division, recipe, digests, engine.resources.gpu)
         if run_dir is not None and cache is not None:
             run_folder.check_digests(run_dir, cache, division.source, digests)
+        name_equal_files(division, digests)
     task = EmbeddingTask(
         recipe=recipe,
         baseline=bool(division.tested.any()),
@@ -181,6 +183,8 @@ def _embed(
     most = allowed(config.processing.max_bad_fraction, len(division.tested))
     embedded = gather(engine, division.source, task, most, digests)
     clock.lap("embedding")
+    if digests is None:
+        name_equal_files(division, embedded.digests, embedded.bad)
     return embedded
 
 
@@ -194,6 +198,8 @@ def _used(config: TrainConfig, division: Division, embedded: Embeddings) -> Used
     used, tested = np.flatnonzero(good & ~division.tested), np.flatnonzero(good & division.tested)
     if bad:
         check_labels(division.source, division.labels[used].astype(np.int64))
+    contradicted = under_two_labels(np.where(good, division.labels, np.nan), embedded.digests)
+    name_remarked(embedded.remarks, division.name, len(good))
     unseen = tested[~np.isin(embedded.digests[tested], embedded.digests[used])]
     return UsedExamples(
         used=used,
@@ -201,6 +207,8 @@ def _used(config: TrainConfig, division: Division, embedded: Embeddings) -> Used
         num_also_trained_on=len(tested) - len(unseen),
         groups=kept_together(division.groups, embedded.digests, used),
         bad=bad,
+        num_under_two_labels=int(contradicted[used].sum()),
+        remarks=dict(Counter(embedded.remarks[row] for row in used.tolist() if row in embedded.remarks)),
     )
 
 

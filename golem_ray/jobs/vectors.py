@@ -52,7 +52,8 @@ def _known(source: Source, task: EmbeddingTask, digests: np.ndarray) -> Iterator
     labelled = np.where(source.examples["label"].is_valid().to_numpy(), digests, b"")
     names = (["vector"] if task.gathered else []) + (["baseline"] if task.gathered and task.baseline else [])
     for rows, columns in task.cache.known(labelled, names, with_baseline=task.baseline):
-        yield VectorBatch(rows, columns.get("vector"), columns.get("baseline"), digests[rows], [""] * len(rows))
+        vectors, baseline, remarks = columns.get("vector"), columns.get("baseline"), columns["remark"].tolist()
+        yield VectorBatch(rows, vectors, baseline, digests[rows], [""] * len(rows), remarks)
 
 
 def gather(
@@ -63,6 +64,7 @@ def gather(
     vectors = np.zeros((num_examples if task.gathered else 0, task.recipe.vector_size), dtype=np.float32)
     baseline = np.zeros((num_examples, size), dtype=np.float32) if task.baseline and task.gathered else None
     found, bad, cost = np.zeros(num_examples, dtype="S32"), {}, 0.0
+    remarks: dict[int, str] = {}
     for batch in vector_batches(engine, source, task, max_bad, digests):
         if batch.vectors is not None:
             vectors[batch.rows] = batch.vectors
@@ -70,8 +72,9 @@ def gather(
             baseline[batch.rows] = batch.baseline
         found[batch.rows] = batch.digests
         bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
+        remarks.update(batch.remarked())
         cost += batch.cost
-    return Embeddings(vectors=vectors, bad=bad, digests=found, baseline=baseline, cost=cost)
+    return Embeddings(vectors=vectors, bad=bad, digests=found, baseline=baseline, remarks=remarks, cost=cost)
 
 
 def applied_vectors(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from golem_ray.metrics.intervals import mean_and_error, wilson_interval
+from golem_ray.metrics.intervals import mean_and_error, share_interval, students_half
 
 
 class Score(NamedTuple):
@@ -51,31 +51,20 @@ def paired(first: np.ndarray, second: np.ndarray, num_folds: int, groups: np.nda
 
     Both (R, N): right or wrong in R rounds of num_folds folds, NaN where not tested. groups: (N,) int or None.
     """
-    from scipy.stats import t
-
     found = [mean_and_error(one - other, groups) for one, other in zip(first, second, strict=True)]
     value, units = float(np.mean([mean for mean, _, _ in found])), found[0][2]
     variance = np.mean([error**2 for _, error, _ in found]) * (1 / len(first) + num_folds / (num_folds - 1))
-    half = float(t.ppf(0.975, units - 1) * np.sqrt(variance)) if units > 1 else 2.0
+    half = students_half(float(np.sqrt(variance)), units)
     return {"value": value, "interval_95": [max(-1.0, value - half), min(1.0, value + half)]}
 
 
 def accuracy_of(right: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
-    """Accuracy over all rounds, (R, N): {"value", "interval_95"}.
-
-    The interval is Wilson's for the examples tested once; with groups, (N,) int, it is Student's over the groups.
-    """
-    from scipy.stats import t
-
+    """Accuracy over all rounds, (R, N): {"value", "interval_95"}, by the examples tested once. groups: (N,) int."""
     tested = np.isfinite(right)
-    value = float(np.where(tested, right, 0).sum(dtype=np.float64) / tested.sum())
-    if groups is None:
-        return {"value": value, "interval_95": list(wilson_interval(value, int(tested.any(axis=0).sum())))}
     sums, counts = np.where(tested, right, 0).sum(axis=0, dtype=np.float64), tested.sum(axis=0)
+    value = float(np.where(tested, right, 0).sum(dtype=np.float64) / tested.sum())
     of_each = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    _, error, units = mean_and_error(of_each, groups)
-    half = float(t.ppf(0.975, units - 1) * error) if units > 1 else 1.0
-    return {"value": value, "interval_95": [max(0.0, value - half), min(1.0, value + half)]}
+    return {"value": value, "interval_95": list(share_interval(value, of_each, groups))}
 
 
 def compare(rounds: Sequence[Sequence[Round]], groups: np.ndarray | None) -> dict[str, Any]:

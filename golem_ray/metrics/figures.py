@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.intervals import wilson_interval
+from golem_ray.metrics.intervals import share_interval, students_half
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class Figure:
     """Whether resamples have it larger than what they are drawn from; its interval is moved by as much."""
     least: float = 0.0
     """The smallest value that it can have: no interval goes below."""
+    most: float = 1.0
+    """The largest one."""
 
     def shown(self, value: float) -> str:
         """`32.1%`, or `2.309`."""
@@ -39,13 +41,16 @@ class Figure:
         return ".1%" if self.percent else ".3f"
 
 
+_TINY = np.finfo(np.float64).eps
+"""The least probability of a label, as scikit-learn's log_loss has it."""
+
 FIGURES = {
     "accuracy": Figure(title="accuracy", of_examples=True),
     "balanced_accuracy": Figure(title="balanced accuracy"),
     "macro_f1": Figure(title="macro F1"),
     "weighted_f1": Figure(title="weighted F1"),
     "top_5_accuracy": Figure(title="top-5 accuracy", of_examples=True),
-    "log_loss": Figure(title="log-loss", percent=False, unit="nats"),
+    "log_loss": Figure(title="log-loss", percent=False, unit="nats", most=-math.log(_TINY)),
     "expected_calibration_error": Figure(title="calibration error", biased=True),
 }
 """What `figures` measures (`_measure`), in the order in which reports, terminals and model cards show it."""
@@ -77,7 +82,7 @@ class _Scores:
         return _Scores(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def figures(answers: Answers, labels: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+def figures(answers: Answers, labels: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0) -> dict[str, Any]:
     """How good N answers are, N at least 1, for labels (N,) int: {figure: {"value", "interval_95"}}.
 
     A label of K or more is a class that the classifier does not know: missed by every figure, and left out of
@@ -88,40 +93,59 @@ def figures(answers: Answers, labels: np.ndarray, *, seed: int = 0) -> dict[str,
     width at all if all are right or all wrong. The others have percentiles of 1,000 bootstrap resamples. The
     calibration error's are moved by its bias: resamples look worse calibrated than the examples that they are drawn
     from.
+
+    With groups, (N,) int, such as speakers, whole groups are resampled, and the interval is Student's, by the standard
+    error over resamples: of few groups percentiles are too narrow. Of a single group it is all that the figure can be.
     """
     num_classes = answers.num_classes
     scores = _score(answers, labels)
     measured = _measure(scores, num_classes)
-    rng = np.random.default_rng(seed)
-    resampled = [
-        _measure(scores.take(rng.integers(0, len(labels), len(labels))), num_classes) for _ in range(_RESAMPLES)
-    ]
+    drawn = _resamples(len(labels), groups, np.random.default_rng(seed))
+    resampled = [_measure(scores.take(rows), num_classes) for rows in drawn]
     found = {}
     for name, value in measured.items():
         if not math.isfinite(value):
             continue
-        assert value >= FIGURES[name].least, f"{name}: {value} is less than the least"
+        least, most, of_resamples = FIGURES[name].least, FIGURES[name].most, [values[name] for values in resampled]
+        assert value >= least, f"{name}: {value} is less than the least"
         if FIGURES[name].of_examples:
-            interval = wilson_interval(value, len(labels))
+            right = scores.in_top_5 if name == "top_5_accuracy" else scores.true == scores.predicted
+            interval = share_interval(value, right.astype(np.float64), groups)
+        elif groups is not None:
+            units = len(np.unique(groups))
+            error = float(np.nanstd(of_resamples)) * math.sqrt(units / max(units - 1, 1))
+            half = students_half(error, units)
+            interval = max(least, value - half), min(most, value + half)
         else:
-            low, middle, high = np.nanpercentile([values[name] for values in resampled], [2.5, 50, 97.5])
+            low, middle, high = np.nanpercentile(of_resamples, [2.5, 50, 97.5])
             bias = middle - value if FIGURES[name].biased else 0.0
-            interval = max(FIGURES[name].least, float(low - bias)), float(high - bias)
+            interval = max(least, float(low - bias)), float(high - bias)
         found[name] = {"value": value, "interval_95": list(interval)}
     return found
+
+
+def _resamples(num_examples: int, groups: np.ndarray | None, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Rows of each resample of examples, or of whole groups (N,) int."""
+    if groups is None:
+        yield from (rng.integers(0, num_examples, num_examples) for _ in range(_RESAMPLES))
+        return
+    _, units = np.unique(groups, return_inverse=True)
+    num_units = int(units.max()) + 1
+    for _ in range(_RESAMPLES):
+        times = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units)
+        yield np.repeat(np.arange(num_examples), times[units])
 
 
 def _score(answers: Answers, labels: np.ndarray) -> _Scores:
     rows, probabilities = np.arange(len(labels)), answers.probabilities.astype(np.float64, copy=False)
     known = labels < answers.num_classes
     of_label = np.where(known, probabilities[rows, np.where(known, labels, 0)], np.nan)
-    tiny = np.finfo(np.float64).eps  # as scikit-learn's log_loss has it
     return _Scores(
         true=labels.astype(np.int64),
         predicted=answers.decisions,
         confidence=answers.confidence.astype(np.float64),
         in_top_5=known & ((probabilities > of_label[:, None]).sum(axis=1) < 5),
-        loss=-np.log(np.clip(of_label, tiny, 1 - tiny)),
+        loss=-np.log(np.clip(of_label, _TINY, 1 - _TINY)),
     )
 
 
@@ -184,6 +208,10 @@ def guesses(labels: np.ndarray, num_classes: int, largest: int) -> dict[str, dic
     return {"chance": chance, "majority": majority}
 
 
+MOST_CONFUSED = 1000
+"""Most classes whose confusions are shown: every pair of them is a number."""
+
+
 def confusion(decisions: np.ndarray, labels: np.ndarray, num_names: int) -> np.ndarray:
     """(num_names, num_names) int64: how many examples of each label (row) are taken for each class (column)."""
     return np.bincount(labels * num_names + decisions, minlength=num_names**2).reshape(num_names, num_names)
@@ -191,10 +219,9 @@ def confusion(decisions: np.ndarray, labels: np.ndarray, num_names: int) -> np.n
 
 def per_class(decisions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """For each class: {"label", "num_clips", "precision", "recall", "f1"}; a figure without examples is None."""
-    table = confusion(decisions, labels, len(names))
-    records = []
-    for number, name in enumerate(names):
-        hits, true, predicted = (int(n) for n in (table[number, number], table[number].sum(), table[:, number].sum()))
+    records, right = [], labels[decisions == labels]  # counted without the table of all pairs of classes
+    counted = (np.bincount(each, minlength=len(names)).tolist() for each in (right, labels, decisions))
+    for name, hits, true, predicted in zip(names, *counted, strict=True):
         records.append(
             {
                 "label": name,
@@ -218,6 +245,7 @@ def evaluate(
     names: Sequence[str],
     largest: int,
     baselines: Mapping[str, Answers] | None = None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """How good N answers are for labels (N,) int64, as plain JSON values; `names` of labels, K or more.
 
@@ -225,7 +253,7 @@ def evaluate(
     those of each of the baselines, by its key.
     """
     beside: dict[str, Any] = dict(guesses(labels, answers.num_classes, largest))
-    beside |= {key: figures(each, labels) for key, each in (baselines or {}).items()}
+    beside |= {key: figures(each, labels, groups) for key, each in (baselines or {}).items()}
     counts = np.bincount(labels, minlength=len(names))
     return {
         "num_clips": len(labels),
@@ -234,7 +262,7 @@ def evaluate(
             for number, (name, count) in enumerate(zip(names, counts, strict=True))
             if count and number >= answers.num_classes
         },
-        "figures": figures(answers, labels),
+        "figures": figures(answers, labels, groups),
         "baselines": beside,
         "per_class": per_class(answers.decisions, labels, names),
     }

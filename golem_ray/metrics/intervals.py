@@ -35,6 +35,27 @@ def mean_and_error(values: np.ndarray, groups: np.ndarray | None = None) -> tupl
     return mean, math.sqrt(variance), len(sizes)
 
 
+def share_interval(value: float, shares: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
+    """The 95 % interval of `value`, the mean of the (N,) shares of each example, NaN for one that was not tested.
+
+    Wilson's; with groups, (N,) int, Student's over the groups, but nowhere narrower than Wilson's, since a few groups
+    may be alike by chance. Of a single group it is 0 to 1.
+    """
+    low, high = wilson_interval(value, int(np.isfinite(shares).sum()))
+    if groups is None:
+        return low, high
+    _, error, units = mean_and_error(shares, groups)
+    half = students_half(error, units)
+    return max(0.0, min(low, value - half)), min(1.0, max(high, value + half))
+
+
+def students_half(error: float, units: int) -> float:
+    """Half the width of a 95 % interval of a standard error over so many units; infinite for one unit."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, units - 1) * error) if units > 1 else math.inf
+
+
 def in_words(value: float, interval: Sequence[float] | None, unit: str = ".1%") -> str:
     """`32.1% (95 % interval 27.4% to 37.3%)`; the value alone if there is no interval. `unit` is a format."""
     if interval is None:

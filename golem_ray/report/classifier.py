@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import FIGURES, Figure
+from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED, Figure
 from golem_ray.report.drawings import (
     Points,
     draw_confusion,
@@ -26,14 +25,17 @@ from golem_ray.report.drawings import (
     draw_per_class,
     draw_reliability,
 )
-from golem_ray.report.html import assemble, cell, number, section, table
-from golem_ray.report.words import validated_line
+from golem_ray.report.html import assemble, cell, escape, number, section, table
+from golem_ray.report.words import on_one_side, validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 """Examples that the tables name at most."""
 
 
 _MAX_NAMED_CLASSES = 100
+
+
+_CONFUSIONS = "Rows are labels, columns what was said; shades are shares of a row."
 
 
 _LAYERS = (
@@ -93,11 +95,14 @@ def render(
     parts = [_heading(document), *_figures(document, judged)]
     if judged:
         decisions = judged.answers.decisions
-        drawings["confusion"] = draw_confusion(judged.labels, decisions, names)
+        confusions = '<h2>Confusions</h2>\n<p class="note">Left out: too many classes for a drawing of all pairs.</p>'
+        if len(names) <= MOST_CONFUSED:
+            drawings["confusion"] = draw_confusion(judged.labels, decisions, names)
+            confusions = section("Confusions", _CONFUSIONS, "confusion")
         drawings["per-class"] = draw_per_class(judged.labels, decisions, names)
         drawings["reliability"] = draw_reliability(judged.labels, judged.answers)
         parts += [
-            section("Confusions", "Rows are labels, columns what was said; shades are shares of a row.", "confusion"),
+            confusions,
             section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
             section("Can its probabilities be believed?", _calibration(document), "reliability"),
             _mistakes(judged, column),
@@ -122,9 +127,12 @@ def _heading(document: dict[str, Any]) -> str:
     dataset, training, labels = _group(config, "dataset"), _group(config, "training"), document["labels"]
     more = f", and {len(labels) - _MAX_NAMED_CLASSES} more" if len(labels) > _MAX_NAMED_CLASSES else ""
     where = f"{dataset.get('name')}, split {dataset.get('split')}"
+    contradicted = clips.get("num_under_two_labels")
+    where += f"; {contradicted} of them are equal files under different labels" if contradicted else ""
     which = encoder.get("revision") or f"sha256 {str(encoder.get('sha256'))[:12]}"
+    remarks = ", ".join(f"{count} {remark}" for remark, count in _group(clips, "remarks").items())
     entries = {
-        "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}",
+        "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}{remarks and f' ({remarks})'}",
         "Classes": f"{len(labels)}: {', '.join(labels[:_MAX_NAMED_CLASSES])}{more}",
         "Encoder": f"{encoder.get('name')}, {which}, layer {encoder.get('layer')}, {encoder.get('pooling')} over time, "
         f"{encoder.get('precision')}",
@@ -147,7 +155,8 @@ def _title(figure: Figure) -> str:
 
 def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     """The figures beside those to compare with, then training accuracy and cross-validation in words."""
-    words = _training_words(document["metrics"])
+    column = _group(document["config"], "evaluation").get("group_column")
+    words = _training_words(document["metrics"], on_one_side(column))
     if judged is None:
         return [f"<p>No clip was tested on that the head did not see. {escape(words)}</p>"]
     plain = judged.baseline if judged.baseline and judged.baseline.key in judged.baselines else None
@@ -175,7 +184,7 @@ def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     ]
 
 
-def _training_words(metrics: dict[str, Any]) -> str:
+def _training_words(metrics: dict[str, Any], folds: str) -> str:
     words = []
     if "training_accuracy" in metrics:
         words.append(
@@ -184,7 +193,7 @@ def _training_words(metrics: dict[str, Any]) -> str:
         )
     scores = metrics.get("cross_validation")
     if scores:
-        words.append(validated_line(scores))
+        words.append(validated_line(scores, folds))
     return " ".join(words)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from golem_ray.report.drawings import draw_lines
-from golem_ray.report.html import assemble, cell, number, section, table
+from golem_ray.report.html import assemble, cell, escape, number, section, table
 from golem_ray.report.words import clips, percent, points, rounds_played
 
 _MOST_ROWS, _MOST_LINES = 200, 12

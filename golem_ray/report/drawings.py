@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.errors import printable
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
 from golem_ray.metrics.intervals import wilson_interval
@@ -32,10 +33,11 @@ class Points:
 
 
 def _text(name: str, most: int | None = None) -> str:
-    """A name for Plotly, which reads some HTML; shortened in the middle to so many characters."""
+    """A name for Plotly, which reads some HTML (but no `&quot;`); shortened in the middle to so many characters."""
+    name = printable(name)
     if most is not None and len(name) > most:
         name = f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
-    return escape(name)
+    return escape(name, quote=False)
 
 
 def _class_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
     """Recall of each class that has examples, with its interval: labels and decisions, (N,) int64 each."""
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts).tolist()
-    recall = [float((decisions[labels == number] == number).mean()) for number in present]
+    hits = np.bincount(labels[decisions == labels], minlength=len(names))
+    recall = (hits[present] / counts[present]).tolist()
     bounds = [wilson_interval(value, int(counts[number])) for value, number in zip(recall, present, strict=True)]
     drawn = {
         "type": "bar",

@@ -10,8 +10,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from html import escape as html_escape
 from typing import Any
+
+from golem_ray.errors import printable
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 60rem; }
@@ -53,6 +55,11 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+def escape(text: str) -> str:
+    """Other people's text as HTML; what would turn the text around it to another direction shows as `\\u202e`."""
+    return html_escape(printable(text))
 
 
 def assemble(title: str, parts: Sequence[str], drawings: Mapping[str, dict[str, Any]]) -> str:

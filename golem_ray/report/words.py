@@ -7,6 +7,7 @@ from typing import Any
 
 from golem_ray.data.split import HELD_OUT
 from golem_ray.embedding.modality import Baseline
+from golem_ray.errors import printable
 from golem_ray.metrics.figures import FIGURES
 from golem_ray.metrics.intervals import in_words
 
@@ -21,10 +22,14 @@ def percent(figure: dict[str, Any]) -> str:
 
 def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     """A sentence about the tested examples of a training run."""
-    where = "held out" if scores["how"] == HELD_OUT else f"of {scores['how']}"
+    where, column = f"of {scores['how']}", scores.get("group_column")
+    if scores["how"] == HELD_OUT:
+        where = f"held out (no {column} of theirs was trained on)" if column else "held out"
     line = f"Accuracy on the {scores['num_clips']} clips {where}"
     if scores["num_also_trained_on"]:
         line += f" that were not trained on ({scores['num_also_trained_on']} were)"
+    if scores.get("num_of_groups_trained_on"):
+        line += f" ({scores['num_of_groups_trained_on']} of a {column} that was trained on)"
     if not scores["num_clips"]:
         return f"{line}: none, for want of clips."
     rival = scores["baselines"][baseline.key]["accuracy"]
@@ -35,16 +40,27 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     )
 
 
-def cross_validation_line(scores: dict[str, Any] | None, repeats: int) -> str:
-    """A sentence about the cross-validation."""
+def cross_validation_line(scores: dict[str, Any] | None, repeats: int, group_column: str | None = None) -> str:
+    """A sentence about the cross-validation, in which no value of the column of groups is on both sides of a fold."""
     if scores is None:
-        reason = "it is turned off" if repeats == 0 else "no class has two clips, or there is but one group"
+        reason = "it is turned off" if repeats == 0 else "no class has two clips, or clips of two groups"
         return f"No cross-validated accuracy: {reason}."
-    line = validated_line(scores, ", the layer chosen anew in each" if scores.get("nested") else "")
+    more = ", the layer chosen anew in each" if scores.get("nested") else ""
+    line = validated_line(scores, more + on_one_side(group_column))
+    if scores["repeats"] < repeats:
+        line += f" Not {repeats} rounds: of so many clips in so many classes that would take too long."
     singles = scores["num_single_clip_classes"]
     if singles:
         line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
+    small = scores.get("num_small_classes")
+    if small:
+        line += f" {small} class{'es' if small > 1 else ''} with fewer clips than folds: not tested in every fold."
     return line
+
+
+def on_one_side(group_column: str | None) -> str:
+    """By what folds were grouped, if they were."""
+    return f", no {group_column} on both sides of a fold" if group_column else ""
 
 
 def validated_line(scores: dict[str, Any], more: str = "") -> str:
@@ -96,7 +112,9 @@ def evaluation_table(scores: dict[str, Any]) -> list[str]:
     lines.append(f"\n{'class':32} {'clips':>8} {'precision':>10} {'recall':>8} {'F1':>8}")
     for record in scores["per_class"][:MOST_CLASSES]:
         shown = ["" if record[key] is None else f"{record[key]:.3f}" for key in ("precision", "recall", "f1")]
-        lines.append(f"{record['label']:32.32} {record['num_clips']:8} {shown[0]:>10} {shown[1]:>8} {shown[2]:>8}")
+        lines.append(
+            f"{printable(record['label']):32.32} {record['num_clips']:8} {shown[0]:>10} {shown[1]:>8} {shown[2]:>8}"
+        )
     if len(scores["per_class"]) > MOST_CLASSES:
         lines.append(f"and {len(scores['per_class']) - MOST_CLASSES} more classes: see the report")
     return lines
@@ -134,6 +152,7 @@ def summary(result: dict[str, Any]) -> str:
 
 def _short(encoder: str, most: int) -> str:
     """An encoder's name in at most so many characters: if it is a longer path, its last part."""
+    encoder = printable(encoder)
     name = encoder.rstrip("/").rsplit("/", 1)[-1] if len(encoder) > most else encoder
     return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
 
@@ -143,7 +162,7 @@ def clips(result: dict[str, Any]) -> str:
     alone = result["num_single_clip_classes"]
     trained = f" ({alone} more, alone in their classes, only trained)" if alone else ""
     return (
-        f"{result['num_clips']} clips{trained} of {result['dataset']}, split {result['split']}, in "
+        f"{result['num_clips']} clips{trained} of {printable(result['dataset'])}, split {result['split']}, in "
         f"{result['num_classes']} classes"
     )
 

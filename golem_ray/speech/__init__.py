@@ -12,6 +12,7 @@ import numpy as np
 from golem_ray.data.table import Content
 from golem_ray.embedding.modality import Baseline, Card, Encoder, Modality
 from golem_ray.embedding.recipe import Recipe
+from golem_ray.speech.families import WHOLE_S, WINDOW_S
 from golem_ray.speech.inspect import configured_recipe, fingerprint, provenance, recorded_recipe, traits_of
 from golem_ray.speech.player import player
 
@@ -30,6 +31,20 @@ def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) ->
 
     traits = traits_of(recipe)
     return as_waveform(example, traits.sampling_rate, sampling_rate, traits.shortest_s)
+
+
+def _remark(waveform: np.ndarray, recipe: Recipe) -> str:
+    """Whether the clip is silent, and whether it goes in windows that nobody asked for.
+
+    Silent is one value throughout, but for the ripple that resampling leaves, most at a clip's ends.
+    """
+    traits, said = traits_of(recipe), []
+    inner = waveform[(end := traits.sampling_rate // 100) : -end]
+    if np.ptp(inner) <= 2e-3 * abs(float(inner.mean())):
+        said.append("silent")
+    if not (recipe.window or traits.window_s) and len(waveform) > WHOLE_S * traits.sampling_rate:
+        said.append(f"longer than {WHOLE_S / 60:.0f} minutes (embedded in windows of {WINDOW_S:.0f} s)")
+    return ", ".join(said)
 
 
 def _baseline_vector(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -78,9 +93,10 @@ MODALITY = Modality(
     fingerprint=fingerprint,
     read=_read,
     given=_given,
+    remark=_remark,
     baseline_vector=_baseline_vector,
     cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,
     load_encoder=_load_encoder,
     note=_note,
-    too_large=lambda cost: f"its {cost:.0f} s do not fit into the GPU's memory: see processing.max_seconds",
+    too_large=lambda cost: f"its {cost:.0f} s do not fit into the memory: see processing.max_seconds",
 )

@@ -6,12 +6,14 @@ in exact_forward.py. Knows nothing of Ray, labels or heads.
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +26,11 @@ from golem_ray.devices import tf32
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.speech.exact_forward import BlockInputs, vectors
-from golem_ray.speech.families import FAMILIES, Family
+from golem_ray.speech.families import FAMILIES, WHOLE_S, WINDOW_S, Family
 from golem_ray.speech.inspect import traits_of
+from golem_ray.speech.windows import Window, split
+
+log = logging.getLogger(__name__)
 
 DTYPES = {
     "float32": torch.float32,
@@ -35,23 +40,11 @@ DTYPES = {
 }
 """model.precision -> what weights and activations are kept in."""
 
-
 _PREPARED_AHEAD = 2
 """Batches made ready while the device works on one."""
 
-
 T = TypeVar("T")
-
-
 R = TypeVar("R")
-
-
-class Window(NamedTuple):
-    """A part of a clip, from sample `start` to before `stop`; nearly always all of it."""
-
-    row: int
-    start: int
-    stop: int
 
 
 class SpeechEncoder:
@@ -79,6 +72,8 @@ class SpeechEncoder:
         self._rate = traits.sampling_rate
         self._window = _shorter(recipe.window, traits.window_s)
         self._padded_s = traits.window_s
+        self._said = False
+        self._stopped = stopped = threading.Event()
         self.model = self.family.encoder(model).to(device, self._dtype)
         frames = self.family.frames(batch_seconds is not None or (recipe.compiled and info.exact_in_batches))
         seen = BlockInputs()
@@ -91,11 +86,23 @@ class SpeechEncoder:
         def forward(model: Any, inputs: Tensor, lengths: Tensor) -> Tensor:
             return vectors(frames, model, inputs, lengths, recipe.layer, recipe.pooling, seen)
 
+        def go_on(*_: object) -> None:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+
+        self._go_on = go_on  # knows nothing of self: a model that did would stay in memory
         self._forward: Callable[[Any, Tensor, Tensor], Tensor] = forward
         if recipe.compiled:
             torch._dynamo.config.recompile_limit = 64  # one long clip, very short ones, ... are graphs of their own
             self._forward = torch.compile(forward, fullgraph=True, dynamic=True)
             self._try_compiled()
+            return
+        for module in self.model.modules():
+            module.register_forward_pre_hook(self._go_on)
+
+    def stop(self) -> None:
+        """End calls of other threads within a layer, by a KeyboardInterrupt: a pass may take minutes."""
+        self._stopped.set()
 
     def embed(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """A clip's vector, by the recipe: N arrays (T,) float32 at the encoder's rate -> (N, vector_size) float32.
@@ -118,6 +125,7 @@ class SpeechEncoder:
         results = []
         with torch.inference_mode():
             for inputs, lengths in self._prepared(prepare, order):
+                self._go_on()
                 if self._copies is not None:
                     torch.cuda.current_stream().wait_stream(self._copies)
                     inputs.record_stream(torch.cuda.current_stream())
@@ -147,14 +155,15 @@ class SpeechEncoder:
         return np.stack([whole, np.sqrt(variance)], axis=1).reshape(-1)
 
     def _windows(self, row: int, length: int) -> list[Window]:
-        """A clip's windows, in order. One too short for a frame of its own goes to the one before it."""
-        if self._window is None:
+        """A clip's windows, in order."""
+        seconds = length / self._rate
+        if self._window is None and seconds <= WHOLE_S:
             return [Window(row, 0, length)]
-        size = round(self._window * self._rate)
-        starts = list(range(0, length, size))
-        if len(starts) > 1 and length - starts[-1] < self.family.shortest_s * self._rate:
-            starts.pop()
-        return [Window(row, start, stop) for start, stop in zip(starts, [*starts[1:], length], strict=True)]
+        if self._window is None and not self._said:
+            self._said = True
+            log.info("a clip of %.0f s goes in windows of %.0f s: see processing.max_seconds", seconds, WINDOW_S)
+        size = round((self._window or WINDOW_S) * self._rate)
+        return split(row, length, size, self.family.shortest_s * self._rate)
 
     def _batches(self, windows: list[Window]) -> list[list[int]]:
         """Indices of windows in batches."""

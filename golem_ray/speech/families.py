@@ -21,6 +21,15 @@ MIN_DURATION_S = 0.025
 """Shortest clip that is used, whatever the family: what Wav2Vec2 turns into a frame, 400 samples at 16 kHz."""
 
 
+WHOLE_S = 300.0
+"""Longest clip that an encoder of any length is given in one piece, where the recipe has no windows: a base encoder
+then takes 6 GB and five minutes on two cores, and its attention grows with the square of the length.
+"""
+
+WINDOW_S = 30.0
+"""Windows that a longer one is split into, which take a second or so for each block."""
+
+
 class Family(Protocol):
     """How the encoders of a family are described by their files, fed, and run. `model` is what transformers loads."""
 

@@ -23,28 +23,52 @@ from golem_ray.speech.families import MIN_DURATION_S
 _MAX_KERNEL_SIZE = 2**22
 """Most taps of a cached resampling kernel (16 MiB); rates with hardly a common divisor would need gigabytes."""
 
+_RATES_HZ = (1_000, 768_000)
+"""Rates that recordings have; a header may say anything, and a clip at 1 Hz would grow to 16,000 times its length."""
+
+_MOST_CHANNELS = 64
+
+_MOST_BYTES = 2**32
+"""Most memory for a clip's samples, each channel, or at the encoder's rate: 18 hours at 16 kHz, three in stereo at
+44.1 kHz, as much as a WAV file holds. What is needed of it at once fits into a machine of 16 GB.
+"""
+
 
 def decode(data: bytes) -> tuple[np.ndarray, int]:
     """The clip's samples, channels averaged, and its sampling rate: (T,) float32, integers scaled to [-1, 1].
 
-    Raises ExampleError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...).
+    Raises ExampleError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...), and
+    for what its header says to be out of bounds, before it is decoded.
     """
     if not data:
         raise ExampleError("empty file")
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except MemoryError:
-        raise ExampleError("a header that promises more samples than fit into memory") from None
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_rate(file.samplerate)
+            if file.channels > _MOST_CHANNELS:
+                raise ExampleError(f"{file.channels} channels, more than {_MOST_CHANNELS}")
+            _check_size(file.frames * file.channels)
+            return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise ExampleError(f"not audio that libsndfile can read ({reason})") from None
-    return samples.mean(axis=1), rate
+
+
+def _check_rate(rate: int) -> None:
+    lowest, highest = _RATES_HZ
+    if not lowest <= rate <= highest:
+        raise ExampleError(f"a rate of {rate} Hz, not of {lowest} to {highest} Hz")
+
+
+def _check_size(num_samples: float) -> None:
+    if 4 * num_samples > _MOST_BYTES:
+        raise ExampleError(f"{num_samples / 2**28:.1f} GiB of samples, more than {_MOST_BYTES / 2**30:.0f} GiB")
 
 
 def load_clip(data: bytes, target_rate: int, shortest_s: float = MIN_DURATION_S) -> np.ndarray:
     """The clip as the encoder hears it: (T,) float32 at target_rate Hz.
 
-    Raises ExampleError for clips that are not audio, empty, shorter than shortest_s, or not finite.
+    Raises ExampleError for clips that are not audio, empty, shorter than shortest_s, out of bounds, or not finite.
     """
     waveform, rate = decode(data)
     check_waveform(waveform, rate, shortest_s)
@@ -71,6 +95,7 @@ def as_waveform(
     if samples.ndim != 1:
         raise ExampleError(f"samples of shape {samples.shape}, not (T,): average the channels first")
     rate = rate or target_rate
+    _check_rate(rate)
     check_waveform(samples, rate, shortest_s)
     return resample(np.ascontiguousarray(samples), rate, target_rate)
 
@@ -98,9 +123,13 @@ def check_waveform(waveform: np.ndarray, rate: int, shortest_s: float) -> None:
 
 
 def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """The waveform at another rate, as torchaudio.transforms.Resample gives it: (T,) -> (ceil(T * ratio),)."""
+    """The waveform at another rate, as torchaudio.transforms.Resample gives it: (T,) -> (ceil(T * ratio),).
+
+    Raises ExampleError if that would be out of bounds.
+    """
     if rate == target_rate:
         return waveform
+    _check_size(waveform.size * target_rate / rate)
     common = math.gcd(rate, target_rate)
     if (rate // common + 1) * (target_rate // common) > _MAX_KERNEL_SIZE:
         return _resample_directly(waveform, rate // common, target_rate // common)

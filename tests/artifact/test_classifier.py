@@ -126,6 +126,7 @@ def test_a_bad_clip_is_an_error_alone_and_a_problem_in_a_list(saved, clip, tmp_p
     assert [prediction.label is None for prediction in found] == [True, False, True, True, True]
     for prediction, words in zip(found, ("not audio", "", "shape (2, 100)", "shorter than", "not finite"), strict=True):
         assert words in prediction.problem
+    assert [each.remark for each in classifier.predict([clip, np.zeros(9000, np.float32)])] == ["", "silent"]
     assert classifier.predict([]) == []
     odd = classifier.predict((None, {"array": stereo}, ["nested"], np.zeros(9000, np.int16), np.full(9000, 1e38)))
     for prediction, words in zip(odd, ("NoneType", "dict", "list", "int16: scale", "not finite"), strict=True):
@@ -136,6 +137,24 @@ def test_a_bad_clip_is_an_error_alone_and_a_problem_in_a_list(saved, clip, tmp_p
         with pytest.raises(ConfigError, match="sampling_rate: expected a positive number of Hz"):
             classifier.predict(clip, sampling_rate=rate)
     assert classifier.predict([stereo])[0].label is None
+
+
+def test_a_clip_that_does_not_fit_into_memory_is_a_problem_of_its_own(saved, clip):
+    def limited(waveforms):
+        if max(len(waveform) for waveform in waveforms) > 90_000:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 32000000000 bytes")
+        return fits(waveforms)
+
+    classifier = golem_ray.load(saved)
+    alone = classifier.predict(clip)
+    fits, classifier.embed = classifier.embed, limited
+    found = classifier.predict([clip, np.ones(96_000, np.float32), clip])
+    assert [each.problem for each in found] == [
+        "",
+        "its 6 s do not fit into the memory: see processing.max_seconds",
+        "",
+    ]
+    assert found[0] == found[2] == alone
 
 
 def test_probabilities_without_calibration_are_the_heads_own(tmp_path, encoder_folder, clip, saved):

@@ -18,12 +18,14 @@ import pytest
 import torch
 import yaml
 
+import golem_ray
 from golem_ray import artifact
 from golem_ray.artifact import sharing
 from golem_ray.artifact.model_card import model_card
 from tests import warm
-from tests.conftest import ROOT, job
+from tests.conftest import ROOT, job, write_clips
 from tests.hub_server import HubServer, Repository
+from tests.jobs.runs import configuration
 
 TOKEN, READER, EXPIRED, STORED = "hf_WriterNotToBeSeen", "hf_ReaderNotToBeSeen", "hf_ExpiredNotToBeSeen", "hf_Stored"
 LABELS = ["abroad", "pay *bill*", "a: - `b`\n# c", "<b>d</b>"]
@@ -395,7 +397,7 @@ def test_nothing_that_is_pushed_says_where_things_lay(hub: HubServer, tmp_path: 
     assert after["config"]["paths"] == {"save_path": "my.pth", "storage_root": None, "embedding_cache": "cache"}
     assert [(bad["clip"], bad["reason"]) for bad in after["clips"]["bad"]] == [
         ("clip 3 (3.wav)", "missing file"),
-        ("clip 4 (yes/4.wav)", "OSError: '4.wav'"),
+        ("clip 4 (4.wav)", "OSError: '4.wav'"),
     ]
     assert after["summary"] == "Trained on 18 clips of recordings (2 skipped) in 4 classes, with my encoder on cpu."
     assert {key for key in before if before[key] != after[key]} == {"summary", "encoder", "clips", "config", "weights"}
@@ -403,8 +405,8 @@ def test_nothing_that_is_pushed_says_where_things_lay(hub: HubServer, tmp_path: 
 
     assert files["report.html"].decode() == (
         "<p>recordings, my encoder</p>"
-        "<td>clip 0 (recordings/yes/1.wav)</td><td>clip 1 (2.wav)</td><td>clip 2 (yes/3.wav)</td>"
-        '["clip 0 (recordings/yes/1.wav)", "clip 1 (2.wav)"]'
+        "<td>clip 0 (1.wav)</td><td>clip 1 (2.wav)</td><td>clip 2 (3.wav)</td>"
+        '["clip 0 (1.wav)", "clip 1 (2.wav)"]'
     )
     card = files["README.md"].decode()
     assert "base_model" not in front_matter(card)
@@ -412,11 +414,46 @@ def test_nothing_that_is_pushed_says_where_things_lay(hub: HubServer, tmp_path: 
     assert f"sha256 `{'e' * 64}`" in card
 
 
+def test_no_folder_of_a_run_leaves_the_machine(hub: HubServer, encoder_folder: Path, tmp_path: Path) -> None:
+    clips = write_clips(tmp_path / "patients" / "ivanov", ["a", "b"] * 4, seconds=0.1)
+    metadata = (clips / "metadata.csv").read_text().replace("clips/", "smirnova/")
+    (clips / "metadata.csv").write_text(f"{metadata}smirnova/gone.wav,a\nhttp://127.0.0.1:1/smirnova/x.wav?sig=k,b\n")
+    (clips / "clips").rename(clips / "smirnova")
+    path = tmp_path / "patients" / "voice.pth"
+    changes = {"processing": {"max_bad_fraction": 0.5}, "training": {"epochs": 5}}
+    golem_ray.train(configuration(clips, encoder_folder, path, **changes))
+    bad = json.loads(path.with_suffix(".json").read_text())["clips"]["bad"]
+    assert [record["clip"].rpartition("/")[0].rpartition("/")[2] for record in bad] == ["smirnova"] * 2
+    done = push(path, "me/voice", "--report", **online(hub.url, tmp_path / "hf", TOKEN))
+    assert done.returncode == 0, done.stderr
+    files = files_of(hub, "me/voice")
+    assert {"report.html", "README.md", sharing.SIDECAR} < set(files)
+    for name, content in files.items():
+        for part in (b"smirnova", b"patients", b"sig=k", str(tmp_path).encode(), str(encoder_folder.parent).encode()):
+            assert part not in content, name
+    shown = json.loads(files[sharing.SIDECAR])["clips"]["bad"]
+    assert [record["clip"] for record in shown] == ["clip 8 (gone.wav)", "clip 9 (x.wav)"]
+
+
+def test_what_will_be_uploaded_is_listed_before_it_is(hub: HubServer, tmp_path: Path) -> None:
+    path = write_artifact(tmp_path)
+    for repo, more, which in (("me/open", [], "public"), ("me/new", ["--private"], "new private")):
+        done = push(path, repo, *more, **online(hub.url, tmp_path / "hf", TOKEN))
+        listed = f"uploading to the {which} repository {repo}: {sharing.WEIGHTS} ({path.stat().st_size:,} bytes), "
+        assert listed in done.stderr
+        assert "README.md (" in done.stderr
+    hub.writers.clear()
+    assert (
+        "uploading to the public repository me/open: "
+        in push(path, "me/open", **online(hub.url, tmp_path, TOKEN)).stderr
+    )
+
+
 def test_names_that_others_can_use_are_published_as_they_are() -> None:
     document = sidecar({"name": "sample", "revision": None, "sha256": "e" * 64})
     document["data"]["revision"] = COMMIT
     document["config"]["dataset"]["name"] = "PolyAI/minds14"
-    document["config"]["paths"] = {"save_path": "s3://bucket/voice.pth", "storage_root": "s3://bucket"}
+    document["config"]["paths"] = {"save_path": "voice.pth", "storage_root": None}
     document["config"]["cluster"] = {"address": "local"}
     document["summary"] = "Trained on 18 clips of PolyAI/minds14, with sample."
     document["clips"]["bad"] = []
@@ -426,7 +463,7 @@ def test_names_that_others_can_use_are_published_as_they_are() -> None:
 
     document["config"]["dataset"]["name"] = "https://me:password@host/clips.csv?token=1"
     document["data"]["revision"] = None
-    assert sharing.published(document)["config"]["dataset"]["name"] == "https://host/clips.csv"
+    assert sharing.published(document)["config"]["dataset"]["name"] == "clips.csv"
     document["config"]["dataset"]["name"] = "file:///home/someone/clips"
     assert sharing.published(document)["config"]["dataset"]["name"] == "clips"
 
@@ -434,8 +471,8 @@ def test_names_that_others_can_use_are_published_as_they_are() -> None:
 def test_report_is_cleared_of_folders_but_not_of_what_looks_like_one() -> None:
     document = sidecar()
     document["config"]["dataset"]["name"] = "/"
-    page = "<td>clip 1 (s3://bucket/yes/1.wav)</td><a href='https://x/y'>1/2</a></p>"
-    assert sharing.published_report(page, document) == page
+    page = "<td>clip 1 ({}1.wav)</td><a href='https://x/y'>1/2</a></p>"
+    assert sharing.published_report(page.format("s3://bucket/yes/"), document) == page.format("")
     document["config"]["dataset"]["name"] = "/home/me & you/clips"
     assert sharing.published_report("<b>/home/me &amp; you/clips</b>", document) == "<b>clips</b>"
 

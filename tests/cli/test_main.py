@@ -88,6 +88,29 @@ def test_a_command_leaves_signals_as_it_found_them(monkeypatch):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_names_cannot_command_a_terminal_nor_give_credentials_away():
+    """In log lines, printed lines, and the error's."""
+    code = r"""
+import logging, sys
+from golem_ray import cli
+from golem_ray.cli import commands
+from golem_ray.errors import DataError
+
+def work(argv):
+    logging.getLogger("golem_ray.data").warning("bad: %s", "a\x1b[31m\nb http://u:PW@host/x?sig=PW")
+    yield "two lines\nof \u202ewav"
+    raise DataError("files: expected clips, found \x1b[31m\nb.")
+
+commands.COMMANDS["train"] = work
+sys.exit(cli.main("train", []))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "two lines\nof \\u202ewav\n")
+    first, second = done.stderr.splitlines()
+    assert first == r"bad: a\x1b[31m\nb http://host/x"
+    assert second == r"error: files: expected clips, found \x1b[31m\nb."
+
+
 def test_a_bug_is_a_traceback(command):
     command(lambda argv: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -20,7 +20,45 @@ def test_folds_test_every_clip_once_a_repeat_and_keep_the_classes_shares(seed):
             assert count // 5 <= (labels[test] == label).sum() <= -(-count // 5)
 
 
-def test_k_is_the_smallest_count_of_two_or_more_and_single_clips_only_train():
+@pytest.mark.parametrize(
+    ("counts", "k"),
+    [((250, 248, 2), 5), ((3,) * 5, 3), ((4,) * 8 + (3,) * 6, 3), ((9, 9, 2), 5), ((9, 8, 2), 2), ((27, 3, 1), 5)],
+)
+def test_a_few_clips_of_small_classes_do_not_decide_the_number_of_folds(counts, k):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    folds = stratified_folds(labels, repeats=1, seed=0)
+    assert len(folds) == k
+    tested = np.sort(np.concatenate([test for _, test in folds]))
+    assert np.array_equal(tested, np.flatnonzero(np.array(counts)[labels] > 1))
+    for train, test in folds:
+        assert set(labels[test]) <= set(labels[train])
+
+
+def test_classes_that_are_in_one_group_each_have_no_folds():
+    labels, groups = np.repeat([0, 1, 2], 4), np.repeat([7, 8, 9], 4)
+    assert stratified_folds(labels, 1, 0, groups) == []
+    groups[0] = 8
+    assert len(stratified_folds(labels, 1, 0, groups)) == 3
+
+
+class Compared(np.ndarray):
+    """Counts how often all labels are compared with one."""
+
+    times = 0
+
+    def __eq__(self, other):
+        Compared.times += 1
+        return super().__eq__(other)
+
+
+def test_labels_are_not_gone_through_once_for_each_class():
+    labels = np.tile(np.arange(50), 3).view(Compared)
+    assert len(stratified_folds(labels, repeats=2, seed=0)) == 2 * 3
+    assert held_out(labels, 10, 0).sum() == 10
+    assert Compared.times < 50
+
+
+def test_single_clips_only_train():
     labels = np.array([0, 0, 0, 1, 1, 2, 3, 0])
     folds = stratified_folds(labels, repeats=2, seed=0)
     assert len(folds) == 2 * 2
@@ -85,6 +123,6 @@ def test_a_holdout_of_groups_is_as_near_to_the_number_wanted_as_groups_allow(siz
 
 
 def test_groups_with_fewer_clips_of_each_class_than_folds():
-    labels, groups = np.arange(50) % 14, np.arange(50) % 7
+    labels, groups = np.arange(50) % 14, np.arange(50) // 8
     assert len(stratified_folds(labels, 1, 0, groups)) == 4  # the largest class has four clips
     assert 0 < held_out(labels, 10, 0, groups).sum() < 50

@@ -195,7 +195,7 @@ def test_flagless_job_trains_on_minds14_and_then_without_the_hub(
     assert sidecar["data"]["revision"] == NEW
     assert TOKEN not in said
     assert TRANSCRIPT not in said
-    assert "Trained on 50 clips" in said
+    assert "Trained on 50 of 60 clips" in said
     assert "training: 100 of 100 epochs, loss" in said
     assert "Traceback" not in said
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from golem_ray.data.shards import with_contents
 from golem_ray.data.table import Columns, Content, columns_of, encode_labels, example_name, read_content
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.speech import MODALITY
-from tests.conftest import audio_bytes, tone, write_clips
+from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 CLIPS = MODALITY.content
 
@@ -48,6 +50,7 @@ def test_labels_are_sorted_over_the_whole_source_not_the_first_clips(tmp_path):
     opened = source(write_clips(tmp_path / "set", ["z", "y", "a"]), 2)
     assert opened.labels == ("a", "y", "z")
     assert names(opened) == ["z", "y"]
+    assert opened.total == 3
 
 
 def test_the_other_manifests_say_the_same(tmp_path):
@@ -80,6 +83,10 @@ def test_a_folder_per_label_is_taken_in_turn(tmp_path):
     assert opened.labels == ("maybe", "no", "yes")
     assert names(opened) == [None, "maybe", "no", "yes", "maybe", "yes", "yes"]
     assert names(source(tmp_path, 3)) == [None, "maybe", "no"]
+    assert (source(tmp_path, 3).total, opened.total) == (7, 7)
+    (tmp_path / "no ").mkdir()
+    (tmp_path / "no " / "9.wav").write_bytes(audio_bytes(tone(8)))
+    assert names(source(tmp_path)) == [None, "maybe", "no", "yes", "maybe", "no", "yes", "yes"]
 
 
 def test_label_folders_may_be_links_and_may_be_called_train(tmp_path):
@@ -190,6 +197,9 @@ def test_audio_bytes_may_lie_in_the_parquet_file(tmp_path):
         ([0, 2, -1, 3], ["u", "v", "w"], ("u", "v", "w"), [0, 2, None, None]),
         (["w", "nobody"], ["u", "v", "w"], ("u", "v", "w"), [2, None]),
         ([True, False], None, ("false", "true"), [1, 0]),
+        (["anger", " anger\t", "cafe\u0301", "caf\u00e9", "  "], None, ("anger", "caf\u00e9"), [0, 0, 1, 1, None]),
+        ([2, 1, 0, 3], ["u", "v", " u"], ("u", "v"), [0, 1, 0, None]),
+        (["u", "v "], ["u ", "v"], ("u", "v"), [0, 1]),
     ],
 )
 def test_labels_may_be_names_or_integers(values, class_names, labels, indices):
@@ -264,18 +274,51 @@ def test_sources_without_clips_or_labels_are_refused(tmp_path):
 def test_broken_manifests_are_reported_in_words(tmp_path):
     for name in ("m.parquet", "m.jsonl", "m.csv"):
         (tmp_path / name).write_bytes(b'{"a": \xff\n"x,,\n1,2,3,4\n')
-        with pytest.raises(DataError, match="expected .* to be readable|expected a column"):
+        with pytest.raises(DataError, match="expected .* to be readable|expected a column|in UTF-8"):
             source(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "m.csv",
+            "audio;label\na.wav;1,5\n",
+            r"m.csv: expected columns separated by commas, found semicolons in line 1 ",
+        ),
+        ("m.csv", "audio\tlabel\na.wav\tx\n", r"found tabs in line 1 \(audio\tlabel\); save it with commas"),
+        (
+            "m.csv",
+            "audio,label\na.wav,x\nb.wav,caf\xe9\n",
+            r"m.csv: expected text in UTF-8, found other bytes in line 3 ",
+        ),
+        (
+            "m.csv",
+            "audio,caf\xe9\na.wav,x\n",
+            r"other bytes in line 1 \(Latin-1\?\); save it as UTF-8, for example by `iconv",
+        ),
+        ("m.jsonl", '{"audio": "a.wav", "label": "x"}\n{"audio": "b.wav", "label": "caf\xe9"}\n', "bytes in line 2 "),
+        ("m.csv", "audio,word\na.wav,x\n", "called 'label'; it has audio, word: name one by --dataset.label-column."),
+    ],
+)
+def test_manifests_of_other_programs_are_refused_with_the_line_and_a_remedy(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content.encode("latin1"))
+    with pytest.raises(DataError, match=words):
+        source(tmp_path / name, label_column="label")
 
 
 def test_a_file_gives_its_bytes_or_a_reason(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"sound")
+    os.mkfifo(tmp_path / "pipe.wav")
     assert read_content(b"held", "ignored") == b"held"
     assert read_content(None, str(tmp_path / "a.wav")) == b"sound"
     assert read_content(None, f"file://{tmp_path}/a.wav") == b"sound"
     for path, reason in (
         (str(tmp_path / "b.wav"), "missing file"),
-        (str(tmp_path), "cannot be read"),
+        (str(tmp_path), "a folder, not a file"),
+        (str(tmp_path / "pipe.wav"), "a pipe, not a file"),
+        ("/dev/zero", "a device, not a file"),
+        ("file:///dev/zero", "a device, not a file"),
         (None, "no sound"),
         ("nosuchprotocol://x", "cannot be read"),
     ):
@@ -306,6 +349,29 @@ def test_clips_without_labels_need_no_label_column(tmp_path):
         open_source(DatasetConfig(name=str(tmp_path / "empty")), CLIPS, None, labelled=False)
 
 
+def test_names_that_are_no_utf_8_are_read_and_written_as_text(tmp_path):
+    odd, proper = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "café"
+    for folder in (odd, proper):
+        folder.mkdir()
+        (folder / f"{folder.name}.wav").write_bytes(os.fsencode(folder.name))
+    opened = source(tmp_path)
+    paths, found = opened.examples["path"].to_pylist(), [b"caf\xe9", "café".encode()]
+    assert opened.labels == (r"caf\xe9", "café")
+    assert paths == [str(tmp_path / r"caf\xe9" / r"caf\xe9.wav"), str(proper / "café.wav")]
+    assert [read_content(None, path) for path in paths] == found
+    code = f"from golem_ray.data import read_content; print([read_content(None, path) for path in {paths!a}])"
+    posix = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # there each name is ASCII
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=posix, text=True).strip() == str(found)
+
+    (odd / "a.wav").write_bytes(b"listed")
+    (odd / "list.csv").write_text("audio\na.wav\n")
+    with (odd / "shard.parquet").open("wb") as file:
+        pq.write_table(pa.table({"audio": [b"held"]}), file)
+    columns = columns_of(DatasetConfig(), CLIPS, labelled=False)
+    rows = open_paths([str(odd / "list.csv"), str(odd / "shard.parquet")], columns).examples
+    assert [read_content(row["bytes"], row["path"]) for row in with_contents(rows).to_pylist()] == [b"listed", b"held"]
+
+
 def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
     folder = write_clips(tmp_path / "set", ["a", "b"])
     pq.write_table(pa.table({"audio": [b"x", b"y"], "label": ["a", "b"]}), tmp_path / "two.parquet")
@@ -320,6 +386,9 @@ def test_paths_are_files_folders_and_manifests_in_the_order_given(tmp_path):
         open_paths([str(tmp_path / "empty")], columns)
     with pytest.raises(DataError, match=r"absent\.csv: expected to be able to read it"):
         open_paths([str(tmp_path / "absent.csv")], columns)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: expected a manifest, found a pipe, not a file"):
+        open_paths([str(tmp_path / "pipe.csv")], columns)
 
 
 def test_the_columns_of_a_configuration_name_their_keys():

@@ -8,7 +8,7 @@ from golem_ray.config import TrainConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.data.split import HELD_OUT, divide, drawn, renumbered
 from golem_ray.data.table import Source
-from golem_ray.errors import ConfigError
+from golem_ray.errors import ConfigError, DataError
 from golem_ray.speech import MODALITY
 
 
@@ -66,6 +66,14 @@ def test_what_cannot_be_held_out_is_said(keys, labels, groups, words):
         divide(with_evaluation(**keys), source(labels, groups), MODALITY.content)
 
 
+def test_groups_that_leave_nothing_to_cross_validate_on_are_refused():
+    alone = source([0, 0, 1, 1, 2], ["ann", "ann", "bob", "bob", None])
+    with pytest.raises(DataError, match="a class with clips of two groups in 'who', found each class in one group al"):
+        divide(with_evaluation(group_column="who"), alone, MODALITY.content)
+    divide(with_evaluation(group_column="who", repeats=0), alone, MODALITY.content)
+    divide(with_evaluation(group_column="who"), source([0, 0, 1, 1], ["ann", "bob", "cleo", "cleo"]), MODALITY.content)
+
+
 @pytest.mark.parametrize("holdout", [0, -1, 1.0, 1.5, 0.0])
 def test_a_holdout_out_of_range_is_refused(holdout):
     with pytest.raises(ConfigError, match=r"evaluation\.holdout: expected a number of clips, or a share"):
@@ -81,6 +89,12 @@ def test_labels_are_renumbered_by_name_and_unknown_ones_come_last():
     names, clips = renumbered(source([0, 1, 2, None, 2], names=("new", "b", "a", "unused")), ["a", "b", "c"])
     assert names == ("a", "b", "c", "new")
     assert clips["label"].to_pylist() == [3, 1, 0, None, 0]
+
+
+def test_an_old_artifacts_labels_are_matched_although_they_were_not_cleaned():
+    names, clips = renumbered(source([0, 1, 2], names=("a", "caf\u00e9", "b")), ["b ", "cafe\u0301", "b", "b  "])
+    assert names == ("b ", "cafe\u0301", "b", "b  ", "a")
+    assert clips["label"].to_pylist() == [4, 1, 2]
 
 
 def test_at_most_so_many_rows_are_drawn_evenly():

@@ -311,7 +311,7 @@ def test_each_row_comes_once_also_where_several_files_have_its_digest(tmp_path):
     expected = np.concatenate([vectors, vectors[3:]])
     for found, columns in came:
         assert found.dtype == np.int64
-        assert list(columns) == ["vector"]
+        assert list(columns) == ["vector", "remark"]
         assert np.array_equal(columns["vector"], expected[found])
 
 

@@ -13,6 +13,7 @@ def done(*ids, worker="cpu||7|", failure="", unsaved="", reasons=None, vectors=T
     batch = {
         "id": np.array(ids),
         "reason": np.array(reasons or [""] * count, dtype=object),
+        "remark": np.array(["odd" if number == 1 else "" for number in ids], dtype=object),
         "digest": np.array([b"%d" % number for number in ids], dtype="S32"),
         "cost": np.full(count, 0.5, dtype=np.float32),
         "worker": np.array([worker] * count, dtype=object),
@@ -34,6 +35,8 @@ def test_what_comes_twice_is_taken_once():
     assert second.vectors.tolist() == [[1, 1]]
     assert (first.cost, second.cost) == (1.0, 0.5)
     assert (first.reasons, second.reasons) == (["", ""], ["noise"])
+    assert (first.remarked(), second.remarked()) == ({}, {})  # the only one with a remark cannot be used
+    assert Intake(np.ones(3, dtype=bool), gathered=True).take(done(2, 1)).remarked() == {1: "odd"}
     assert second.digests.tolist() == [b"1"]
     assert not intake.left.any()
     assert (intake.num_bad, intake.note()) == (1, "1 bad")

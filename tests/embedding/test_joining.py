@@ -28,7 +28,8 @@ def small(request, tmp_path):
     for row in range(0, len(KEYS), ROWS):
         part = slice(row, row + ROWS)
         baseline = np.full((ROWS, 3), row, dtype=np.float32) if row else None
-        assert cache.add(np.arange(row, row + ROWS), KEYS[part], VECTORS[part], baseline) == ""
+        remarks = ["", "", f"silent {row}", "", ""] if row % 3 == 0 else ()
+        assert cache.add(np.arange(row, row + ROWS), KEYS[part], VECTORS[part], baseline, remarks) == ""
     yield cache
     fs = fsspec.filesystem("memory")
     if fs.exists("/joining"):
@@ -43,6 +44,11 @@ def check_whole(cache):
     assert known.tolist() == [False] * ROWS + [True] * (len(KEYS) - ROWS)
     assert baseline[ROWS:, 0].tolist() == [row // ROWS * ROWS for row in range(ROWS, len(KEYS))]
     assert cache.recorded(len(KEYS)).tolist() == KEYS.tolist()
+    said: dict[int, str] = {}
+    for rows, found in cache.known(KEYS, []):
+        said |= zip(rows.tolist(), found["remark"].tolist(), strict=True)
+    wanted = {row + 2: f"silent {row}" for row in range(0, len(KEYS), ROWS) if row % 3 == 0}
+    assert {row: remark for row, remark in said.items() if remark} == wanted
 
 
 def test_small_files_become_few_that_hold_the_same(small, caplog, monkeypatch):

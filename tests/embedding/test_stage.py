@@ -38,6 +38,18 @@ def test_embedding_keeps_rows_apart_and_skips_the_bad(encoder_folder, seconds):
     assert grouped["baseline"].any(axis=1).tolist() == [False, True, True]
 
 
+def test_what_there_is_to_say_of_a_clip_comes_with_its_vector_and_again_from_the_cache(encoder_folder, tmp_path):
+    cache = open_cache(str(tmp_path), speech_recipe(encoder_folder), CPU)
+    silence = audio_bytes(np.zeros(800, np.float32))
+    table = clips_table((GOOD, None, 0), (b"noise", None, 0), (silence, None, 0), (silence, None, None))
+    (group,) = group_examples(table, speech_recipe(encoder_folder), baseline=False, most_cost=100.0)
+    rows = embed_batch(encoder_folder, cache=cache)(table)
+    assert rows["remark"] == embed_batch(encoder_folder, GPU)(group)["remark"] == ["", "", "silent", ""]
+    digests = np.array(rows["digest"], dtype="S32")[[2, 0, 2]]
+    ((found, columns),) = cache.known(digests, ["vector"])
+    assert dict(zip(found.tolist(), columns["remark"], strict=True)) == {0: "silent", 1: "", 2: "silent"}
+
+
 def test_a_vector_that_is_not_finite_is_a_reason(encoder_folder):
     embed = embed_batch(encoder_folder)
     vectors = iter([np.full((1, 32), np.nan, dtype=np.float32), np.ones((1, 32), dtype=np.float32)])
@@ -101,9 +113,28 @@ def test_a_full_gpu_gets_smaller_batches_and_a_clip_too_long_for_it_is_bad(encod
     embed.encoder.embed = limited
     giant = [*waveforms[:2], tone(9, 6.0, 16_000), np.zeros(0, dtype=np.float32)]
     vectors, reasons = embed._embed(giant)
-    assert reasons == ["", "", "its 6 s do not fit into the GPU's memory: see processing.max_seconds", ""]
+    assert reasons == ["", "", "its 6 s do not fit into the memory: see processing.max_seconds", ""]
     assert np.array_equal(vectors[:2], expected[:2])
     assert not vectors[2:].any()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_a_clip_too_long_for_a_cpus_memory_is_bad_and_its_neighbours_are_not(encoder_folder, monkeypatch, error):
+    def raising(*_):
+        raise error
+
+    embed = embed_batch(encoder_folder)
+    fits = embed.encoder.embed
+    embed.encoder.embed = lambda waveforms: raising() if len(waveforms[0]) > 4000 else fits(waveforms)
+    found = embed(clips_table((GOOD, None, 0), (audio_bytes(tone(0, 0.5)), None, 0)))
+    assert found["reason"] == ["", "its 0 s do not fit into the memory: see processing.max_seconds"]
+    monkeypatch.setattr("golem_ray.speech.read.resample", raising)
+    assert embed(clips_table((GOOD, None, 0)))["reason"] == ["more samples than fit into the memory"]
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        embed(clips_table((GOOD, None, 0)))
 
 
 def test_on_a_cpu_one_waveform_is_held_at_a_time(encoder_folder, monkeypatch):

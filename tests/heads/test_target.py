@@ -6,6 +6,7 @@ import torch
 
 from golem_ray.config import HeadConfig
 from golem_ray.data.folds import held_out, round_folds, stratified_folds
+from golem_ray.heads import target
 from golem_ray.heads.target import MIN_CALIBRATION, SINGLE_LABEL, TARGETS, fit_temperature
 from golem_ray.metrics.figures import evaluate
 
@@ -76,7 +77,7 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes():
     assert loss == pytest.approx(-(0.9 * np.log(0.75) + 0.1 * np.log(0.25)))
 
 
-def test_calibration_needs_enough_examples_and_finite_logits():
+def test_calibration_needs_enough_examples_and_finite_logits(monkeypatch):
     logits, labels = 3 * np.eye(2)[[0, 1] * 10], np.array([0, 1] * 10)
     labels[:4] = [1, 0, 1, 0]
     record = SINGLE_LABEL.calibrate(logits, labels, MIN_CALIBRATION)
@@ -85,6 +86,8 @@ def test_calibration_needs_enough_examples_and_finite_logits():
     share = 0.8 * 21 / 22 + 0.2 / 22
     assert record["temperature"] == pytest.approx(3 / np.log(share / (1 - share)), rel=1e-4)
     assert SINGLE_LABEL.calibrate(logits, labels, MIN_CALIBRATION - 1) is None
+    monkeypatch.setattr(target, "MOST_CALIBRATION", 10 * logits.shape[1])  # then every so many of them will do
+    assert SINGLE_LABEL.calibrate(logits, labels, 20)["num_clips"] == 10
     logits[3, 1] = np.nan
     assert SINGLE_LABEL.calibrate(logits, labels, 40) is None
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from golem_ray.config import TrainingConfig
+from golem_ray.heads import cross_validate
 from golem_ray.heads.target import SINGLE_LABEL
 from golem_ray.progress import Progress
 from tests.heads.training import LAYERS, blobs, layered, trained
@@ -76,6 +77,14 @@ def test_cross_validation_is_at_chance_on_noise_that_training_learns_by_heart():
         low, high = metrics["cross_validation"]["interval_95"]
         covered.append(low <= 0.25 <= high)
     assert sum(covered) >= 4
+
+
+def test_there_are_fewer_rounds_where_the_logits_of_all_would_be_too_many(monkeypatch):
+    embeddings, labels = blobs(4, 10, 6)
+    for most, rounds in ((2 * 40 * 4, 2), (1, 1)):
+        monkeypatch.setattr(cross_validate, "MOST_LOGITS", most)
+        _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=2), repeats=5)
+        assert result.metrics["cross_validation"]["repeats"] == rounds
 
 
 def test_no_cross_validation_without_two_clips_of_a_class():

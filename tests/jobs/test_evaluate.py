@@ -10,13 +10,14 @@ import sklearn.metrics
 
 import golem_ray
 from golem_ray import artifact
-from golem_ray.config import ExamplesConfig
+from golem_ray.config import ExamplesConfig, GroupsConfig
 from golem_ray.data import Source
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.jobs.evaluate import _Seen, evaluate_artifact
+from golem_ray.metrics.intervals import share_interval
 from tests.conftest import audio_bytes, tone, write_clips
-from tests.jobs.runs import HERE, NAMES, on
+from tests.jobs.runs import HERE, NAMES, configuration, on
 
 
 def test_evaluating_leaves_out_what_was_trained_on_and_gives_scikit_learns_figures(
@@ -48,6 +49,45 @@ def test_evaluating_leaves_out_what_was_trained_on_and_gives_scikit_learns_figur
     page = report.read_text()
     assert "clip 59" in page
     assert "clip 39" not in page
+
+
+def test_clips_of_a_group_that_was_trained_on_are_left_out_and_intervals_go_over_groups(
+    applied, applied_cache, encoder_folder, tmp_path
+):
+    """Ten clips each of six speakers, of which the first three and a half were trained on."""
+    plain, _ = applied
+    clips, path = write_clips(tmp_path / "set", NAMES * 15, seconds=0.15), tmp_path / "voice.pth"  # the same files
+    head, *lines = (clips / "metadata.csv").read_text().splitlines()
+    rows = [f"{line},speaker-{row // 10}" for row, line in enumerate(lines)]
+    (clips / "metadata.csv").write_text("\n".join([f"{head},who", *rows]))
+    changes = {"processing": {"max_samples": 35}, "paths": {"embedding_cache": applied_cache}}
+    golem_ray.train(configuration(clips, encoder_folder, path, evaluation={"group_column": "who"}, **changes))
+    saved, keys = artifact.load(str(path)), {"report": str(tmp_path / "r.html"), "embedding_cache": applied_cache}
+
+    found = evaluate_artifact(saved, on(clips, **keys, **HERE))
+    assert (found["num_clips"], found["num_also_trained_on"], found["num_of_groups_trained_on"]) == (20, 35, 5)
+    assert "on 20 clips" in found["summary"]
+    assert "(35 that were trained on and 5 more of a who that was trained on left out)" in found["summary"]
+    labels, page = [NAMES[row % 4] for row in range(40, 60)], (tmp_path / "r.html").read_text()
+    answers = golem_ray.load(str(path)).predict([clips / "clips" / f"{row}.wav" for row in range(40, 60)])
+    right = np.array([answer.label == label for answer, label in zip(answers, labels, strict=True)], dtype=float)
+    assert found["figures"]["accuracy"]["interval_95"] == list(
+        share_interval(right.mean(), right, np.repeat([0, 1], 10))
+    )
+    assert "none of which was trained on, nor others of the same who" in page
+
+    everything = evaluate_artifact(saved, on(clips, include_trained=True, **keys, **HERE))
+    assert everything["num_clips"] == 60
+    elsewhere = evaluate_artifact(saved, on(plain, **keys, **HERE))  # there nobody says who speaks
+    assert elsewhere["num_clips"] == 25
+    assert "These clips have no column 'who', by which the training kept clips apart" in elsewhere["summary"]
+    flag = {"evaluation": GroupsConfig(group_column="who")}
+    with pytest.raises(DataError, match=r"evaluation\.group_column: expected a column .*none called 'who'"):
+        evaluate_artifact(saved, on(plain, **flag, **keys, **HERE))
+    del saved.document["clips"]["groups"]  # as older ones are
+    older = evaluate_artifact(saved, on(clips, **flag, **keys, **HERE))
+    assert (older["num_clips"], older["num_of_groups_trained_on"]) == (20, 5)  # of whom other clips were trained on
+    assert "does not say which who it was trained on: clips of the same may be among these" in older["summary"]
 
 
 def test_clips_that_were_trained_on_count_only_when_asked_for(applied, applied_cache, tmp_path):

@@ -133,7 +133,8 @@ def test_a_preset_from_stdin_and_relative_paths(kept, clips_folder, encoder_fold
     *said, last = train(["-", "--processing.max-samples", "20", "--json"])
     result = json.loads(last)
     assert result["savedArtifactPath"] == str(tmp_path / "out" / "voice.pth")
-    assert "Trained on 20 clips" in result["summary"]
+    assert "Trained on 20 of 24 clips" in result["summary"]
+    assert "(0 skipped; --processing.max-samples all takes all)" in result["summary"]
     assert said == [result["summary"], f"Saved to {result['savedArtifactPath']}"]
     assert sorted(os.listdir(tmp_path / "out")) == ["report.html", "voice.json", "voice.pth"]
 
@@ -154,7 +155,7 @@ def test_the_command_from_any_folder(clips_folder, encoder_folder, tmp_path, add
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["savedArtifactPath"] == str(tmp_path / "out" / "voice.pth")
-    assert "Trained on 20 clips" in result["summary"]
+    assert "Trained on 20 of 24 clips" in result["summary"]
     assert done.stdout.startswith(result["summary"])
     assert "training: 100 of 100 epochs, loss" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from golem_ray.data.table import Source
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.errors import DataError
 from golem_ray.jobs import train as train_job
-from tests.conftest import audio_bytes, tone
+from tests.conftest import audio_bytes, tone, write_clips
 from tests.jobs.runs import configuration
 
 
@@ -41,18 +42,46 @@ def bad_clips(folder):
 REASONS = {2: "not audio", 5: "empty file", 8: "20.0 ms", 11: "not finite", 14: "missing file", 17: "no label"}
 
 
-def test_allowed_unusable_clips_are_counted_and_recorded_by_split(encoder_folder, tmp_path):
-    path = tmp_path / "v.pth"
+def test_allowed_unusable_clips_are_counted_and_recorded_by_split(encoder_folder, tmp_path, caplog):
+    """And what is there under two labels."""
+    path, folder = tmp_path / "v.pth", bad_clips(tmp_path / "set")
+    rows = pq.read_table(folder / "train.parquet").to_pylist()
+    rows[20]["audio"]["bytes"] = rows[19]["audio"]["bytes"]
+    rows[3]["audio"]["bytes"] = rows[2]["audio"]["bytes"]  # neither of which can be used
+    pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
     changes = {"processing": {"max_bad_fraction": 0.5}, "evaluation": {"split": "test"}}
-    result = golem_ray.train(configuration(bad_clips(tmp_path / "set"), encoder_folder, path, **changes))
-    assert "Trained on 18 clips" in result["summary"]
-    assert "(6 skipped)" in result["summary"]
+    with caplog.at_level(logging.WARNING):
+        result = golem_ray.train(configuration(folder, encoder_folder, path, **changes))
+    named = "2 of 26 clips are equal files under different labels: clip 19 (19.wav) as 'b' and clip 20 (20.wav) as 'a'"
+    assert [record.getMessage() for record in caplog.records].count(named) == 1
+    assert "\n2 of these clips are equal files under different labels.\n" in result["summary"]
+    assert "; 2 of them are equal files under different labels" in (tmp_path / "report.html").read_text()
+    assert "Trained on 17 clips" in result["summary"]
+    assert "(7 skipped)" in result["summary"]
     clips = json.loads(path.with_suffix(".json").read_text())["clips"]
-    assert (clips["total"], clips["used"]) == (24, 18)
+    assert (clips["total"], clips["used"], clips["num_under_two_labels"]) == (24, 17, 2)
     bad = {(entry["split"], entry["id"]): entry["reason"] for entry in clips["bad"]}
-    assert list(bad) == [*(("train", row) for row in REASONS), ("test", 1)]
+    assert list(bad) == [*(("train", row) for row in sorted([3, *REASONS])), ("test", 1)]
     assert all(reason in bad["train", row] for row, reason in REASONS.items())
-    assert sum(clips["per_class"].values()) == 18
+    assert sum(clips["per_class"].values()) == 17
+
+
+def test_silent_clips_are_named_and_counted_also_by_a_run_that_finds_them_in_the_cache(
+    encoder_folder, tmp_path, caplog
+):
+    folder = write_clips(tmp_path / "set", ["left", "right"] * 6, seconds=0.1)
+    for row in (3, 4):
+        (folder / "clips" / f"{row}.wav").write_bytes(audio_bytes(np.zeros(800 + row, np.float32)))
+    for name in ("first", "again"):
+        paths = {"embedding_cache": str(tmp_path / "cache"), "save_path": str(tmp_path / name / "v.pth")}
+        golem_ray.train(configuration(folder, encoder_folder, "", paths=paths))
+        (line,) = [record.message for record in caplog.records if "silent" in record.message]
+        assert line.startswith("clips that are silent, 2 of 12: clip 3 (")
+        assert "3.wav); clip 4 (" in line
+        assert json.loads((tmp_path / name / "v.json").read_text())["clips"]["remarks"] == {"silent": 2}
+        assert "12 of 12 clips of" in (page := next((tmp_path / name).glob("*.html")).read_text())
+        assert "(2 silent)" in page
+        caplog.clear()
 
 
 def embedded(bad, num_clips):

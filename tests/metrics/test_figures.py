@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -55,6 +57,18 @@ def test_figures_count_labels_that_the_classifier_does_not_know_as_missed():
     nobody = figures(SINGLE_LABEL.answers(probabilities), np.array([2, 2, 2, 2]))
     assert nobody["accuracy"]["value"] == 0
     assert "log_loss" not in nobody
+
+
+def test_no_table_of_all_pairs_of_classes_is_needed_for_the_figures_of_each():
+    labels = np.tile(np.arange(4000), 2)
+    tracemalloc.start()
+    try:
+        records = per_class(np.where(labels == 1, 0, labels), labels, [str(number) for number in range(4000)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8e6  # a table takes 128 MB
+    assert [records[number]["precision"] for number in (0, 1, 3999)] == [0.5, None, 1.0]
 
 
 def test_intervals_cover_what_more_clips_would_show():
@@ -127,3 +141,20 @@ def test_an_evaluation_names_unknown_labels_and_has_its_baselines():
     assert scores["baselines"]["majority"]["accuracy"] == pytest.approx(1 / 3)
     assert scores["baselines"]["log_mel"]["accuracy"]["value"] == 0
     assert [record["recall"] for record in scores["per_class"]] == [1, 1, 0]
+
+
+def test_of_clips_with_groups_whole_groups_are_resampled():
+    """Clips that are all there four times over say no more than they do once."""
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet([1.0] * 3, size=200), rng.integers(3, size=200)
+    once = figures(SINGLE_LABEL.answers(probabilities), labels)
+    four = SINGLE_LABEL.answers(np.repeat(probabilities, 4, axis=0)), np.repeat(labels, 4)
+    grouped, alone = figures(*four, np.repeat(np.arange(200), 4)), figures(*four)
+    for name, figure in grouped.items():
+        width, expected, narrow = (np.ptp(found[name]["interval_95"]) for found in (grouped, once, alone))
+        assert figure["value"] == pytest.approx(once[name]["value"])
+        assert width == pytest.approx(expected, rel=0.2 if name != "expected_calibration_error" else 0.5)
+        assert width > 1.5 * narrow
+    of_one = figures(*four, np.zeros(800))
+    assert of_one["macro_f1"]["interval_95"] == [0.0, 1.0]
+    assert of_one["log_loss"]["interval_95"] == [0.0, pytest.approx(52 * np.log(2))]

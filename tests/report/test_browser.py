@@ -96,6 +96,15 @@ def test_a_pointer_on_the_map_shows_the_clips_name(browse, tmp_path):
     assert re.search(r"test clip \d+ \(recordings/test/\d{4}\.ogg\)\s*intent_number_\d\d", shown)
 
 
+def test_a_browser_shows_labels_as_they_are(browse, tmp_path):
+    names = ['R&B "loud" <b>', "it's &amp;"]
+    which = judged(names, num_examples=40)
+    (tmp_path / "report.html").write_text(render(document(names), which, points(which)))
+    driver = browse(tmp_path / "report.html", 1280, 900)
+    ticks = "return [...document.querySelectorAll('#per-class .ytick text')].map(text => text.textContent)"
+    assert driver.execute_script(ticks) == names
+
+
 def test_hostile_names_do_nothing_in_a_browser(browse, tmp_path):
     names = [HOSTILE, "<a href='javascript:window.hacked=1'>x</a>", *INTENTS[:5]]
     which = judged(names, num_examples=60, examples=[HOSTILE] * 60)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from golem_ray.heads.target import SINGLE_LABEL
-from golem_ray.metrics.figures import FIGURES
+from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED
 from golem_ray.report.classifier import MAX_LEFT_OUT, Column, render, worst_mistakes
 from golem_ray.speech.player import player
 from tests.conftest import audio_bytes, tone
@@ -64,6 +64,14 @@ def test_the_page_holds_every_figure_beside_its_interval_and_its_rivals():
     assert not re.search(r'(?:src|href)="(?!data:)', page.split("<script>")[0])  # nothing is fetched
 
 
+def test_confusions_of_very_many_classes_are_left_out():
+    names = [str(number) for number in range(MOST_CONFUSED + 1)]
+    which = judged(names, num_examples=20)
+    page = render(document(names), which, points(which))
+    assert list(drawn(page)) == ["per-class", "reliability", "loss", "map"]
+    assert "Left out: too many classes" in page
+
+
 def test_a_page_without_tested_clips_says_so():
     page = render(document(["a", "b"], [{"clip": f"clip {row}", "reason": "empty"} for row in range(60)]), None, None)
     assert "No clip was tested on that the head did not see." in page
@@ -96,6 +104,17 @@ def test_names_are_escaped_wherever_they_stand():
     assert "<img src=x" not in body
     assert "<b>" not in json.dumps(drawn(page))
     assert any(HOSTILE in row for row in Reader(page).rows)  # read as HTML, it is the name again
+
+
+def test_no_name_turns_its_neighbours_round():
+    names = ["left\u202eright", "\u2066other"]
+    which = judged(names, num_examples=30, examples=["a\u202evaw.mp3"] * 30)
+    page = render(document(names, [{"clip": "b\u202e", "reason": "c\n\u202b"}]), which, points(which))
+    assert not re.search(
+        "[\u202a-\u202e\u2066-\u2069]", page.split("<script")[0] + json.dumps(drawn(page), ensure_ascii=False)
+    )
+    assert [r"b\u202e", r"c\n\u202b"] in Reader(page).rows
+    assert r"left\u202eright" in drawn(page)["per-class"]["layout"]["yaxis"]["ticktext"]
 
 
 def test_audio_is_in_the_page_only_when_asked_for():

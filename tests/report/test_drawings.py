@@ -18,6 +18,8 @@ def test_each_class_has_its_recall_with_wilsons_interval():
     assert bars["x"] == [0.5, 1.0]  # of the class without clips nothing can be said
     assert figure["layout"]["yaxis"]["ticktext"] == ["a", "c"]
     assert bars["x"][0] - bars["error_x"]["arrayminus"][0] == pytest.approx(wilson_interval(0.5, 2)[0])
+    named = draw_per_class(np.array([0]), np.array([0]), ['R&B "<i>"'])["layout"]["yaxis"]["ticktext"]
+    assert named == ['R&amp;B "&lt;i&gt;"']  # what Plotly shows as it was; it knows no `&quot;`
     counts = draw_confusion(np.array([0, 0, 2]), np.array([0, 1, 2]), ["a", "b", "c"])["data"][0]
     assert counts["z"] == [[0.5, 0.5, 0], [0, 0, 0], [0, 0, 1]]
     assert counts["text"][0] == ["1", "1", ""]

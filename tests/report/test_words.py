@@ -19,13 +19,21 @@ def test_sentences_say_the_figure_its_interval_and_chance():
         "same head on log-mel statistics 50.0% (20.0% to 80.0%), chance 25.0%."
     )
     assert "10 clips of test" in evaluation_line({"how": "test", **scores}, MODALITY.baseline)
+    shared = {"how": "test", **scores, "group_column": "speaker", "num_of_groups_trained_on": 3}
+    assert "(2 were) (3 of a speaker that was trained on) 50.0%" in evaluation_line(shared, MODALITY.baseline)
     assert "turned off" in cross_validation_line(None, 0)
     assert "no class has two clips" in cross_validation_line(None, 5)
     scores = {"accuracy": 0.5, "interval_95": [0.4, 0.6], "folds": 5, "repeats": 2, "num_clips": 900}
     scores["num_single_clip_classes"] = 0
     assert "2 x 5 folds over 900 clips)." in cross_validation_line(scores, 2)
+    assert cross_validation_line(scores, 5).endswith(
+        "Not 5 rounds: of so many clips in so many classes that would take too long."
+    )
     assert "2 x 5 folds over 900 sampled clips, of heads trained on these alone)." in cross_validation_line(
         {**scores, "sampled": True}, 2
+    )
+    assert cross_validation_line({**scores, "num_small_classes": 1}, 2).endswith(
+        "clips). 1 class with fewer clips than folds: not tested in every fold."
     )
     assert "temperature of 2.50, from 40" in calibration_line({"temperature": 2.5, "num_clips": 40})
     assert "not calibrated" in calibration_line(None)

@@ -11,6 +11,7 @@ import transformers
 from golem_ray.config import ModelConfig
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
+from golem_ray.speech import MODALITY
 from golem_ray.speech.encoders import SpeechEncoder, pack, precision_note
 from golem_ray.speech.families import FAMILIES
 from golem_ray.speech.inspect import inspect_encoder
@@ -121,6 +122,31 @@ def test_a_long_clip_is_the_mean_over_the_frames_of_its_windows(encoder_folder, 
     expected = (99 * parts[0] + 99 * parts[1] + 24 * parts[2]) / 222  # frames of 25 ms every 20 ms
     assert np.allclose(found[0], expected, rtol=1e-4, atol=1e-6)
     assert np.allclose(found[1], SpeechEncoder(plain, "cpu").embed([short])[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_seconds", [None, 6.0])
+def test_a_clip_of_many_minutes_goes_in_windows_also_where_none_are_asked_for(
+    encoder_folder, batch_seconds, monkeypatch, caplog
+):
+    plain, windowed = speech_recipe(encoder_folder), speech_recipe(encoder_folder, window=1.0)
+    clips = [tone(0, 2.0, 16000), tone(1, 2.1, 16000), tone(2, 2.5, 16000)]
+    whole, parts = (
+        SpeechEncoder(recipe, "cpu", batch_seconds=batch_seconds).embed(clips) for recipe in (plain, windowed)
+    )
+    monkeypatch.setattr("golem_ray.speech.encoders.WHOLE_S", 2.0)
+    monkeypatch.setattr("golem_ray.speech.encoders.WINDOW_S", 1.0)
+    monkeypatch.setattr("golem_ray.speech.WHOLE_S", 2.0)
+    with caplog.at_level("INFO", logger="golem_ray"):
+        found = SpeechEncoder(plain, "cpu", batch_seconds=batch_seconds).embed(clips)
+    assert np.allclose(found, np.stack([whole[0], parts[1], parts[2]]), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found[1:], whole[1:], rtol=1e-5, atol=1e-6)
+    assert caplog.messages == ["a clip of 2 s goes in windows of 1 s: see processing.max_seconds"]
+    assert [MODALITY.remark(clip, plain).split(" minutes")[0] for clip in clips] == [
+        "",
+        "longer than 0",
+        "longer than 0",
+    ]
+    assert MODALITY.remark(clips[2], windowed) == ""  # they were asked for
 
 
 def test_a_rest_too_short_for_a_frame_goes_to_the_window_before(encoder_folder):

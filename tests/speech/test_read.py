@@ -98,8 +98,50 @@ def test_a_header_that_promises_too_much_is_a_reason():
     data = bytearray(audio_bytes(tone(0), format="FLAC"))
     data[21] |= 0x0F  # the low 36 bits of these eight bytes are the number of samples
     data[22:26] = b"\xff" * 4
-    with pytest.raises(ExampleError, match="not audio|more samples than fit"):
+    with pytest.raises(ExampleError, match="256.0 GiB of samples, more than 4 GiB"):
         read.load_clip(bytes(data), 16000)
+
+
+@pytest.mark.parametrize(("rate", "channels", "reason"), [
+    (1, 1, "a rate of 1 Hz, not of 1000 to 768000 Hz"),
+    (999, 1, "a rate of 999 Hz"),
+    (768_001, 1, "a rate of 768001 Hz"),
+    (8000, 65, "65 channels, more than 64"),
+])  # fmt: skip
+def test_what_no_recording_has_is_refused_before_it_is_decoded(rate, channels, reason, monkeypatch):
+    clip = audio_bytes(np.zeros((30_000, channels), np.float32), rate)
+    with monkeypatch.context() as patch:
+        patch.setattr(soundfile.SoundFile, "read", None)
+        with pytest.raises(ExampleError, match=reason):
+            read.load_clip(clip, 16000)
+    if channels == 1:
+        with pytest.raises(ExampleError, match=reason):
+            read.as_waveform(np.zeros(30_000, np.float32), 16000, rate)
+
+
+@pytest.mark.parametrize("rate", [1000, 768_000])
+def test_the_lowest_and_the_highest_rate_are_read(rate):
+    assert read.load_clip(audio_bytes(tone(0, 0.5, rate), rate), 16000).shape == (8000,)
+
+
+def test_samples_are_bounded_as_recorded_and_at_the_encoders_rate(monkeypatch):
+    stereo, slow = audio_bytes(tone(0, 0.1, channels=2)), audio_bytes(tone(0, 0.4, 1000), 1000)
+    monkeypatch.setattr(read, "_MOST_BYTES", 6400)  # of 800 x 2 samples; 400 at 1000 Hz are 6400 at 16,000 Hz
+    assert read.load_clip(stereo, 8000).shape == (800,)
+    with pytest.raises(ExampleError, match="GiB of samples, more than"):
+        read.load_clip(slow, 16000)
+    monkeypatch.setattr(read, "_MOST_BYTES", 6399)
+    with pytest.raises(ExampleError, match="GiB of samples, more than"):
+        read.load_clip(stereo, 8000)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_a_silent_clip_gets_a_remark(rate, encoder_folder):
+    recipe, loud = speech_recipe(encoder_folder), tone(0, 0.1, rate)
+    still = np.full(len(loud), 0.5, np.float32)
+    clips = [loud, still, 0 * still, np.stack([loud, -loud], axis=1), 0.5 + 0.01 * loud, loud[: rate // 40 + 1]]
+    read_all = [MODALITY.read(audio_bytes(clip, rate, subtype="FLOAT"), recipe) for clip in clips]
+    assert [MODALITY.remark(each, recipe) for each in read_all] == ["", "silent", "silent", "silent", "", ""]
 
 
 def test_25_ms_are_enough():
