@@ -10,14 +10,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from golem_ray.cli.stopping import STOPPED, stopped_in_time
+from golem_ray.cli.stopping import STOPPED, not_silent, stopped_in_time
 from golem_ray.errors import UserError, printable, without_credentials
+
+_ENDED = (
+    "error: expected to come to an end by itself, found this process killed, or its Ray lost (a head or a machine that "
+    "went, a full /dev/shm, no memory left)"
+)
 
 
 def main(command: str, argv: Sequence[str]) -> int:
     """Run the command of that name; returns 0, or 2 after an error that the user can mend, or 130 when stopped.
 
-    Prints each line of the output as it comes. A bug of ours is a traceback, with which Python ends with status 1.
+    Prints each line of the output as it comes. A bug of ours is a traceback, with which Python ends with status 1,
+    and so does Ray where it ends this process, of which a line is said then.
     """
     from golem_ray.cli.commands import COMMANDS
 
@@ -27,7 +33,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     logging.getLogger("golem_ray").setLevel(logging.INFO)
     kept = "; a run with paths.run_dir keeps what it has embedded: go on with --resume" if command == "train" else ""
     try:
-        with stopped_in_time(f"stopped{kept}"):
+        with not_silent(f"{_ENDED}{kept}") as in_order, stopped_in_time(f"stopped{kept}", in_order):
             for line in COMMANDS[command](argv):
                 if not _print(line):
                     break

@@ -1,14 +1,17 @@
-"""How a command ends that is stopped: by itself, so that Ray is left and files are put in order; if not, by force."""
+"""How a command ends that is stopped, by itself, so that Ray is left and files are put in order, if not, by force; and
+what is said of one that is ended without a word.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 STOPPED = 130
 """Exit status of a command that was stopped."""
@@ -18,11 +21,35 @@ END_WITHIN_S = 6.0
 
 
 @contextmanager
-def stopped_in_time(words: str) -> Iterator[None]:
+def not_silent(words: str) -> Iterator[Callable[[], None]]:
+    """Have these words said if this process is ended inside: killed, or by Ray's core, which ends a process at once and
+    without a word where its Ray is lost.
+
+    A small process says them, which waits for the end of this one. Yields what keeps it from that, for an end that has
+    words of its own.
+    """
+    command = ["/bin/sh", "-c", 'read _ || printf "%s\\n" "$1" >&2', "sh", words]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, bufsize=0
+    ) as speaker:
+
+        def in_order() -> None:
+            assert speaker.stdin is not None
+            with suppress(OSError):  # it was killed
+                speaker.stdin.write(b"\n")
+
+        try:
+            yield in_order
+        finally:
+            in_order()
+
+
+@contextmanager
+def stopped_in_time(words: str, before_force: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C and SIGTERM (`ray job stop`, Kubernetes, systemd) raise KeyboardInterrupt inside, the first one alone.
 
     Where the process has not ended END_WITHIN_S later (its Ray got the signal too and answers nobody, or it is inside
-    a library that does not return), it is ended, with these words.
+    a library that does not return), before_force() is called and it is ended, with these words.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -33,7 +60,8 @@ def stopped_in_time(words: str) -> Iterator[None]:
     came: list[int] = []
     chosen = {number: signal.signal(number, lambda number, _: _stop(number, numbers, came)) for number in numbers}
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)  # written to whatever Python is doing
-    threading.Thread(target=_end, args=(receiver, sender, set(numbers), words), daemon=True).start()
+    rest = (set(numbers), words, before_force)
+    threading.Thread(target=_end, args=(receiver, sender, *rest), daemon=True).start()
     try:
         yield
     finally:
@@ -52,7 +80,9 @@ def _stop(came_now: int, numbers: list[signal.Signals], came: list[int]) -> None
     raise KeyboardInterrupt
 
 
-def _end(receiver: socket.socket, sender: socket.socket, numbers: set[int], words: str) -> None:
+def _end(
+    receiver: socket.socket, sender: socket.socket, numbers: set[int], words: str, before_force: Callable[[], None]
+) -> None:
     """Runs in a thread: ends the process where a signal has not. Returns once the sender, kept open here, is closed."""
     while came := receiver.recv(1):
         if came[0] in numbers:
@@ -60,5 +90,6 @@ def _end(receiver: socket.socket, sender: socket.socket, numbers: set[int], word
     else:
         return
     threading.Event().wait(END_WITHIN_S)
+    before_force()
     print(words, file=sys.stderr, flush=True)
     os._exit(STOPPED)

@@ -80,6 +80,20 @@ def test_a_command_that_does_not_end_by_itself_is_ended(number):
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", RESUME)
 
 
+@pytest.mark.parametrize(("end", "status"), [("os._exit(1)", 1), ("os.kill(os.getpid(), 9)", -9)])
+def test_a_command_that_is_ended_without_a_word_has_one(end, status):
+    code = (
+        "import os; from golem_ray import cli; from golem_ray.cli import commands\n"
+        f"commands.COMMANDS['train'] = lambda argv: {end}\n"
+        "cli.main('train', [])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (status, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: expected to come to an end by itself, found this process killed, or its Ray lost")
+    assert line.endswith("; a run with paths.run_dir keeps what it has embedded: go on with --resume")
+
+
 def test_a_command_leaves_signals_as_it_found_them(monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     monkeypatch.setitem(commands.COMMANDS, "train", lambda argv: [])
