@@ -56,8 +56,9 @@ class _OneLine(logging.Formatter):
 
 def _print(line: str) -> bool:
     """Print a line (or several); whether somebody still reads. What was to be saved is saved by then."""
+    shown, encoding = "\n".join(map(printable, line.split("\n"))), sys.stdout.encoding or "utf-8"
     try:
-        print("\n".join(map(printable, line.split("\n"))), flush=True)
+        print(shown.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

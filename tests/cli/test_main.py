@@ -112,14 +112,15 @@ from golem_ray.errors import DataError
 
 def work(argv):
     logging.getLogger("golem_ray.data").warning("bad: %s", "a\x1b[31m\nb http://u:PW@host/x?sig=PW")
-    yield "two lines\nof \u202ewav"
+    yield "two lines\nof \u202ewav caf\xe9 \udce9"
     raise DataError("files: expected clips, found \x1b[31m\nb.")
 
 commands.COMMANDS["train"] = work
 sys.exit(cli.main("train", []))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "two lines\nof \\u202ewav\n")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "two lines\nof \\u202ewav caf\\xe9 \\udce9\n")
     first, second = done.stderr.splitlines()
     assert first == r"bad: a\x1b[31m\nb http://host/x"
     assert second == r"error: files: expected clips, found \x1b[31m\nb."

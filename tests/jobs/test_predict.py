@@ -129,7 +129,7 @@ def test_signed_uris_are_read_and_nothing_secret_of_them_is_shown_or_written(app
 
 
 def test_names_are_printed_without_what_a_terminal_would_obey():
-    row = {"id": "a\x1b[31m\nb.wav", "label": "x\u202ey", "probability": 0.5, "problem": None}
+    row = {"id": "a\x1b[31m\nb.wav", "label": "x\u202ey", "probability": 0.5, "problem": None, "remark": None}
     assert list(as_text([row])) == [r"a\x1b[31m\nb.wav  x\u202ey  (50.0%)"]
 
 

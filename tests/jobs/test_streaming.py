@@ -179,7 +179,7 @@ def test_an_evaluation_holds_no_more_than_the_batch_at_hand_and_what_the_report_
 def interrupted(rows: Iterator[dict[str, Any]], after: int, error: type[BaseException]) -> Iterator[dict[str, Any]]:
     """The first rows, and then the error."""
     yield from itertools.islice(rows, after)
-    raise error
+    raise error("stopped")
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
