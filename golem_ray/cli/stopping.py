@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 STOPPED = 130
 """Exit status of a command that was stopped."""
 
-END_WITHIN_S = 6.0
+END_WITHIN_S = 5.0
 """How long it may take to end by itself."""
 
 
@@ -89,6 +89,7 @@ def _end(
             break
     else:
         return
+    signal.alarm(0)  # of the handler of Ray's core, which is the first one while Ray connects: it aborts after three s
     threading.Event().wait(END_WITHIN_S)
     before_force()
     print(words, file=sys.stderr, flush=True)

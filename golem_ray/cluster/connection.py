@@ -93,7 +93,11 @@ def _connect(address: str, leave: ExitStack) -> None:
         path = [str(package.parent), os.environ.get("PYTHONPATH")]  # an empty entry would be the working folder
         marked = leave.enter_context(swept())
         leave.callback(ray.shutdown)
-        with environment({**marked, "PYTHONPATH": os.pathsep.join(filter(None, path))}), _stop_held_back():
+        with (
+            environment({**marked, "PYTHONPATH": os.pathsep.join(filter(None, path))}),
+            private.apart(),
+            _stop_held_back(),
+        ):
             ray.init(address="local", include_dashboard=False, **options)
         return
     leave.callback(ray.shutdown)

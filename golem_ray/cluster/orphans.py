@@ -5,6 +5,7 @@ own, this file as a script, waits for that moment. Needs /proc; where there is n
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 MARK = "GOLEM_RAY_STARTED_BY"
 """The variable in the environment of Ray's processes, which they hand on, that says whose they are."""
 
-_GRACE_S, _LATE_S, _MOST_S = 1.5, 5.0, 10.0
+_GRACE_S, _LATE_S, _MOST_S = 1.0, 3.0, 4.0
 """Seconds for them to end by themselves; in which one that was just being started may appear; after which nothing more
 is tried.
 """
@@ -26,32 +28,47 @@ is tried.
 def swept() -> Iterator[dict[str, str]]:
     """Yields a variable: what is started with it in its environment ends with this block, or with this process."""
     mark = uuid.uuid4().hex
-    command = [sys.executable, "-I", "-S", __file__, mark]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as sweeper:
+    command = [sys.executable, "-I", "-S", __file__, mark, str(os.getpid())]
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # not to be waited for
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **silent) as sweeper:
         try:
             yield {MARK: mark}
         finally:
             sweeper.communicate(b"in order")
 
 
-def _marked(mark: str) -> list[int]:
-    """Ids of the processes that carry the mark."""
+def _marked(mark: str, driver: int) -> list[int]:
+    """Ids of the others that carry the mark, or have a file open of the session of a Ray that `driver` started.
+
+    A process that gives itself a name, as Ray's do, may write it over its environment.
+    """
+    session = re.compile(rf"/session_[^/]+_{driver}/")
     found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:  # it ended, or is another user's
-            if f"{MARK}={mark}".encode() in file.read().split(b"\0"):
+    for name in set(filter(str.isdigit, os.listdir("/proc"))) - {str(driver)}:
+        with suppress(OSError):  # it ended, or is another user's
+            with open(f"/proc/{name}/environ", "rb") as file:
+                marked = f"{MARK}={mark}".encode() in file.read().split(b"\0")
+            files = os.listdir(f"/proc/{name}/fd") if not marked else []
+            if marked or any(session.search(_target(f"/proc/{name}/fd/{number}")) for number in files):
                 found.append(int(name))
     return found
 
 
-def _sweep(mark: str) -> None:
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # closed meanwhile
+        return ""
+
+
+def _sweep(mark: str, driver: int) -> None:
     """Wait until nobody holds the other end of stdin, then end what carries the mark."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # which come to a whole group, when this process is needed
     in_order = sys.stdin.buffer.read()
     ended = time.monotonic()
     while time.monotonic() < ended + _MOST_S:
-        left = _marked(mark)
+        left = _marked(mark, driver)
         if not left and (in_order or time.monotonic() > ended + _LATE_S):
             return
         if time.monotonic() > ended + _GRACE_S:
@@ -62,4 +79,4 @@ def _sweep(mark: str) -> None:
 
 
 if __name__ == "__main__" and os.path.isdir("/proc"):
-    _sweep(sys.argv[1])
+    _sweep(sys.argv[1], int(sys.argv[2]))

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from golem_ray.devices import environment
@@ -99,6 +100,29 @@ def is_autoscaled() -> bool:
     except Exception as error:
         _do_without("state of the autoscaler", error)
         return False
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Have the processes that `ray.init` starts inside be in groups of their own.
+
+    What is sent to the group of this process (by `timeout`, by a shell) is then for this process alone, which ends them
+    in order. Without that Ray ends under it, and its core ends it, or it is ended by force.
+    """
+    try:
+        from ray._private import services as module
+
+        services: Any = module
+        popen = services.ConsolePopen
+    except Exception as error:
+        _do_without("way to start its processes in groups of their own", error)
+        yield
+        return
+    services.ConsolePopen = partial(popen, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 @contextmanager

@@ -16,12 +16,17 @@ from tests.conftest import ROOT
 
 CODE = """
 import os, signal, subprocess, sys
+from pathlib import Path
 from golem_ray.cluster.orphans import swept
 
 with swept() as mark:
     child = subprocess.Popen(["sleep", "60"], env={**os.environ, **mark}, start_new_session=True)
     other = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    print(child.pid, other.pid, flush=True)
+    logs = Path(sys.argv[2]) / f"session_2026-11-27_11-57-06_360629_{os.getpid()}" / "logs"
+    logs.mkdir(parents=True)
+    unmarked = subprocess.Popen(["sleep", "60"], stdout=(logs / "raylet.out").open("w"), start_new_session=True)
+    own = (logs / "core-driver.log").open("w")  # which the driver may keep open
+    print(child.pid, unmarked.pid, other.pid, flush=True)
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -37,13 +42,13 @@ def alive(process: int) -> bool:
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="there is no /proc")
 @pytest.mark.parametrize(("how", "status"), [("killed", -signal.SIGKILL), ("by itself", 0)])
-def test_what_a_process_has_started_ends_with_it(how, status):
+def test_what_a_process_has_started_ends_with_it(tmp_path, how, status):
     began = time.monotonic()
-    ended = warm.run(["-c", CODE, how], cwd=ROOT, env=dict(os.environ), timeout=30)
+    ended = warm.run(["-c", CODE, how, str(tmp_path)], cwd=ROOT, env=dict(os.environ), timeout=30)
     assert ended.returncode == status, ended.stderr
-    child, other = map(int, ended.stdout.split())
+    child, unmarked, other = map(int, ended.stdout.split())
     try:
-        wait_until(lambda: not alive(child), timeout_s=10)
+        wait_until(lambda: not alive(child) and not alive(unmarked), timeout_s=10)
         assert time.monotonic() - began < 10
         assert alive(other)  # which does not carry the mark
     finally:

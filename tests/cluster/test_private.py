@@ -227,6 +227,21 @@ def test_a_ray_that_connects_in_another_way_is_not_quiet(nothing_said, monkeypat
     assert words.startswith(f"this release of Ray has no {CONNECT} (AttributeError)")
 
 
+def test_what_ray_starts_is_in_groups_of_its_own(nothing_said, monkeypatch, caplog):
+    from ray._private import services
+
+    popen = services.ConsolePopen
+    with private.apart(), services.ConsolePopen(["sleep", "60"]) as started:
+        assert os.getpgid(started.pid) == started.pid
+        started.kill()
+    assert services.ConsolePopen is popen
+    monkeypatch.delattr("ray._private.services.ConsolePopen")
+    with private.apart():
+        pass
+    (words,) = said(caplog)
+    assert words.startswith("this release of Ray has no way to start its processes in groups of their own (")
+
+
 def test_a_plan_whose_workers_went_is_ended_by_who_looks_on(shared_ray, monkeypatch):
     resources = connection.plan(ClusterConfig(threads_per_worker=1, workers=1), DeviceConfig(backend="cpu"), 6)
     watch = embedding._Watch(resources, 2, 2)

@@ -181,20 +181,21 @@ def _started(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
 
 
-def _left(job: subprocess.Popen[str]) -> list[str]:
+def _left(job: subprocess.Popen[str]) -> dict[int, str]:
     """What still runs of the job: all of it is in its session."""
-    found = []
+    found = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if os.getsid(process.pid) == job.pid and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.cmdline())[:100])
+                found[process.pid] = " ".join(process.cmdline())[:100]
     return found
 
 
-STRIKES: dict[str, Callable[[subprocess.Popen[str]], None]] = {
+STRIKES: dict[str, Callable[[subprocess.Popen[str]], object]] = {
     "Ctrl-C": lambda job: job.send_signal(signal.SIGINT),
     "SIGTERM": lambda job: job.send_signal(signal.SIGTERM),
-    "SIGTERM to the group": lambda job: os.killpg(job.pid, signal.SIGTERM),  # `timeout`, systemd, Slurm
+    "SIGTERM to the group": lambda job: os.killpg(job.pid, signal.SIGTERM),  # `timeout`, a shell
+    "SIGTERM to all": lambda job: [os.kill(pid, signal.SIGTERM) for pid in sorted(_left(job))],  # systemd, Slurm
     "SIGKILL": lambda job: job.kill(),
 }
 
@@ -216,10 +217,10 @@ def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_
         job.kill()
     assert took < 10
     assert "max_restarts > 0" not in said
-    if how != "SIGKILL":
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].endswith("a run with paths.run_dir keeps what it has embedded: go on with --resume")
+    if not how.startswith(("SIGKILL", "SIGTERM to all")):  # then Ray's core may be the first to end it
         assert job.returncode == 130, said
-        assert said.splitlines()[-1].startswith("stopped; a run with paths.run_dir keeps")
-        assert "Traceback" not in said
     assert not (tmp_path / "v.pth").exists()
     kept = sum(1 for _ in run.rglob("*.parquet"))
     assert 2 <= kept < 336 / 64 + 1  # blocks: clips remained to be done
