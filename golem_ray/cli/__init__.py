@@ -33,7 +33,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     logging.getLogger("golem_ray").setLevel(logging.INFO)
     kept = "; a run with paths.run_dir keeps what it has embedded: go on with --resume" if command == "train" else ""
     try:
-        with not_silent(f"{_ENDED}{kept}") as in_order, stopped_in_time(f"stopped{kept}", in_order):
+        with not_silent(f"{_ENDED}{kept}") as last_words, stopped_in_time(f"stopped{kept}", last_words):
             for line in COMMANDS[command](argv):
                 if not _print(line):
                     break

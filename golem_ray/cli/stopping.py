@@ -21,35 +21,43 @@ END_WITHIN_S = 5.0
 
 
 @contextmanager
-def not_silent(words: str) -> Iterator[Callable[[], None]]:
+def not_silent(words: str) -> Iterator[Callable[[str], None]]:
     """Have these words said if this process is ended inside: killed, or by Ray's core, which ends a process at once and
     without a word where its Ray is lost.
 
-    A small process says them, which waits for the end of this one. Yields what keeps it from that, for an end that has
-    words of its own.
+    A small process says them, which waits for the end of this one. Yields what puts other words in their place; '' for
+    an end that has words of its own.
     """
-    command = ["/bin/sh", "-c", 'read _ || printf "%s\\n" "$1" >&2', "sh", words]
+    last = 'words=$1; while read -r other; do words=$other; done; [ -z "$words" ] || printf "%s\\n" "$words" >&2'
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, bufsize=0
+        ["/bin/sh", "-c", last, "sh", words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
     ) as speaker:
+        stdin, at_once = speaker.stdin, threading.Lock()
+        assert stdin is not None
 
-        def in_order() -> None:
-            assert speaker.stdin is not None
-            with suppress(OSError):  # it was killed
-                speaker.stdin.write(b"\n")
+        def instead(words: str) -> None:
+            with at_once, suppress(OSError):  # it was killed
+                if not stdin.closed:
+                    stdin.write(f"{words}\n".encode())
 
         try:
-            yield in_order
+            yield instead
         finally:
-            in_order()
+            with at_once, suppress(OSError), stdin:
+                stdin.write(b"\n")
 
 
 @contextmanager
-def stopped_in_time(words: str, before_force: Callable[[], None]) -> Iterator[None]:
+def stopped_in_time(words: str, last_words: Callable[[str], None]) -> Iterator[None]:
     """Ctrl-C and SIGTERM (`ray job stop`, Kubernetes, systemd) raise KeyboardInterrupt inside, the first one alone.
 
     Where the process has not ended END_WITHIN_S later (its Ray got the signal too and answers nobody, or it is inside
-    a library that does not return), before_force() is called and it is ended, with these words.
+    a library that does not return), it is ended, with these words. They are its last_words from the signal on: a Ray
+    that got the signal too may end it first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,7 +68,7 @@ def stopped_in_time(words: str, before_force: Callable[[], None]) -> Iterator[No
     came: list[int] = []
     chosen = {number: signal.signal(number, lambda number, _: _stop(number, numbers, came)) for number in numbers}
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)  # written to whatever Python is doing
-    rest = (set(numbers), words, before_force)
+    rest = (set(numbers), words, last_words)
     threading.Thread(target=_end, args=(receiver, sender, *rest), daemon=True).start()
     try:
         yield
@@ -81,7 +89,7 @@ def _stop(came_now: int, numbers: list[signal.Signals], came: list[int]) -> None
 
 
 def _end(
-    receiver: socket.socket, sender: socket.socket, numbers: set[int], words: str, before_force: Callable[[], None]
+    receiver: socket.socket, sender: socket.socket, numbers: set[int], words: str, last_words: Callable[[str], None]
 ) -> None:
     """Runs in a thread: ends the process where a signal has not. Returns once the sender, kept open here, is closed."""
     while came := receiver.recv(1):
@@ -90,7 +98,8 @@ def _end(
     else:
         return
     signal.alarm(0)  # of the handler of Ray's core, which is the first one while Ray connects: it aborts after three s
+    last_words(words)
     threading.Event().wait(END_WITHIN_S)
-    before_force()
+    last_words("")
     print(words, file=sys.stderr, flush=True)
     os._exit(STOPPED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,14 +12,21 @@ from typing import Any, TypeVar
 
 import ray
 
+from golem_ray.cluster import private
 from golem_ray.cluster.connection import carried, last_line
 from golem_ray.devices import Resources, worker_record
+from golem_ray.embedding.crash_notes import NoStore, Store
 from golem_ray.engine import Assemble, train_here
 from golem_ray.errors import ConfigError, UserError
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
 from golem_ray.progress import Progress, ProgressBar, StageBars
 
 T = TypeVar("T")
+
+ALIVE_EVERY_S = 10.0
+"""Most seconds between two signs of life of the head's task, however long what it does takes."""
+
+_ALIVE = "alive"
 
 
 def put(value: T) -> Any:
@@ -75,14 +83,16 @@ def train(assemble: Any, spec: HeadSpec, repeats: int, resources: Resources) -> 
     task = ray.remote(num_gpus=int(resources.gpu), num_cpus=resources.cpus, num_returns="streaming", max_retries=2)(
         _train_task
     )
+    store = private.crash_store(uuid.uuid4().hex)
     with _in_words("training"), StageBars() as bars:
-        steps: Any = task.remote(assemble, spec, repeats, resources)
-        for reference in _coming(steps, resources):
+        steps: Any = task.remote(assemble, spec, repeats, resources, store)
+        for reference in _coming(steps, resources, store):
             step = ray.get(reference)
             if isinstance(step, Progress):
                 bars.show(step)
             elif step is not None:
                 head, worker = step
+                private.forget(store)
                 return head, worker_record(worker)
     raise AssertionError("the training task ended without a head")
 
@@ -102,9 +112,10 @@ def _in_words(stage: str) -> Iterator[None]:
         raise _lost(error, stage) from None
 
 
-def _coming(steps: Any, resources: Resources) -> Iterator[Any]:
-    """The references of a streaming task as they come. Raises ConfigError if it cannot begin or has nowhere to run."""
-    since, begun = time.monotonic(), False
+def _coming(steps: Any, resources: Resources, store: Store) -> Iterator[Any]:
+    """The references of a streaming task as they come. Raises ConfigError if it does not begin, or stands still."""
+    since, sign, begun = time.monotonic(), 0, False
+    unseen = isinstance(store, NoStore)  # then what has begun, and has a machine, is let go on
     while True:
         ready, _ = ray.wait([steps], timeout=1.0)
         if ready:
@@ -113,10 +124,12 @@ def _coming(steps: Any, resources: Resources) -> Iterator[Any]:
             except StopIteration:
                 return
             since, begun = time.monotonic(), True
-        elif time.monotonic() - since > resources.stall_timeout and (not begun or carried(resources) == 0):
+        elif (latest := store.get(_ALIVE)) != sign:
+            since, sign = time.monotonic(), latest
+        elif time.monotonic() - since > resources.stall_timeout and not (unseen and begun and carried(resources)):
             ray.cancel(steps, force=True)
             raise ConfigError(
-                "cluster.stall_timeout: expected the head's training to begin or go on, found no machine for it within "
+                "cluster.stall_timeout: expected the head's training to begin or go on, found no sign of it for "
                 f"{resources.stall_timeout:.0f} s; see `ray status`, and run again: with paths.run_dir what is done is "
                 "kept."
             )
@@ -130,17 +143,29 @@ def _lost(error: Exception, stage: str) -> ConfigError:
 
 
 def _train_task(
-    assemble: Assemble, spec: HeadSpec, repeats: int, resources: Resources
+    assemble: Assemble, spec: HeadSpec, repeats: int, resources: Resources, store: Store
 ) -> Iterator[Progress | tuple[TrainedHead, str] | None]:
     """Runs on a worker: None once it runs, Progress now and then, last the head and what it was trained on.
 
-    Training itself runs in a thread: it reports by a callback, and this function hands on what it reports.
+    Training itself runs in a thread: it reports by a callback, and this function hands on what it reports. Where
+    that takes long, the store has a sign of life.
     """
     yield None
     steps: queue.SimpleQueue[Progress | Future[tuple[TrainedHead, str]]] = queue.SimpleQueue()
     with ThreadPoolExecutor(1) as threads:
         trained = threads.submit(train_here, assemble, spec, repeats, resources, steps.put)
         trained.add_done_callback(steps.put)
-        while isinstance(step := steps.get(), Progress):
+        while isinstance(step := _next(steps, store, min(ALIVE_EVERY_S, resources.stall_timeout / 3)), Progress):
             yield step
         yield trained.result()
+
+
+def _next(steps: queue.SimpleQueue[T], store: Store, every_s: float) -> T:
+    """The next in the queue; as long as there is none, the store's number grows."""
+    signs = 0
+    while True:
+        try:
+            return steps.get(timeout=every_s)
+        except queue.Empty:  # not yielded: a task that is run again has to yield as many as before
+            signs += 1
+            store.put(_ALIVE, signs)

@@ -60,9 +60,12 @@ from golem_ray import cli
 from golem_ray.cli import commands, stopping
 
 def work(argv):
-    os.kill(os.getpid(), int(argv[0]))
+    sent = False
     while True:
         try:
+            if not sent:
+                sent = True
+                os.kill(os.getpid(), int(argv[0]))
             time.sleep(60)
         except KeyboardInterrupt:
             pass
@@ -80,17 +83,40 @@ def test_a_command_that_does_not_end_by_itself_is_ended(number):
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", RESUME)
 
 
-@pytest.mark.parametrize(("end", "status"), [("os._exit(1)", 1), ("os.kill(os.getpid(), 9)", -9)])
-def test_a_command_that_is_ended_without_a_word_has_one(end, status):
+STOP = """
+    try:
+        os.kill(os.getpid(), 15)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "status", "words"),
+    [
+        (
+            "",
+            "os._exit(1)",
+            1,
+            "error: expected to come to an end by itself, found this process killed, or its Ray lost",
+        ),
+        ("", "os.kill(os.getpid(), 9)", -9, "error: expected to come to an end by itself"),
+        (STOP, "os._exit(1)", 1, "stopped"),  # by a Ray that got the signal too
+    ],
+    ids=["ray", "killed", "stopped"],
+)
+def test_a_command_that_is_ended_without_a_word_has_one(before, end, status, words):
     code = (
-        "import os; from golem_ray import cli; from golem_ray.cli import commands\n"
-        f"commands.COMMANDS['train'] = lambda argv: {end}\n"
+        "import os, time; from golem_ray import cli; from golem_ray.cli import commands\n"
+        f"def work(argv):{before}\n    {end}\n"
+        "commands.COMMANDS['train'] = work\n"
         "cli.main('train', [])"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (status, "")
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("error: expected to come to an end by itself, found this process killed, or its Ray lost")
+    assert line.startswith(words)
     assert line.endswith("; a run with paths.run_dir keeps what it has embedded: go on with --resume")
 
 

@@ -142,6 +142,30 @@ def test_the_heads_task_is_run_again_where_its_process_ends(simulated_gpus, tmp_
     assert head.weights == quiet.weights
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_the_heads_task_may_take_long_but_not_stand_still(simulated_gpus, tmp_path, stopped):
+    labels = np.arange(40) % 4
+    data = TrainingSet(embeddings=np.eye(40, 8, dtype=np.float32), labels=labels)
+
+    def slow(scratch):
+        if stopped:
+            (tmp_path / "process").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(2.5)
+        return data
+
+    engine = RayEngine(dataclasses.replace(CPU_RESOURCES, stall_timeout=1.5))
+    engine.train(engine.share(lambda scratch: data), HeadSpec(num_classes=4), 0)  # a process is there from now on
+    if not stopped:
+        engine.train(engine.share(slow), HeadSpec(num_classes=4), 0)
+        return
+    try:
+        with pytest.raises(ConfigError, match=r"cluster\.stall_timeout: expected .*, found no sign of it for 2 s; see"):
+            engine.train(engine.share(slow), HeadSpec(num_classes=4), 0)
+    finally:
+        os.kill(int((tmp_path / "process").read_text()), signal.SIGKILL)
+
+
 def test_what_the_cluster_cannot_start_ends_in_words(simulated_gpus, clips_folder, encoder_folder):
     impossible = Resources(workers=1, threads=1, cpus=1000, gpu=False, backend="cpu", stall_timeout=3.0)
     with pytest.raises(ConfigError, match="found no progress for 3 s with 0 of 24 clips done"):
