@@ -98,7 +98,13 @@ def _connect(address: str, leave: ExitStack) -> None:
             private.apart(),
             _stop_held_back(),
         ):
-            ray.init(address="local", include_dashboard=False, **options)
+            try:
+                ray.init(address="local", include_dashboard=False, **options)
+            except (OSError, ValueError, RuntimeError) as error:  # no right to write its files, say
+                raise ConfigError(
+                    f"cluster.address: expected to be able to start a Ray on this machine, but {one_line(error)}; mend "
+                    "that, or do without Ray: --cluster.address none."
+                ) from None
         return
     leave.callback(ray.shutdown)
     if not in_submitted_job():  # a submitted job brings its working directory along
