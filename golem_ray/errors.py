@@ -13,6 +13,8 @@ _USER = re.compile(r"(https?://)[^\s/?#'\"<>]*@|(://)[^\s/?#'\"<>]*:[^\s/?#'\"<>
 _END = r"""[^\s'"<>)]*?(?=[:;,.]*(?:[\s'"<>)]|$))"""  # a sentence's own punctuation stays
 _QUERY = re.compile(rf"(https?://[^\s?#'\"<>]*)\?{_END}|\?[\w.~%+-]+={_END}")
 
+_ALONE = re.compile(r"https?://\S+")
+
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Control characters, and those that change lines or the direction of the text around them."""
 
@@ -21,6 +23,8 @@ def without_credentials(text: str) -> str:
     """The text, the URIs in it without user, password and query: `http://host/x.wav` of a signed one."""
     if "://" not in text:
         return text
+    if _ALONE.fullmatch(text):
+        text = re.split("[?#]", text, maxsplit=1)[0]
     return _QUERY.sub(r"\1", _USER.sub(r"\1\2", text))
 
 

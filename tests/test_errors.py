@@ -20,6 +20,7 @@ from golem_ray.errors import (
     [
         ("http://user:PW@host:80/x.wav?X-Amz-Signature=abc", "http://host:80/x.wav"),
         ("https://token@host/x.wav?abc", "https://host/x.wav"),
+        ("https://host/x.wav?sig=a'b&token=(PW)#c", "https://host/x.wav"),
         ("s3://key:PW@bucket/x?versionId=3", "s3://bucket/x"),
         ("simplecache::https://u:PW@host/a b.wav?sig=1&t=2", "simplecache::https://host/a b.wav"),
         ("clip 1 (http://u:PW@host/x?a=b): missing", "clip 1 (http://host/x): missing"),

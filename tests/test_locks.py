@@ -1,5 +1,6 @@
 """Locks of folders: who is kept out, and that nothing is left of them."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,15 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     holder.join(30)
     with locked(str(tmp_path), wait=False) as free:
         assert free
+
+
+def test_who_stands_still_is_not_waited_for_for_ever(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="golem_ray")
+    monkeypatch.setattr("golem_ray.locks.WAIT_S", 0.1)
+    with locked(str(tmp_path), wait=True) as free, locked(str(tmp_path), wait=True) as also_free:
+        assert free
+        assert not also_free
+    assert f"waiting for another process to let go of {tmp_path}" in caplog.text
 
 
 def no_locks(descriptor, operation):

@@ -88,10 +88,13 @@ class Classifier:
 
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """Examples as their modality reads them (of speech: (T,) float32 at the encoder's rate) -> (N, D) float32."""
+        return self._loaded().embed(examples)
+
+    def _loaded(self) -> Encoder:
         with _LOADING:
             if self._encoder is None:
                 self._encoder = self._load_encoder()
-        return self._encoder.embed(examples)
+            return self._encoder
 
     def _read(self, example: object, how: dict[str, Any]) -> np.ndarray | str:
         """The example as its modality reads it, or why that cannot be."""
@@ -104,11 +107,14 @@ class Classifier:
     def _predictions(self, examples: list[np.ndarray]) -> list[Prediction]:
         if not examples:
             return []
+        self._loaded()
         try:
             vectors = self.embed(examples)
         except (MemoryError, RuntimeError) as error:
             if not ran_out_of_memory(error):
                 raise
+            vectors = None  # what follows is done outside, where nothing holds on to the failed pass's tensors
+        if vectors is None:
             if len(examples) == 1:
                 return [_unusable(self._modality.too_large(self._modality.cost(len(examples[0]), self.recipe)))]
             return [self._predictions([example])[0] for example in examples]

@@ -16,6 +16,9 @@ _FOLDERS = re.compile(
 )
 """The folders before a path's or URI's last component, up to a quotation mark at its end."""
 
+_COMPONENTS = re.compile(r"""(?:[^\s'":()]+/)+(?=[^\s/])""")
+"""What comes before the last slash of a word."""
+
 _NAMED = re.compile(r"(.*?clip \d+ \()(.+)(\))", re.DOTALL)
 """How data/table.py names an example."""
 
@@ -123,7 +126,12 @@ def _cut(record: dict[str, Any]) -> dict[str, str]:
     found = {key: str(record[key]) for key in ("clip", "reason") if key in record}
     named = _NAMED.fullmatch(found.get("clip", ""))
     if named is None:
-        return {key: _FOLDERS.sub("", text) for key, text in found.items()}
+        return {key: _without_folders(text) for key, text in found.items()}
     before, path, after = named.groups()
-    reason = _FOLDERS.sub("", found.get("reason", "").replace(path, _last_component(path)))
+    reason = _without_folders(found.get("reason", "").replace(path, _last_component(path)))
     return {key: {"clip": f"{before}{_last_component(path)}{after}", "reason": reason}[key] for key in found}
+
+
+def _without_folders(text: str) -> str:
+    """The text, with the last component of each path in it; also of one without a scheme, which storage may name."""
+    return _COMPONENTS.sub("", _FOLDERS.sub("", text))

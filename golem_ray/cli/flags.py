@@ -147,11 +147,16 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
             f"paths.run_dir: expected the folder of the run that --resume names, got {command.config.paths.run_dir}; "
             "leave it out."
         )
-    config, model = _own_revisions(command.config, before.dataset, argv), command.config.model
+    return dataclasses.replace(command, config=_without_foreign_revisions(command.config, before, argv))
+
+
+def _without_foreign_revisions(config: TrainConfig, before: TrainConfig, argv: Sequence[str]) -> TrainConfig:
+    """The configuration without a revision of `before`, from which it came, of what flags name another one of."""
+    config, model = _own_revisions(config, before.dataset, argv), config.model
     named = any(each.startswith("--model.revision") for each in argv)
     if model.feature_extractor_model != before.model.feature_extractor_model and not named:
-        config = dataclasses.replace(config, model=dataclasses.replace(model, revision=None))
-    return dataclasses.replace(command, config=config)
+        return dataclasses.replace(config, model=dataclasses.replace(model, revision=None))
+    return config
 
 
 def _resumed(argv: Sequence[str]) -> str | None:
@@ -200,17 +205,18 @@ def parse_compare(argv: Sequence[str]) -> CompareCommand:
     """
     has_preset = bool(argv) and (argv[0] == "-" or not argv[0].startswith("-"))
     values = read_preset(read_source(argv[0]), argv[0]) if has_preset else {}
-    grid = grid_from(values.pop("grid", {}))
-    return tyro.cli(
+    grid, before = grid_from(values.pop("grid", {})), config_from_dict(values)
+    command = tyro.cli(
         CompareCommand,
         args=list(argv[has_preset:]),
-        default=CompareCommand(config=config_from_dict(values), grid=grid),
+        default=CompareCommand(config=before, grid=grid),
         prog="compare.py [GRID]",
         description=(
             "Compare encoders, layers, poolings and heads on the same clips and folds. GRID, if given, comes first: a "
             "preset like train.py's with a group [grid] of encoders, layers, poolings and heads."
         ),
     )
+    return dataclasses.replace(command, config=_without_foreign_revisions(command.config, before, argv))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ def not_silent(words: str) -> Iterator[Callable[[str], None]]:
     A small process says them, which waits for the end of this one. Yields what puts other words in their place; '' for
     an end that has words of its own.
     """
-    last = 'words=$1; while read -r other; do words=$other; done; [ -z "$words" ] || printf "%s\\n" "$words" >&2'
+    heard = 'trap "" HUP INT TERM; words=$1; while read -r other; do words=$other; done'
+    last = heard + '; [ -z "$words" ] || printf "%s\\n" "$words" >&2'
     with subprocess.Popen(
         ["/bin/sh", "-c", last, "sh", words],
         stdin=subprocess.PIPE,
@@ -82,6 +83,8 @@ def stopped_in_time(words: str, last_words: Callable[[str], None]) -> Iterator[N
 
 def _stop(came_now: int, numbers: list[signal.Signals], came: list[int]) -> None:
     """End like Ctrl-C does; what comes after that is not heeded."""
+    if came:
+        return
     came.append(came_now)
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)

@@ -27,7 +27,7 @@ from golem_ray.storage import in_submitted_job
 
 log = logging.getLogger(__name__)
 
-_MEMORY_PER_WORKER = 3 << 30
+MEMORY_PER_WORKER = 3 << 30
 """Bytes of memory that a CPU actor with a base-size encoder may take, with some to spare."""
 
 _LEAST_MEMORY_PER_WORKER = 3 << 28
@@ -234,7 +234,7 @@ def plan(
     elif gpu:
         workers = most
     else:
-        workers = max(1, min(most, memory // _MEMORY_PER_WORKER, math.ceil(num_examples / _EXAMPLES_PER_WORKER)))
+        workers = max(1, min(most, memory // MEMORY_PER_WORKER, math.ceil(num_examples / _EXAMPLES_PER_WORKER)))
     useful = math.ceil(num_examples / _EXAMPLES_PER_WORKER) if grows and config.workers == "auto" else 0
     return Resources(
         workers=workers,

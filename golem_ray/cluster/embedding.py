@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 
 from golem_ray.cluster import private
-from golem_ray.cluster.connection import carried, last_line
+from golem_ray.cluster.connection import MEMORY_PER_WORKER, carried, last_line
 from golem_ray.cluster.workers import Embedder
 from golem_ray.data import Source
 from golem_ray.devices import Resources
@@ -91,7 +91,7 @@ def _plan(
     """One Ray Data plan over what is left. Raises ConfigError for what an actor says, and Ray's own exceptions."""
     missing = int(intake.left.sum())
     least, most = min(resources.workers, missing), min(resources.most_workers, missing)
-    with _quiet_context(resources, _Watch(resources, least, most)):
+    with _quiet_context(resources, _Watch(resources, least)):
         examples = _dataset(source.examples, [block for block in blocks if intake.left[block].any()])
         if resources.gpu:
             grouped = partial(
@@ -110,6 +110,7 @@ def _plan(
             compute=ActorPoolStrategy(min_size=least, max_size=most),
             num_gpus=int(resources.gpu),
             num_cpus=resources.cpus,
+            memory=MEMORY_PER_WORKER if resources.growth and not resources.gpu else None,  # none is planned for these
         )
         for done in embedded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
             yield intake.take(done)
@@ -228,8 +229,8 @@ class _Watch:
     would wait for another one for ever.
     """
 
-    def __init__(self, resources: Resources, workers: int, most: int) -> None:
-        self.resources, self.workers, self.most = resources, workers, most
+    def __init__(self, resources: Resources, workers: int) -> None:
+        self.resources, self.workers = resources, workers
         self.looked = time.monotonic()
         self.short_since: float | None = None
 
@@ -241,7 +242,6 @@ class _Watch:
         self.looked = now
         held = carried(self.resources)
         if held >= self.workers:
-            self.workers = min(held, self.most)  # a pool that grows with the cluster
             self.short_since = None
             return
         self.short_since = self.short_since or now

@@ -64,4 +64,4 @@ class RayEngine:
 
     def map(self, work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], title: str, unit: str) -> list[T]:
         """As Engine.map: in tasks of one CPU each, as many at a time as fit."""
-        return tasks.side_by_side(work, jobs, title, unit, self.resources.stall_timeout)
+        return tasks.side_by_side(work, jobs, title, unit, self.resources)

@@ -7,6 +7,7 @@ own, this file as a script, waits for that moment. Needs /proc; where there is n
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -38,25 +39,27 @@ def swept() -> Iterator[dict[str, str]]:
 
 
 def _marked(mark: str, driver: int) -> list[int]:
-    """Ids of the others that carry the mark, or have a file open of the session of a Ray that `driver` started.
+    """Ids of the others that carry the mark, or write to a log of the session of a Ray that `driver` started.
 
-    A process that gives itself a name, as Ray's do, may write it over its environment.
+    A process that gives itself a name, as Ray's do, may write it over its environment. The driver's own log may be open
+    in what it has forked.
     """
-    session = re.compile(rf"/session_[^/]+_{driver}/")
+    session = re.compile(rf"/session_[^/]+_{driver}/logs/(?!python-core-driver)")
     found = []
     for name in set(filter(str.isdigit, os.listdir("/proc"))) - {str(driver)}:
         with suppress(OSError):  # it ended, or is another user's
             with open(f"/proc/{name}/environ", "rb") as file:
                 marked = f"{MARK}={mark}".encode() in file.read().split(b"\0")
             files = os.listdir(f"/proc/{name}/fd") if not marked else []
-            if marked or any(session.search(_target(f"/proc/{name}/fd/{number}")) for number in files):
+            if marked or any(session.search(_written(f"/proc/{name}/fd/{number}")) for number in files):
                 found.append(int(name))
     return found
 
 
-def _target(link: str) -> str:
+def _written(descriptor: str) -> str:
+    """The file that is open for writing there; '' if none is."""
     try:
-        return os.readlink(link)
+        return os.readlink(descriptor) if os.lstat(descriptor).st_mode & stat.S_IWUSR else ""
     except OSError:  # closed meanwhile
         return ""
 

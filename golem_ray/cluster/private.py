@@ -128,7 +128,8 @@ def apart() -> Iterator[None]:
 @contextmanager
 def quiet_core() -> Iterator[None]:
     """Keep off the terminal what Ray's core says in this process, if `ray.init` is called inside: it calls every actor
-    of Ray Data one whose restart may fail. What ends the process is still said, and Ray's own processes log on.
+    of Ray Data one whose restart may fail. What ends the process is still said (not while it connects), and Ray's own
+    processes log on.
 
     The core takes its level from a variable when it starts, which the processes that `ray.init` starts before must not
     see, and says so on the terminal. Without this there is a line that looks like a failure.

@@ -70,11 +70,8 @@ class GroupsConfig:
     """Which clips belong together."""
 
     group_column: str | None = None
-    """Column, such as the speaker: clips of values that were trained on are left out; by default that of training."""
-
-    def __post_init__(self) -> None:
-        if self.group_column == "":
-            raise ConfigError("evaluation.group_column: expected a column, found ''; leave it out for none.")
+    """Column, such as the speaker: clips of values that were trained on are left out; by default that of training, ''
+    for none (where other speakers have the same names)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,11 +190,13 @@ def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tup
 
 
 def encode_groups(values: pa.ChunkedArray) -> pa.Array:
-    """A whole group column as text, null where it is null or empty."""
+    """A whole group column as text, as `clean_label` has it, null where it is null or empty."""
     if pa.types.is_nested(values.type):
         raise DataError(f"evaluation.group_column: expected names or numbers, found {values.type}.")
     text = flat(values.cast(pa.string()))
-    return pc.if_else(pc.equal(text, ""), None, text)
+    distinct = pc.unique(text)
+    names = pa.array([clean_label(name or "") or None for name in distinct.to_pylist()], pa.string())
+    return names.take(pc.index_in(text, distinct))
 
 
 def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:

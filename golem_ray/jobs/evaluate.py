@@ -51,6 +51,9 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     del seen.digests
     groups = groups_of(source)
     groups_known, of_groups = _groups_trained_on(saved, source, groups, trained)
+    groups_known = groups_known and (
+        by == _trained_by(saved) or bool(of_groups.any())
+    )  # else they may be of another kind
     of_groups &= seen.good & ~trained
     rows = np.flatnonzero(seen.good if config.include_trained else seen.good & ~trained & ~of_groups)
     labels = _labels(saved, config, source, rows, by)
@@ -88,11 +91,12 @@ def _opened(saved: artifact.Artifact, config: EvaluateConfig, content: Content) 
 
     Raises UserError if the examples cannot be had, or have no column that the flag names.
     """
-    column = config.evaluation.group_column or _trained_by(saved)
+    given = config.evaluation.group_column
+    column = _trained_by(saved) if given is None else given or None
     try:
         return open_source(config.dataset, content, config.processing.limit, group_column=column), column
     except DataError as error:
-        if config.evaluation.group_column or not str(error).startswith("evaluation.group_column: "):
+        if given or not str(error).startswith("evaluation.group_column: "):
             raise
     return open_source(config.dataset, content, config.processing.limit), None
 
@@ -248,7 +252,7 @@ def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, 
     lines = [f"{line}: accuracy {percent(found['figures']['accuracy'])}."]
     if by and not found["groups_known"]:
         lines.append(f"The artifact does not say which {by} it was trained on: clips of the same may be among these.")
-    elif by is None and _trained_by(saved):
+    elif by is None and config.evaluation.group_column is None and _trained_by(saved):
         lines.append(
             f"These clips have no column {_trained_by(saved)!r}, by which the training kept clips apart: some of them "
             f"may be of the same {_trained_by(saved)} as clips that were trained on."

@@ -478,6 +478,17 @@ def test_report_is_cleared_of_folders_but_not_of_what_looks_like_one() -> None:
     assert published_report("<b>/home/me &amp; you/clips</b>", document) == "<b>clips</b>"
 
 
+def test_reasons_are_cleared_of_the_folders_that_storage_names() -> None:
+    document = sidecar()
+    bad = [
+        {"id": 3, "clip": "clip 3 (s3://bucket/p/ivanov/3.wav)", "reason": "OSError: bucket/p/ivanov/3.wav: timeout"},
+        {"id": 4, "clip": "clip 4", "reason": "shard patients/ivanov/x.parquet is bad (1/2)"},
+    ]
+    document.setdefault("clips", {})["bad"] = bad
+    shown = [(each["clip"], each["reason"]) for each in published(document)["clips"]["bad"]]
+    assert shown == [("clip 3 (3.wav)", "OSError: 3.wav: timeout"), ("clip 4", "shard x.parquet is bad (2)")]
+
+
 def test_card_says_the_figures_as_they_are() -> None:
     card = model_card(published({**sidecar(), "weights": {"file": "my.pth"}}), "me/voice")
     assert front_matter(card) == {

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
-from golem_ray.cli.flags import parse_evaluate, parse_predict, parse_train
+from golem_ray.cli.flags import parse_compare, parse_evaluate, parse_predict, parse_train
 from golem_ray.config import DatasetConfig, ModelConfig, TrainConfig
 
 TRAINED_ON = DatasetConfig(name="me/calls", name_alias="fr-FR", split="test", revision="abc", label_column="label")
@@ -21,11 +22,16 @@ def sidecar(tmp_path):
     return str(tmp_path / "v.json")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "train"])
-def test_a_revision_of_one_dataset_does_not_go_along_to_another(command, sidecar):
+@pytest.mark.parametrize("command", ["evaluate", "predict", "train", "compare"])
+def test_a_revision_of_one_dataset_does_not_go_along_to_another(command, sidecar, tmp_path):
+    grid = str(tmp_path / "grid.json")
+    Path(grid).write_text(json.dumps({"dataset": dataclasses.asdict(TRAINED_ON)}))
+
     def parsed(*flags):
         if command == "train":
             return parse_train([sidecar, *flags]).config.dataset
+        if command == "compare":
+            return parse_compare([grid, *flags]).config.dataset
         return {"evaluate": parse_evaluate, "predict": parse_predict}[command](
             ["v.pth", *flags], TRAINED_ON
         ).config.dataset

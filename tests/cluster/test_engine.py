@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -248,12 +248,21 @@ def test_the_pool_grows_to_what_there_is(simulated_gpus, clips_folder, encoder_f
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_work_side_by_side_that_stands_still_ends_in_words(simulated_gpus):
-    engine = RayEngine(dataclasses.replace(CPU_RESOURCES, stall_timeout=1.0))
-    with pytest.raises(
-        ConfigError, match=r"stall_timeout: .* no progress for 1 s with 0 of 1 rounds done \(comparing\)"
-    ):
-        engine.map(lambda: time.sleep(60), [()], "comparing", "rounds")
+def test_work_side_by_side_may_take_long_but_not_stand_still(simulated_gpus, tmp_path):
+    engine = RayEngine(dataclasses.replace(CPU_RESOURCES, stall_timeout=3.0))
+    engine.map(lambda: None, [()], "comparing", "rounds")  # a process is there from now on
+    assert engine.map(lambda: time.sleep(4.5), [()], "comparing", "rounds") == [None]
+
+    def suspended():
+        (tmp_path / "process").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    try:
+        with pytest.raises(ConfigError, match=r"stall_timeout: .* progress for 3 s with 0 of 1 rounds done \(compar"):
+            engine.map(suspended, [()], "comparing", "rounds")
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(int((tmp_path / "process").read_text()), signal.SIGKILL)
 
 
 def test_what_goes_wrong_side_by_side_is_said_in_words(simulated_gpus):

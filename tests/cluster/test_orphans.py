@@ -25,8 +25,11 @@ with swept() as mark:
     logs = Path(sys.argv[2]) / f"session_2026-11-27_11-57-06_360629_{os.getpid()}" / "logs"
     logs.mkdir(parents=True)
     unmarked = subprocess.Popen(["sleep", "60"], stdout=(logs / "raylet.out").open("w"), start_new_session=True)
-    own = (logs / "core-driver.log").open("w")  # which the driver may keep open
-    print(child.pid, unmarked.pid, other.pid, flush=True)
+    forked = subprocess.Popen(
+        ["sleep", "60"], stdout=(logs / "python-core-driver-0.log").open("w"), start_new_session=True
+    )
+    reader = subprocess.Popen(["sleep", "60"], stdin=(logs / "raylet.out").open(), start_new_session=True)
+    print(child.pid, unmarked.pid, other.pid, forked.pid, reader.pid, flush=True)
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -46,13 +49,14 @@ def test_what_a_process_has_started_ends_with_it(tmp_path, how, status):
     began = time.monotonic()
     ended = warm.run(["-c", CODE, how, str(tmp_path)], cwd=ROOT, env=dict(os.environ), timeout=30)
     assert ended.returncode == status, ended.stderr
-    child, unmarked, other = map(int, ended.stdout.split())
+    child, unmarked, *others = map(int, ended.stdout.split())
     try:
         wait_until(lambda: not alive(child) and not alive(unmarked), timeout_s=10)
         assert time.monotonic() - began < 10
-        assert alive(other)  # which does not carry the mark
+        assert all(map(alive, others))  # started otherwise, forked, or reading along
     finally:
-        os.kill(other, signal.SIGKILL)
+        for other in others:
+            os.kill(other, signal.SIGKILL)
 
 
 def test_what_has_ended_in_order_is_not_waited_for():

@@ -244,7 +244,7 @@ def test_what_ray_starts_is_in_groups_of_its_own(nothing_said, monkeypatch, capl
 
 def test_a_plan_whose_workers_went_is_ended_by_who_looks_on(shared_ray, monkeypatch):
     resources = connection.plan(ClusterConfig(threads_per_worker=1, workers=1), DeviceConfig(backend="cpu"), 6)
-    watch = embedding._Watch(resources, 2, 2)
+    watch = embedding._Watch(resources, 2)
     now = [100.0]
     monkeypatch.setattr(embedding.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(embedding, "carried", lambda resources: 1)

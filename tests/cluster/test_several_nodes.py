@@ -52,7 +52,7 @@ def config(clips: Path, encoder_folder: Path, tmp_path: Path) -> dict[str, Any]:
         "device": {"backend": "cpu"},
         "model": {"feature_extractor_model": str(encoder_folder)},
         "evaluation": {"repeats": 0},
-        "cluster": {"workers": ACTORS, "threads_per_worker": 1, "stall_timeout": 60.0},
+        "cluster": {"workers": ACTORS, "threads_per_worker": 1, "stall_timeout": 120.0},
         "paths": {"save_path": str(tmp_path / "v.pth")},
     }
 

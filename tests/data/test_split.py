@@ -66,12 +66,14 @@ def test_what_cannot_be_held_out_is_said(keys, labels, groups, words):
         divide(with_evaluation(**keys), source(labels, groups), MODALITY.content)
 
 
-def test_groups_that_leave_nothing_to_cross_validate_on_are_refused():
+def test_groups_that_leave_nothing_to_cross_validate_on_are_refused(caplog):
     alone = source([0, 0, 1, 1, 2], ["ann", "ann", "bob", "bob", None])
     with pytest.raises(DataError, match="a class with clips of two groups in 'who', found each class in one group al"):
         divide(with_evaluation(group_column="who"), alone, MODALITY.content)
     divide(with_evaluation(group_column="who", repeats=0), alone, MODALITY.content)
+    assert not caplog.text
     divide(with_evaluation(group_column="who"), source([0, 0, 1, 1], ["ann", "bob", "cleo", "cleo"]), MODALITY.content)
+    assert "2 of 4 clips are of classes that are in one group alone" in caplog.text
 
 
 @pytest.mark.parametrize("holdout", [0, -1, 1.0, 1.5, 0.0])

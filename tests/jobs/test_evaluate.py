@@ -1,6 +1,7 @@
 """A saved classifier on labelled clips: its figures, what it leaves out, and the report."""
 
 import logging
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,6 +85,14 @@ def test_clips_of_a_group_that_was_trained_on_are_left_out_and_intervals_go_over
     flag = {"evaluation": GroupsConfig(group_column="who")}
     with pytest.raises(DataError, match=r"evaluation\.group_column: expected a column .*none called 'who'"):
         evaluate_artifact(saved, on(plain, **flag, **keys, **HERE))
+    none = {"evaluation": GroupsConfig(group_column="")}
+    assert evaluate_artifact(saved, on(clips, **none, **keys, **HERE))["num_clips"] == 25
+    renamed = tmp_path / "renamed"
+    shutil.copytree(clips, renamed)
+    others = [line.replace("speaker-", "session-") for line in rows[40:]]
+    (renamed / "metadata.csv").write_text("\n".join([f"{head},session", *others]))
+    sessions = evaluate_artifact(saved, on(renamed, evaluation=GroupsConfig(group_column="session"), **keys, **HERE))
+    assert "does not say which session it was trained on" in sessions["summary"]  # these are no speakers
     del saved.document["clips"]["groups"]  # as older ones are
     older = evaluate_artifact(saved, on(clips, **flag, **keys, **HERE))
     assert (older["num_clips"], older["num_of_groups_trained_on"]) == (20, 5)  # of whom other clips were trained on

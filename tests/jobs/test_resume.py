@@ -167,12 +167,12 @@ def test_embeddings_that_stay_in_storage_make_the_same_head(config, tmp_path):
     assert train(stored) == (weights, NUM_CLIPS)
 
 
-def _job(folder: Path, *more: str) -> list[str]:
-    """The command of a training on 336 clips that keeps its vectors in the folder."""
+def _job(folder: Path, num_clips: int = 336) -> list[str]:
+    """The command of a training that keeps its vectors in the folder."""
     command = [sys.executable, str(ROOT / "jobs" / "train.py"), "--dataset.name=sample", "--dataset.split=test"]
-    command += ["--model.feature-extractor-model=sample", "--processing.max-samples=336", "--evaluation.repeats=0"]
-    command += ["--dataset.label-column=intent_class", "--training.epochs=5", f"--paths.save-path={folder}/v.pth"]
-    return [*command, f"--paths.run-dir={folder}/run", *more]
+    command += ["--model.feature-extractor-model=sample", f"--processing.max-samples={num_clips}"]
+    command += ["--dataset.label-column=intent_class", "--training.epochs=5", "--evaluation.repeats=0"]
+    return [*command, f"--paths.save-path={folder}/v.pth", f"--paths.run-dir={folder}/run"]
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:
@@ -231,7 +231,7 @@ def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
     """The weights of a job that nothing happens to, and the seconds that it takes."""
     folder, began = tmp_path_factory.mktemp("quiet"), time.monotonic()
-    subprocess.run(_job(folder), check=True, capture_output=True)
+    subprocess.run(_job(folder, 120), check=True, capture_output=True)
     return (folder / "v.pth").read_bytes(), time.monotonic() - began
 
 
@@ -239,7 +239,8 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_group_that_is_stopped_at_any_moment_ends_and_is_gone_on_from(quiet, tmp_path, seed):
     weights, seconds = quiet
-    job = _started(_job(tmp_path))
+    command = _job(tmp_path, 120)
+    job = _started(command)
     time.sleep(random.Random(seed).uniform(0.0, 1.0) * seconds)
     try:
         with suppress(ProcessLookupError):  # it was faster
@@ -250,11 +251,11 @@ def test_a_group_that_is_stopped_at_any_moment_ends_and_is_gone_on_from(quiet, t
         wait_until(lambda: not _left(job), timeout_s=10 - took)
     finally:
         job.kill()
-    assert job.returncode in (0, 130, -signal.SIGTERM), said  # done; stopped; before there was anything to leave
+    # Done; stopped; before there was anything to leave. While Ray connects, its core's own handler is the first one.
+    assert job.returncode in (0, 130, -signal.SIGTERM) or said.startswith("*** SIGTERM received"), said
     assert took < 10
     assert "Traceback" not in said
     assert (tmp_path / "v.pth").exists() or job.returncode != 0
-    again = ["--resume", str(tmp_path / "run")] if (tmp_path / "run" / "run.json").exists() else _job(tmp_path)[2:]
-    command = [*_job(tmp_path)[:2], *again, "--cluster.address=none"]
-    subprocess.run(command, check=True, capture_output=True)
+    again = ["--resume", str(tmp_path / "run")] if (tmp_path / "run" / "run.json").exists() else command[2:]
+    subprocess.run([*command[:2], *again, "--cluster.address=none"], check=True, capture_output=True)
     assert (tmp_path / "v.pth").read_bytes() == weights

@@ -142,6 +142,8 @@ def test_a_silent_clip_gets_a_remark(rate, encoder_folder):
     clips = [loud, still, 0 * still, np.stack([loud, -loud], axis=1), 0.5 + 0.01 * loud, loud[: rate // 40 + 1]]
     read_all = [MODALITY.read(audio_bytes(clip, rate, subtype="FLOAT"), recipe) for clip in clips]
     assert [MODALITY.remark(each, recipe) for each in read_all] == ["", "silent", "silent", "silent", "", ""]
+    cancelling = MODALITY.read(audio_bytes(clips[3], rate, subtype="PCM_16"), recipe)
+    assert MODALITY.remark(cancelling, recipe) == "silent"
 
 
 def test_25_ms_are_enough():
