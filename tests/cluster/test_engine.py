@@ -204,9 +204,9 @@ def test_a_ray_that_does_not_start_is_one_line_and_leaves_no_handler_of_its_own(
     monkeypatch.setattr(connection.ray, "init", init)
     monkeypatch.setattr(connection.ray, "shutdown", lambda: None)
     expected: type[BaseException] = ConfigError
-    words = "cluster.address: expected to be able to start a Ray on this machine, but no room; "
+    words: str | None = "cluster.address: expected to be able to start a Ray on this machine, but no room; "
     if isinstance(problem, SystemExit):  # its handler exits so
-        expected, words = KeyboardInterrupt, ""
+        expected, words = KeyboardInterrupt, None
     with pytest.raises(expected, match=words), connection.joined(ClusterConfig(address="local"), CPU, 1):
         pass
     assert signal.getsignal(signal.SIGTERM) is chosen
