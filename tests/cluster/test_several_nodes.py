@@ -240,7 +240,7 @@ def test_a_node_that_is_lost_costs_no_clip(cluster, config, quiet, tmp_path, see
     monkeypatch.setattr(embedding, "REPLACED_WITHIN_S", 2.0)
     log, draw = tmp_path / "log", random.Random(seed)
     victim = draw.choice(sorted(cluster.worker_nodes, key=lambda node: node.node_ip_address + node.unique_id))
-    with joined(cluster, log, 0.1):
+    with joined(cluster, log, 0.2):
         blow = Blow(log, draw.randint(3, 40), lambda: cluster.remove_node(victim, allow_graceful=False))
         golem_ray.train(config)
     cluster.add_node(num_cpus=1, object_store_memory=80 << 20)  # for the tests that follow
