@@ -151,7 +151,7 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
 
 
 def _without_foreign_revisions(config: TrainConfig, before: TrainConfig, argv: Sequence[str]) -> TrainConfig:
-    """The configuration without a revision of `before`, from which it came, of what flags name another one of."""
+    """As `_own_revisions`, for the encoder's revision too. `before` is what the configuration was before the flags."""
     config, model = _own_revisions(config, before.dataset, argv), config.model
     named = any(each.startswith("--model.revision") for each in argv)
     if model.feature_extractor_model != before.model.feature_extractor_model and not named:

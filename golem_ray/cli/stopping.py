@@ -25,9 +25,12 @@ def not_silent(words: str) -> Iterator[Callable[[str], None]]:
     """Have these words said if this process is ended inside: killed, or by Ray's core, which ends a process at once and
     without a word where its Ray is lost.
 
-    A small process says them, which waits for the end of this one. Yields what puts other words in their place; '' for
-    an end that has words of its own.
+    A small shell says them, which waits for the end of this process; without one they are not said. Yields what puts
+    other words in their place; '' for an end that has words of its own.
     """
+    if not os.path.exists("/bin/sh"):  # in an image that has nothing but Python
+        yield lambda words: None
+        return
     heard = 'trap "" HUP INT TERM; words=$1; while read -r other; do words=$other; done'
     last = heard + '; [ -z "$words" ] || printf "%s\\n" "$words" >&2'
     with subprocess.Popen(

@@ -261,7 +261,8 @@ class ClusterConfig:
     """An address; `local` for a Ray of its own; `none` for this process alone, without Ray; `auto` for $RAY_ADDRESS (in
     a job, the job's cluster), else local."""
     workers: int | Literal["auto"] = "auto"
-    """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well."""
+    """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well, and more as an
+    autoscaler brings machines."""
     threads_per_worker: int = 2
     """CPU threads of an actor, each at a clip of its own, and of the head's task, whose rounding they change."""
     batch_seconds: float = 120.0

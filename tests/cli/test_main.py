@@ -120,6 +120,17 @@ def test_a_command_that_is_ended_without_a_word_has_one(before, end, status, wor
     assert line.endswith("; a run with paths.run_dir keeps what it has embedded: go on with --resume")
 
 
+def test_a_command_runs_where_there_is_no_shell(command, monkeypatch, capsys):
+    def missing(command, **options):
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    monkeypatch.setattr(subprocess, "Popen", missing)
+    command(lambda argv: ["done"])
+    assert cli.main("train", []) == 0
+    assert capsys.readouterr().out == "done\n"
+
+
 def test_a_command_leaves_signals_as_it_found_them(monkeypatch):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     monkeypatch.setitem(commands.COMMANDS, "train", lambda argv: [])

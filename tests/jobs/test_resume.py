@@ -191,6 +191,16 @@ def _left(job: subprocess.Popen[str]) -> dict[int, str]:
     return found
 
 
+def _ended(job: subprocess.Popen[str]) -> str:
+    """What a job said that was struck just now; fails if it, or what it has started, is there after ten seconds."""
+    began = time.monotonic()
+    _, said = job.communicate(timeout=30)
+    took = time.monotonic() - began
+    assert took < 10, said
+    wait_until(lambda: not _left(job), timeout_s=10 - took)
+    return said
+
+
 STRIKES: dict[str, Callable[[subprocess.Popen[str]], object]] = {
     "Ctrl-C": lambda job: job.send_signal(signal.SIGINT),
     "SIGTERM": lambda job: job.send_signal(signal.SIGTERM),
@@ -209,13 +219,9 @@ def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_
         wait_until(lambda: len(list(run.rglob("*.parquet"))) >= 2 or job.poll() is not None)
         assert len(_left(job)) > 3  # Ray, and its workers
         STRIKES[how](job)
-        began = time.monotonic()
-        _, said = job.communicate(timeout=30)
-        took = time.monotonic() - began
-        wait_until(lambda: not _left(job), timeout_s=10 - took)
+        said = _ended(job)
     finally:
         job.kill()
-    assert took < 10
     assert "max_restarts > 0" not in said
     assert "Traceback" not in said
     assert said.splitlines()[-1].endswith("a run with paths.run_dir keeps what it has embedded: go on with --resume")
@@ -245,15 +251,11 @@ def test_a_group_that_is_stopped_at_any_moment_ends_and_is_gone_on_from(quiet, t
     try:
         with suppress(ProcessLookupError):  # it was faster
             os.killpg(job.pid, signal.SIGTERM)
-        began = time.monotonic()
-        _, said = job.communicate(timeout=30)
-        took = time.monotonic() - began
-        wait_until(lambda: not _left(job), timeout_s=10 - took)
+        said = _ended(job)
     finally:
         job.kill()
     # Done; stopped; before there was anything to leave. While Ray connects, its core's own handler is the first one.
     assert job.returncode in (0, 130, -signal.SIGTERM) or said.startswith("*** SIGTERM received"), said
-    assert took < 10
     assert "Traceback" not in said
     assert (tmp_path / "v.pth").exists() or job.returncode != 0
     again = ["--resume", str(tmp_path / "run")] if (tmp_path / "run" / "run.json").exists() else command[2:]
