@@ -91,6 +91,9 @@ def _stop(came_now: int, numbers: list[signal.Signals], came: list[int]) -> None
     came.append(came_now)
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
+    # In a callback, which can raise nothing, it is lost: Python is not to print it, and the thread ends the process.
+    shown = sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if lost.exc_type is KeyboardInterrupt else shown(lost)
     raise KeyboardInterrupt
 
 

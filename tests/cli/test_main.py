@@ -54,21 +54,30 @@ def test_what_the_user_can_mend_is_one_line_and_a_status(command, monkeypatch, c
     assert capsys.readouterr() == ("", words)
 
 
+CATCHES_IT = """
+    try:
+        os.kill(os.getpid(), int(argv[0]))
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(60)
+"""
+
+LOSES_IT = """  # in what can raise nothing
+    class Mortal:
+        def __del__(self):
+            os.kill(os.getpid(), int(argv[0]))
+            time.sleep(60)
+
+    Mortal()
+    time.sleep(60)
+"""
+
 STUBBORN = """
 import os, signal, sys, time
 from golem_ray import cli
 from golem_ray.cli import commands, stopping
 
-def work(argv):
-    sent = False
-    while True:
-        try:
-            if not sent:
-                sent = True
-                os.kill(os.getpid(), int(argv[0]))
-            time.sleep(60)
-        except KeyboardInterrupt:
-            pass
+def work(argv):%s
 
 stopping.END_WITHIN_S = 0.2
 commands.COMMANDS["train"] = work
@@ -77,9 +86,10 @@ sys.exit(cli.main("train", sys.argv[1:]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_that_does_not_end_by_itself_is_ended(number):
+@pytest.mark.parametrize("body", [CATCHES_IT, LOSES_IT], ids=["catches", "loses"])
+def test_a_command_that_does_not_end_by_itself_is_ended(number, body):
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
-    ended = warm.run(["-c", heed + STUBBORN, str(int(number))], cwd=ROOT, env=dict(os.environ), timeout=20)
+    ended = warm.run(["-c", heed + STUBBORN % body, str(int(number))], cwd=ROOT, env=dict(os.environ), timeout=20)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", RESUME)
 
 
