@@ -109,15 +109,11 @@ def _is_lasting(error: Exception) -> bool:
 
 def read(path: str) -> bytes:
     """The content of a file."""
-
-    def content() -> bytes:
+    with as_storage_errors():
         if "://" in path:  # in one request, where opening it takes another for its size
             fs, place = filesystem(path)
-            return bytes(fs.cat_file(place))
-        return Path(path).read_bytes()
-
-    with as_storage_errors():
-        return retried(content)
+            return bytes(retried(partial(fs.cat_file, place)))
+        return retried(Path(path).read_bytes)
 
 
 def read_head(path: str, size: int) -> bytes:

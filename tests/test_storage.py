@@ -83,6 +83,12 @@ def test_what_will_not_pass_is_not_tried_again(error, pauses):
     assert (len(calls), pauses) == (1, [])
 
 
+def test_a_uri_of_no_known_kind_is_not_tried_again(pauses):
+    with pytest.raises(StorageError, match="nosuchkind"):
+        storage.read("nosuchkind://host/a.wav")
+    assert pauses == []
+
+
 def resolve(save_path: str = "v.pth", storage_root: str | None = None) -> str:
     place = storage.resolve("paths.save_path", save_path, storage_root)
     assert PathsConfig(save_path=save_path, storage_root=storage_root).place("save_path") == place
