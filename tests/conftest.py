@@ -208,6 +208,12 @@ def _for_workers() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails on a filesystem is tried again as often as ever, but in this process without pauses."""
+    monkeypatch.setattr("golem_ray.storage.RETRY_AFTER_S", (0.0,) * 3)
+
+
 @pytest.fixture(scope="session")
 def _ray_at_the_end() -> Iterator[None]:
     """Ends the shared Ray, or whatever this process is connected to by then."""

@@ -120,6 +120,7 @@ def test_without_one_part_clips_are_embedded_all_the_same(
     assert words.endswith("): going on without")
 
 
+@pytest.mark.slow  # each by itself is quicker
 def test_without_any_of_them_a_whole_job_gives_the_same_bytes(
     shared_ray, nothing_said, clips_folder, encoder_folder, tmp_path, monkeypatch, caplog
 ):

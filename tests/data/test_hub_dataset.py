@@ -390,7 +390,7 @@ def test_without_hub_or_cache_a_local_copy_is_proposed(
     ("file", "case", "key"),
     [
         ("en-US/train-00000-of-00001.parquet", minds(), "dataset.name"),
-        ("config.json", encoder(), "model.feature_extractor_model"),
+        pytest.param("config.json", encoder(), "model.feature_extractor_model", marks=pytest.mark.slow),
     ],
     ids=["dataset", "encoder"],
 )

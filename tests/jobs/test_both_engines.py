@@ -137,7 +137,8 @@ def undisturbed(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return clips, saved(config)
 
 
-@pytest.mark.parametrize(("first", "second"), [pytest.param("none", "auto", marks=pytest.mark.slow), ("auto", "none")])
+@pytest.mark.slow  # test_engine.py and test_resume.py hold it in parts
+@pytest.mark.parametrize(("first", "second"), [("none", "auto"), ("auto", "none")])
 def test_a_run_that_one_engine_began_the_other_goes_on_with(
     shared_ray: None,
     undisturbed: tuple[Path, tuple[bytes, Any]],

@@ -26,7 +26,7 @@ def test_the_commands_on_a_handful_of_clips_start_no_ray(applied, tmp_path):
     assert not traces.exists()
 
     (work / "report.html").write_text("the training's own")
-    done = job("evaluate", "voice.pth", "--dataset.name", rest, "--json", cwd=work, fresh=True, RAY_TMPDIR=str(traces))
+    done = job("evaluate", "voice.pth", "--dataset.name", rest, "--json", cwd=work, RAY_TMPDIR=str(traces))
     assert done.returncode == 0, done.stderr
     assert not traces.exists()
     found = json.loads(done.stdout.splitlines()[-1])

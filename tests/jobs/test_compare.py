@@ -148,7 +148,7 @@ def test_the_command_compares_and_trains_with_the_best(command, tmp_path, monkey
     """The comparison is a process of its own; without a Ray of its own the training is one of this process."""
     write_grid(tmp_path, encoder_folder, address)
     environment = {"RAY_TMPDIR": str(tmp_path / "ray")} if address == "none" else {}  # where a Ray would leave traces
-    done = job("compare", "grid.toml", cwd=tmp_path, fresh=True, **environment)
+    done = job("compare", "grid.toml", cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert f"To train with the best: python jobs/train.py {tmp_path}/comparison/best.toml" in done.stdout
     assert "comparing: " in done.stderr

@@ -75,7 +75,7 @@ def test_silent_clips_are_named_and_counted_also_by_a_run_that_finds_them_in_the
     for name in ("first", "again"):
         paths = {"embedding_cache": str(tmp_path / "cache"), "save_path": str(tmp_path / name / "v.pth")}
         golem_ray.train(configuration(folder, encoder_folder, "", paths=paths))
-        (line,) = [record.message for record in caplog.records if "silent" in record.message]
+        (line,) = [record.message for record in caplog.records if "are silent" in record.message]
         assert line.startswith("clips that are silent, 2 of 12: clip 3 (")
         assert "3.wav); clip 4 (" in line
         assert json.loads((tmp_path / name / "v.json").read_text())["clips"]["remarks"] == {"silent": 2}
