@@ -363,7 +363,7 @@ def test_each_repository_without_an_artifact_is_named_with_a_remedy(
         )
 
 
-def test_weights_that_do_not_arrive_or_are_others_are_reported(hub: HubServer, tmp_path: Path) -> None:
+def test_weights_that_are_others_are_reported(hub: HubServer, tmp_path: Path) -> None:
     files = files_in(write_artifact(tmp_path))
     changed = {**files, sharing.WEIGHTS: files[sharing.WEIGHTS][:-1] + b"?"}
     hub.repositories["models/me/changed"] = Repository({COMMIT: changed})
@@ -372,6 +372,10 @@ def test_weights_that_do_not_arrive_or_are_others_are_reported(hub: HubServer, t
     assert answer[0] == "ConfigError"
     assert answer[1].startswith(f"{place}: expected the weights that its sidecar was written for")
 
+
+@pytest.mark.slow  # the Hub's library tries again for five seconds
+def test_weights_that_do_not_arrive_are_reported(hub: HubServer, tmp_path: Path) -> None:
+    files = files_in(write_artifact(tmp_path))
     hub.repositories["models/me/voice"], hub.hangs_up_on = Repository({COMMIT: files}), sharing.WEIGHTS
     [answer] = load("me/voice", **online(hub.url, tmp_path / "hf"))
     assert answer[0] == "ConfigError"

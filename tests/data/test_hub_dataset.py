@@ -386,11 +386,12 @@ def test_without_hub_or_cache_a_local_copy_is_proposed(
         assert time.monotonic() - started < 20, "the Hub was asked again and again"
 
 
+@pytest.mark.slow  # the Hub's library tries again for five seconds
 @pytest.mark.parametrize(
     ("file", "case", "key"),
     [
         ("en-US/train-00000-of-00001.parquet", minds(), "dataset.name"),
-        pytest.param("config.json", encoder(), "model.feature_extractor_model", marks=pytest.mark.slow),
+        ("config.json", encoder(), "model.feature_extractor_model"),
     ],
     ids=["dataset", "encoder"],
 )

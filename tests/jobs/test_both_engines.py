@@ -201,6 +201,7 @@ def test_an_evaluation_finds_the_same(
     assert [entry["clip"].split(" (")[0] for entry in json.loads(found[0])["bad"]] == ["clip 3", "clip 20"]
 
 
+@pytest.mark.slow  # an evaluation goes the same way
 def test_predictions_are_the_same_bytes(
     shared_ray: None, applied: tuple[Path, Path], mixed: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_predictions_are_the_same_bytes(
     assert written[0] == written[1]
 
 
+@pytest.mark.slow  # test_engine.py has work side by side
 def test_a_comparison_finds_the_same(
     shared_ray: None, encoder_folder: Path, undisturbed: tuple[Path, Any], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ def test_the_commands_on_a_handful_of_clips_start_no_ray(applied, tmp_path):
         (rest / "clips" / f"{row}.wav").write_bytes(audio_bytes(tone(200 + row, 0.22)))
     shutil.copy(clips / "clips" / "0.wav", work / "one.wav")
     traces = tmp_path / "ray"  # of a Ray, if one were started
-    done = job("predict", "voice.pth", "one.wav", "--top-k", 2, cwd=work, fresh=True, RAY_TMPDIR=str(traces))
+    done = job("predict", "voice.pth", "one.wav", "--top-k", 2, cwd=work, RAY_TMPDIR=str(traces))
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     name, label, rest_of_line = line.split("  ")

@@ -12,7 +12,7 @@ def test_on_noise_choosing_is_worth_chance_although_the_best_looks_better():
     for seed in range(1, 5):
         rng = np.random.default_rng(seed)
         labels = rng.permutation(np.arange(60) % 4)
-        candidates = [rng.standard_normal((60, 6)).astype(np.float32) for _ in range(12)]
+        candidates = [rng.standard_normal((60, 6)).astype(np.float32) for _ in range(8)]
         rounds = [played(candidate, labels, 1) for candidate in candidates]
         found = comparison.compare(rounds, None)
         low, high = found["nested"]["accuracy"]["interval_95"]

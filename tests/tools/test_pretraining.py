@@ -45,6 +45,7 @@ def corpus(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("pretraining") / "corpus")
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_ends_in_an_encoder_that_loads(corpus, tmp_path, capsys):
     arguments = ["--corpus", str(corpus), "--word-seconds", "2", "--phrase-seconds", "2"]
     arguments += ["--checkpoint", str(tmp_path / "state.pt"), "--out", str(tmp_path / "encoder")]
