@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ os.environ.update(
 )
 for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "GOLEM_RAY_STORAGE_ROOT", "HF_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(_name, None)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs, and theirs, ignore
 
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402

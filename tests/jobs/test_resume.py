@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +176,7 @@ def _job(folder: Path, num_clips: int = 336) -> list[str]:
 
 def _started(command: list[str]) -> subprocess.Popen[str]:
     """The job in a group of its own."""
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell has its background jobs ignore
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def _left(job: subprocess.Popen[str]) -> dict[int, str]:
