@@ -185,8 +185,8 @@ def _on_ray(file: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the files that need a Ray."""
-    items.sort(key=lambda item: not _on_ray(item.path))
+    """First the files that need a Ray, then those that may take long."""
+    items.sort(key=lambda item: (not _on_ray(item.path), item.get_closest_marker("timeout") is None))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -13,10 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]  # conftest.py has it too, but a driver of its own must not import that
 
-CHAOS = range(1, int(os.environ.get("CHAOS_SEEDS", "5")) + 1)
+_NUM_SEEDS = int(os.environ.get("CHAOS_SEEDS", "5"))
+CHAOS = [pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, _NUM_SEEDS + 1)]
+"""What to draw the moment by at which something is killed, for `make chaos`."""
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in CHAOS)]
-"""What to draw the moment by at which something is killed; all but the first for `make chaos`."""
+SEEDS = [0, *CHAOS]
+"""One for `make slow` besides."""
 
 POISON_SAMPLES = 4321
 """A clip of so many samples, at the encoder's rate, kills the process that embeds it."""

@@ -85,7 +85,7 @@ def comparison_on(encoder: object, clips: object = "clips", **changes: Any) -> T
     )
 
 
-def write_grid(folder: Path, encoder: object, address: str = "none", **keys: Any) -> None:
+def write_grid(folder: Path, encoder: object, **keys: Any) -> None:
     """A grid.toml in the folder, on 18 clips of three speakers; `keys` go into [grid]."""
     clips = write_clips(folder / "clips", ["left", "right", "up"] * 6, seconds=0.1)
     lines = (clips / "metadata.csv").read_text().splitlines()
@@ -103,7 +103,7 @@ def write_grid(folder: Path, encoder: object, address: str = "none", **keys: Any
         repeats = 2
         group_column = "who"
         [cluster]
-        address = "{address}"
+        address = "none"
         workers = 1
         threads_per_worker = 1
         [grid]

@@ -26,7 +26,7 @@ from golem_ray.cli.flags import parse_train
 from golem_ray.config import PathsConfig
 from golem_ray.embedding import joining, run_folder
 from golem_ray.errors import ConfigError, DataError, UserError
-from tests.cluster.nodes import SEEDS, wait_until
+from tests.cluster.nodes import CHAOS, wait_until
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 # isort: split
@@ -209,8 +209,17 @@ STRIKES: dict[str, Callable[[subprocess.Popen[str]], object]] = {
 
 
 @pytest.mark.slow  # test_submit.py has a job stopped too
-@pytest.mark.parametrize("how", STRIKES)
-def test_a_stopped_job_ends_soon_leaves_nothing_running_and_is_gone_on_from(tmp_path, how):
+@pytest.mark.parametrize(
+    "how",
+    [
+        "Ctrl-C",
+        pytest.param("SIGTERM", marks=pytest.mark.chaos),
+        "SIGTERM to the group",
+        pytest.param("SIGTERM to all", marks=pytest.mark.chaos),
+        "SIGKILL",
+    ],
+)
+def test_a_stopped_job_ends_soon_and_leaves_its_vectors_and_nothing_running(tmp_path, how):
     run = tmp_path / "run"
     job = _started(_job(tmp_path))
     try:
@@ -240,7 +249,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", CHAOS)
 def test_a_group_that_is_stopped_at_any_moment_ends_and_is_gone_on_from(quiet, tmp_path, seed):
     weights, seconds = quiet
     command = _job(tmp_path, 120)
