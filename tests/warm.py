@@ -23,7 +23,7 @@ from typing import Any
 
 PRELOADED = (
     *("torch", "torchaudio", "soundfile", "pyarrow.parquet", "pandas", "sklearn.linear_model", "sklearn.metrics"),
-    *("scipy.stats", "tyro", "fsspec", "yaml", "plotly.graph_objects"),
+    *("scipy.stats", "fsspec", "yaml", "plotly.graph_objects"),
 )
 
 _server: list[subprocess.Popen[str]] = []

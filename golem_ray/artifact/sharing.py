@@ -53,7 +53,7 @@ def fetch(repo_id: str) -> tuple[str, bytes, bytes]:
         except EntryNotFoundError:
             raise ConfigError(
                 f"{_KEY}: expected {WEIGHTS} and {SIDECAR} in {repo_id}, found no {file}; name a repository that "
-                "jobs/push.py wrote."
+                "golem-ray push wrote."
             ) from None
         except Exception as error:  # the HTTP library's own, when the connection breaks halfway
             raise ConfigError(f"{_KEY}: expected to read {file} of {repo_id}, but {_reason(error)}") from None

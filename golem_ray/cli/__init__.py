@@ -1,10 +1,11 @@
-"""The command line: main() runs a command, prints its lines and returns its exit status.
+"""The command line: main() runs a command, prints its lines and returns its exit status; golem_ray() finds the command.
 
 Knows logging and exit statuses. Does not know what a command does (commands.py), nor its flags (flags.py).
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
@@ -17,6 +18,46 @@ _ENDED = (
     "error: expected to come to an end by itself, found this process killed, or its Ray lost (a head or a machine that "
     "went, a full /dev/shm, no memory left)"
 )
+
+
+def golem_ray() -> int:
+    """Run the command that this process's arguments name; returns its exit status.
+
+    `golem-ray`, and `python -m golem_ray`; each script in `jobs/` runs its one command.
+    """
+    from golem_ray import __version__
+    from golem_ray.cli.commands import COMMANDS
+
+    name, *argv = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        return main(name, argv)
+    if name in ("-h", "--help", "--version"):
+        print(f"golem-ray {__version__}" if name == "--version" else _page())
+        return 0
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else "golem-ray --help says what each does."
+    print(f"error: {printable(name)}: expected a command ({', '.join(COMMANDS)}); {hint}", file=sys.stderr)
+    return 2
+
+
+def _page() -> str:
+    """What --help prints: the commands."""
+    from golem_ray.cli.commands import COMMANDS
+    from golem_ray.config.presets import bundled_presets
+
+    lines = [(run.__doc__ or "").partition(": ") for run in COMMANDS.values()]
+    commands = [f"  {f'{name} {usage}':<28} {does}" for name, (does, _, usage) in zip(COMMANDS, lines, strict=True)]
+    return "\n".join(
+        [
+            "usage: golem-ray COMMAND ...",
+            "",
+            "A handful of labelled clips in, a working classifier out.",
+            "",
+            *commands,
+            "",
+            f"Bundled presets: {', '.join(bundled_presets())}. `golem-ray COMMAND --help` says all flags of one.",
+        ]
+    )
 
 
 def main(command: str, argv: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def train(argv: Sequence[str]) -> Iterable[str]:
-    """Train a classifier and save it: [PRESET] [--group.key value ...]"""
+    """Train a classifier and save it: [PRESET]"""
     command = flags.parse_train(argv)
     from golem_ray.jobs.train import run
 
@@ -30,7 +30,7 @@ def train(argv: Sequence[str]) -> Iterable[str]:
 
 
 def evaluate(argv: Sequence[str]) -> Iterable[str]:
-    """Test a saved classifier on labelled clips: ARTIFACT [--group.key value ...]"""
+    """Test a saved classifier on labelled clips: ARTIFACT"""
     saved = _artifact(argv, flags.parse_evaluate)
     command = flags.parse_evaluate(argv, _dataset(saved))
     from golem_ray.jobs.evaluate import evaluate_artifact
@@ -41,7 +41,7 @@ def evaluate(argv: Sequence[str]) -> Iterable[str]:
 
 
 def predict(argv: Sequence[str]) -> Iterable[str]:
-    """Say what a saved classifier takes clips for: ARTIFACT FILES... [--group.key value ...]"""
+    """Say what a saved classifier takes clips for: ARTIFACT FILES..."""
     saved = _artifact(argv, flags.parse_predict)
     command = flags.parse_predict(argv, _dataset(saved))
     from golem_ray.jobs import predict as job
@@ -54,18 +54,18 @@ def predict(argv: Sequence[str]) -> Iterable[str]:
 
 
 def compare(argv: Sequence[str]) -> Iterable[str]:
-    """Compare candidates on the same clips and folds: [GRID] [--group.key value ...]"""
+    """Compare candidates on the same clips and folds: [GRID]"""
     command = flags.parse_compare(argv)
     from golem_ray.jobs.compare import run
 
     found = run(command.config, command.grid, command.output)
-    lines = [found["summary"], f"To train with the best: python jobs/train.py {found['bestPath']}"]
+    lines = [found["summary"], f"To train with the best: golem-ray train {found['bestPath']}"]
     lines += _report_line(found)
     return [*lines, json.dumps(found)] if command.json else lines
 
 
 def push(argv: Sequence[str]) -> Iterable[str]:
-    """Share an artifact through the Hugging Face Hub: ARTIFACT USER/REPO [--private] [--report]"""
+    """Share an artifact through the Hugging Face Hub: ARTIFACT USER/REPO"""
     command = flags.parse_push(argv)
     from golem_ray.jobs.push import run
 
@@ -85,12 +85,12 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Iterable[str]]] = {
 
 def _artifact(argv: Sequence[str], parse: Callable[[Sequence[str], DatasetConfig], object]) -> Artifact:
     """The artifact that the first argument names. Raises ConfigError without one; --help ends the process."""
+    if "-h" in argv or "--help" in argv:
+        parse(argv, DatasetConfig())
     if argv and not argv[0].startswith("-"):
         from golem_ray import artifact
 
         return artifact.load(argv[0])
-    if "-h" in argv or "--help" in argv:
-        parse(argv, DatasetConfig())
     raise ConfigError(
         "ARTIFACT: expected a .pth file or a Hub repository (user/name) as the first argument, found none."
     )

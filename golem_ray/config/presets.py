@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from golem_ray import storage
@@ -60,18 +62,18 @@ def _groups() -> list[str]:
     return [group.name for group in dataclasses.fields(TrainConfig)]
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     """How a reader would write the type: int | Literal["all"] -> int or 'all'."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list of {_type_name(get_args(hint)[0])}"
+        return f"a list of {type_name(get_args(hint)[0])}"
     if get_args(hint):
-        return " or ".join(_type_name(part) for part in get_args(hint))
+        return " or ".join(type_name(part) for part in get_args(hint))
     return "null" if hint is type(None) else hint.__name__
 
 
-def _coerce(key: str, value: object, hint: Any) -> object:
+def coerce(key: str, value: object, hint: Any) -> object:
     """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
     import typeguard
 
@@ -85,7 +87,7 @@ def _coerce(key: str, value: object, hint: Any) -> object:
         return typeguard.check_type(value, hint)
     except typeguard.TypeCheckError:
         found = f"{value!r} ({type(value).__name__})"
-        raise ConfigError(f"{key}: expected {_type_name(hint)}, got {found}.") from None
+        raise ConfigError(f"{key}: expected {type_name(hint)}, got {found}.") from None
 
 
 def config_from_dict(values: dict[str, Any]) -> TrainConfig:
@@ -110,7 +112,7 @@ def config_from_dict(values: dict[str, Any]) -> TrainConfig:
             key = names[spelling]
             if key in arguments:
                 raise ConfigError(f"{group}.{key}: expected once, found as {key} and {camel_case(key)}.")
-            arguments[key] = _coerce(f"{group}.{key}", value, key_hints[key])
+            arguments[key] = coerce(f"{group}.{key}", value, key_hints[key])
         groups[group] = hints[group](**arguments)
     return TrainConfig(**groups)
 
@@ -150,8 +152,19 @@ def split_sidecar(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     return values["config"], values
 
 
+def bundled_presets() -> dict[str, Path]:
+    """Name of each preset that comes with the package -> its file."""
+    return {path.stem: path for path in sorted(Path(__file__).parents[1].glob("presets/*.toml"))}
+
+
 def read_source(source: str) -> str:
-    """The text of a preset at a path or URI, or on standard input for `-`. Raises ConfigError if there is none."""
+    """The text of a preset at a path or URI, of a bundled one by its name, or on standard input for `-`.
+
+    Raises ConfigError if there is none.
+    """
+    bundled = bundled_presets()
+    if source in bundled and not os.path.exists(source):
+        source = str(bundled[source])
     try:
         if source != "-":
             return storage.read(source).decode("utf-8-sig")
@@ -164,7 +177,9 @@ def read_source(source: str) -> str:
         if text.strip():
             return text
         raise ConfigError("-: expected a preset on standard input, found nothing.")
-    raise ConfigError(f"{source}: expected a preset (TOML or JSON), but {reason}.")
+    raise ConfigError(
+        f"{source}: expected a preset: a TOML or JSON file, or one of {', '.join(bundled)}, but {reason}."
+    )
 
 
 def grid_from(values: object) -> GridConfig:
@@ -177,7 +192,7 @@ def grid_from(values: object) -> GridConfig:
         if key not in hints:
             raise ConfigError(f"grid.{key}: expected one of {', '.join(hints)}, found none of that name.")
         if key != "heads":
-            arguments[key] = _coerce(f"grid.{key}", value, hints[key])
+            arguments[key] = coerce(f"grid.{key}", value, hints[key])
         elif not isinstance(value, dict) or not all(isinstance(head, dict) for head in value.values()):
             raise ConfigError(f"grid.heads: expected groups of keys, each under a name of its own, got {value!r}.")
         else:

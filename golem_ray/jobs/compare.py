@@ -100,7 +100,7 @@ def _check(config: TrainConfig) -> None:
         if getattr(config.evaluation, key) is not None:
             raise ConfigError(
                 f"evaluation.{key}: expected none in a comparison, which cross-validates, got "
-                f"{getattr(config.evaluation, key)!r}; test the winner on those clips with jobs/train.py."
+                f"{getattr(config.evaluation, key)!r}; test the winner on those clips with golem-ray train."
             )
     if config.evaluation.repeats < 1:
         raise ConfigError("evaluation.repeats: expected 1 or more in a comparison, got 0.")

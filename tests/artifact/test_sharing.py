@@ -566,6 +566,6 @@ def test_card_shows_untrusted_names_as_mere_text() -> None:
 
 
 def test_sharing_needs_neither_ray_nor_pytorch() -> None:
-    probe = "import sys, golem_ray.jobs.push; print({'ray', 'torch', 'tyro'} & {*sys.modules})"
+    probe = "import sys, golem_ray.jobs.push; print({'ray', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import golem_ray
 from golem_ray import cli
 from golem_ray.cli import commands
 from golem_ray.errors import DataError
@@ -205,8 +206,45 @@ def test_help_of_each_script_needs_neither_ray_nor_pytorch(name, tmp_path):
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"usage: {name}.py" in done.stdout
+    assert f"usage: golem-ray {name}" in done.stdout
 
 
 def test_there_is_a_script_for_each_command():
     assert sorted(path.stem for path in (ROOT / "jobs").glob("*.py")) == sorted(commands.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "out", "error"),
+    [
+        (["--version"], 0, f"golem-ray {golem_ray.__version__}\n", ""),
+        (["trian"], 2, "", "error: trian: expected a command (COMMANDS); did you mean train?\n"),
+        (["xyz"], 2, "", "error: xyz: expected a command (COMMANDS); golem-ray --help says what each does.\n"),
+        (
+            ["push", "v.pth"],
+            2,
+            "",
+            "error: push: expected an artifact and a repository, found only one; for example "
+            "`golem-ray push v.pth user/v`.\n",
+        ),
+        (
+            ["train", "--training.epoch", "3"],
+            2,
+            "",
+            "error: --training.epoch: expected a flag of this command, found "
+            "none of that name; did you mean --training.epochs?\n",
+        ),
+    ],
+)
+def test_one_command_runs_all_others(monkeypatch, capsys, arguments, status, out, error):
+    monkeypatch.setattr(sys, "argv", ["golem-ray", *arguments])
+    assert cli.golem_ray() == status
+    assert capsys.readouterr() == (out, error.replace("COMMANDS", ", ".join(commands.COMMANDS)))
+
+
+def test_without_a_command_it_says_which_there_are(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["golem-ray"])
+    assert cli.golem_ray() == 0
+    said = capsys.readouterr().out
+    for name, run in commands.COMMANDS.items():
+        assert f"  {name} " in said
+        assert run.__doc__.partition(":")[0] in said

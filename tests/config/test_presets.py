@@ -160,13 +160,12 @@ def test_a_preset_that_cannot_be_read_says_why(tmp_path, text, words):
         parse_train([str(tmp_path / "absent.toml")])
 
 
-def test_the_preset_beside_the_job_spells_out_the_defaults():
-    preset = ROOT / "jobs" / "presets" / "minds14.toml"
-    assert parse_train([str(preset)]).config == TrainConfig()
+def test_the_preset_of_the_default_job_spells_out_the_defaults():
+    assert parse_train(["minds14"]).config == TrainConfig()
 
 
-def test_the_demo_is_the_defaults_on_what_is_bundled():
-    config = parse_train([str(ROOT / "jobs" / "presets" / "demo.toml")]).config
+def test_the_bundled_requests_are_the_defaults_on_what_is_bundled():
+    config = parse_train(["requests"]).config
     bundled = {"dataset": {"name": "sample"}, "model": {"featureExtractorModel": "sample"}}
     assert config == config_from_dict({**bundled, "evaluation": {"split": "test"}})
 

@@ -78,7 +78,7 @@ def test_a_comparison_says_what_it_found(compared):
         for layer in (1, "last")
     }
     assert "2 rounds of cross-validation with no who on both sides of a fold" in said
-    assert f"To train with the best: python jobs/train.py {work / 'comparison' / 'best.toml'}" in said
+    assert f"To train with the best: golem-ray train {work / 'comparison' / 'best.toml'}" in said
     accuracies = [row["accuracy"]["value"] for row in found["candidates"]]
     assert accuracies == sorted(accuracies, reverse=True)
     assert sorted(path.name for path in (work / "comparison").iterdir()) == [
@@ -149,7 +149,7 @@ def test_the_command_compares_and_trains_with_the_best(command, tmp_path, monkey
     traces = tmp_path / "ray"  # of a Ray, if one were started
     done = job("compare", "grid.toml", cwd=tmp_path, RAY_TMPDIR=str(traces))
     assert done.returncode == 0, done.stderr
-    assert f"To train with the best: python jobs/train.py {tmp_path}/comparison/best.toml" in done.stdout
+    assert f"To train with the best: golem-ray train {tmp_path}/comparison/best.toml" in done.stdout
     assert "comparing: " in done.stderr
     assert "Traceback" not in done.stderr
     assert not traces.exists()

@@ -8,7 +8,7 @@ from golem_ray.config.presets import config_from_dict, preset_text
 from golem_ray.errors import ConfigError
 from golem_ray.jobs.candidates import spell_out
 from golem_ray.jobs.compare import run
-from tests.conftest import ROOT, write_encoder
+from tests.conftest import write_encoder
 from tests.jobs.runs import comparison_on as base
 
 
@@ -109,14 +109,14 @@ def test_a_preset_says_what_differs_from_the_defaults(tmp_path):
 
 
 def test_the_presets_beside_the_job_are_grids(tmp_path):
-    command = parse_compare([str(ROOT / "jobs" / "presets" / "grid.toml")])
+    command = parse_compare(["grid"])
     assert command.grid == GridConfig(encoders=("sample",))
     assert command.config == config_from_dict(
         {"dataset": {"name": "sample"}, "model": {"feature_extractor_model": "sample"}}
     )
     assert parse_compare([]).grid == GridConfig()
-    best = parse_train([str(ROOT / "jobs" / "presets" / "best.toml")]).config
+    best = parse_train(["best"]).config
     assert (best.model.layer, best.model.pooling, best.head) == ("mean", "mean+std", GridConfig().heads["hidden"])
-    on_hub = parse_compare([str(ROOT / "jobs" / "presets" / "hub_grid.toml"), "--processing.max-samples", "100"])
+    on_hub = parse_compare(["hub_grid", "--processing.max-samples", "100"])
     assert (len(on_hub.grid.encoders), list(on_hub.grid.heads)) == (7, ["linear", "logistic"])
     assert on_hub.config.processing.max_samples == 100
