@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from golem_ray.artifact.classifier import Classifier
+    from golem_ray.classifier import TrainedClassifier
+    from golem_ray.estimator import Classifier
 
 __version__ = "0.1.0"
-__all__ = ["load", "train"]
+__all__ = ["Classifier", "load", "train"]
 
 
-def load(place: str, *, encoder: str | None = None, device: str = "auto") -> Classifier:
+def __getattr__(name: str) -> Any:
+    """The estimator, imported when it is asked for: scikit-learn takes a second."""
+    if name == "Classifier":
+        from golem_ray.estimator import Classifier
+
+        return Classifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load(place: str, *, encoder: str | None = None, device: str = "auto") -> TrainedClassifier:
     """A saved classifier, for use in this process, without Ray: load("voice.pth").predict("clip.wav").label
 
     `place` is a path or URI ending in .pth, or a Hub repository (`user/repo`). `encoder` says where the encoder lies,
@@ -20,21 +31,71 @@ def load(place: str, *, encoder: str | None = None, device: str = "auto") -> Cla
     is run.
     """
     from golem_ray import artifact
-    from golem_ray.artifact.classifier import Classifier
+    from golem_ray.classifier import TrainedClassifier
 
-    return Classifier(artifact.load(place), encoder=encoder, device=device)
+    return TrainedClassifier(artifact.load(place), encoder=encoder, device=device)
 
 
-def train(config: dict[str, Any], *, allow_drift: bool = False) -> dict[str, str]:
-    """Train a classifier and save it; returns {"savedArtifactPath": ..., "summary": ...}.
+@overload
+def train(config: dict[str, Any] | None = None, *, allow_drift: bool = False) -> dict[str, str]: ...
 
-    `config` has the groups and keys of a preset, in snake_case or camelCase, or is an artifact's sidecar, which
-    is then made again (with allow_drift, also on other versions or inputs). Runs on the Ray that this process is
-    connected to, else on the one that config["cluster"]["address"] says. Raises golem_ray.errors.UserError for
-    what the caller can mend; a previous artifact then stays as it was.
+
+@overload
+def train(
+    config: dict[str, Any] | None = None,
+    *,
+    clips: Sequence[Any],
+    labels: Sequence[Any],
+    groups: Sequence[Any] | None = None,
+    encoder: str | None = None,
+    sampling_rate: int | None = None,
+) -> TrainedClassifier: ...
+
+
+def train(
+    config: dict[str, Any] | None = None,
+    *,
+    clips: Sequence[Any] | None = None,
+    labels: Sequence[Any] | None = None,
+    groups: Sequence[Any] | None = None,
+    encoder: str | None = None,
+    sampling_rate: int | None = None,
+    allow_drift: bool = False,
+) -> dict[str, str] | TrainedClassifier:
+    """Train a classifier: of the dataset that `config` names, saved; or of `clips`, in this process.
+
+    `config` has the groups and keys of a preset, in snake_case or camelCase; `encoder` is short for its
+    `model.feature_extractor_model`.
+
+    Without clips the classifier is saved, and {"savedArtifactPath": ..., "summary": ...} returned. `config` may then be
+    an artifact's sidecar, which is made again (with allow_drift, also on other versions or inputs). That runs on the
+    Ray that this process is connected to, else on the one that config["cluster"]["address"] says; an artifact that was
+    there stays as it was if it fails.
+
+    With clips, all of which are taken, what is returned can `predict`, `evaluate` and `save`; nothing is written. A
+    clip is a path or URI, an audio file's bytes, or samples (T,) in [-1, 1] at `sampling_rate` Hz (by default the
+    encoder's); `labels` has its name or number, and `groups` may say who speaks, so that no speaker is on both sides of
+    a fold. Up to a thousand clips are done without Ray, unless a cluster is named.
+
+    Raises golem_ray.errors.UserError for what the caller can mend.
     """
-    from golem_ray.config.presets import config_from_dict, split_sidecar
-    from golem_ray.jobs.train import run
+    from golem_ray.config.presets import config_from_dict, split_sidecar, with_encoder
+    from golem_ray.errors import ConfigError
 
-    values, sidecar = split_sidecar(config)
-    return run(config_from_dict(values), sidecar=sidecar, allow_drift=allow_drift)
+    values, sidecar = split_sidecar(config or {})
+    values = with_encoder(values, encoder)
+    if clips is None:
+        if labels is not None or groups is not None or sampling_rate is not None:
+            raise ConfigError("clips: expected those that labels, groups or sampling_rate are of, found none.")
+        from golem_ray.jobs.train import run
+
+        return run(config_from_dict(values), sidecar=sidecar, allow_drift=allow_drift)
+    if labels is None:
+        raise ConfigError("labels: expected one for each clip, found none.")
+    from golem_ray.classifier import TrainedClassifier
+    from golem_ray.jobs.memory import train as train_in_memory
+
+    wanted = config_from_dict(values)
+    how = {} if sampling_rate is None else {"sampling_rate": sampling_rate}
+    saved, report = train_in_memory(wanted, clips, labels, groups, how)
+    return TrainedClassifier(saved, device=wanted.device.backend, report=report)

@@ -18,6 +18,10 @@ LINE_EVERY_S = 5.0
 """Least seconds between two log lines of one stage."""
 
 
+_SHOWN_AFTER_S = 0.5
+"""A stage that is done sooner shows no bar."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a stage is: `done` of `total` units, with a note such as the loss."""
@@ -34,7 +38,8 @@ class ProgressBar:
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.bar = tqdm(total=total, desc=title, unit=unit, dynamic_ncols=True) if sys.stderr.isatty() else None
+        shown = {"desc": title, "unit": unit, "dynamic_ncols": True, "delay": _SHOWN_AFTER_S}
+        self.bar = tqdm(total=total, **shown) if sys.stderr.isatty() else None
         self.began = self.last_line = time.monotonic()
         self.first: tuple[float, int] | None = (
             None  # when the first units were done, and how many: starting up does not count

@@ -28,7 +28,9 @@ LEVELS = (
     {"engine"},
     {"cluster"},
     {"jobs"},
+    {"classifier"},
     {"cli", ""},
+    {"estimator"},
     {"__main__"},
 )
 """From the bottom up: a room imports from its own level's own room, or from levels below. `` is golem_ray itself."""

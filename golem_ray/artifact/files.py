@@ -85,15 +85,7 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
     the temporary folder of this machine where the new one is. If the process ends meanwhile, `load` finds the old
     artifact or the new one, and another save goes well.
     """
-    digest = hashlib.sha256(weights).hexdigest()
-    document = {
-        "format": SIDECAR_FORMAT,
-        "format_version": SIDECAR_VERSION,
-        "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": digest},
-        **sidecar,
-    }
-    written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    text = written.encode(errors="backslashreplace")  # JSON's own way to write a name that is no UTF-8
+    digest, text = hashlib.sha256(weights).hexdigest(), _sidecar_text(save_path, weights, sidecar)
     try:
         old = _found(save_path)
         try:
@@ -109,6 +101,18 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
     for done in {weights, old or weights}:  # the old one's may be there from a save that was ended
         with suppress(StorageError):
             storage.remove(_aside(save_path, hashlib.sha256(done).hexdigest()))
+
+
+def _sidecar_text(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> bytes:
+    """The .json file of these weights."""
+    ours = {
+        "format": SIDECAR_FORMAT,
+        "format_version": SIDECAR_VERSION,
+        "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": hashlib.sha256(weights).hexdigest()},
+    }
+    document = ours | {key: value for key, value in sidecar.items() if key not in ours}
+    written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return written.encode(errors="backslashreplace")  # JSON's own way to write a name that is no UTF-8
 
 
 def _put_back(save_path: str, old: bytes | None) -> None:
@@ -218,6 +222,16 @@ class Artifact:
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) float32 -> (N, K) float64, calibrated where the artifact is."""
         return self.target.probabilities(self.logits(embeddings), self.document["metrics"].get("calibration"))
+
+
+def in_memory(weights: bytes, sidecar: dict[str, Any]) -> Artifact:
+    """The artifact of a training, which lies nowhere yet."""
+    place = "a classifier that is not saved"
+    text = _sidecar_text("", weights, sidecar)
+    document = parse_sidecar(text, place)
+    return Artifact(
+        place=place, weights=weights, sidecar=text, head=build_head(weights, document, place), document=document
+    )
 
 
 def load(place: str | os.PathLike[str]) -> Artifact:

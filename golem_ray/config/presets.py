@@ -117,6 +117,14 @@ def config_from_dict(values: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**groups)
 
 
+def with_encoder(values: dict[str, Any], encoder: str | None) -> dict[str, Any]:
+    """The nested dictionary with this encoder in it, if one is named."""
+    if encoder is None:
+        return values
+    model = {key: value for key, value in values.get("model", {}).items() if key != "featureExtractorModel"}
+    return {**values, "model": {**model, "feature_extractor_model": encoder}}
+
+
 def read_preset(text: str, source: str) -> dict[str, Any]:
     """The nested dictionary in a preset's text: JSON if it starts with a brace, else TOML."""
     try:

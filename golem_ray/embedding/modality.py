@@ -88,6 +88,8 @@ class Modality:
     """An example as its encoder takes it, from its file: (T,) of one type. Raises ExampleError."""
     given: Callable[..., np.ndarray]
     """The same of what a caller has in memory: (example, recipe, **how it is given). Raises ExampleError."""
+    as_file: Callable[..., bytes]
+    """A file of an example that is neither a path nor bytes, always the same of the same: as `given` takes it."""
     remark: Callable[[np.ndarray, Recipe], str]
     """What there is to say of an example that was read and can be used, in few words; '' for nothing."""
     baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray]

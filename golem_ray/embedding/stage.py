@@ -17,6 +17,7 @@ from golem_ray.devices import Resources, describe_worker, pick_device
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
 from golem_ray.embedding.examples import NO_DATA, Example, crashed_example, read_example, rows_of, ungroup
+from golem_ray.embedding.loaded import loaded_encoder, stop
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, UserError, ran_out_of_memory
@@ -81,7 +82,7 @@ class EmbedBatch:
                         "cluster.gather_limit: expected GPUs that PyTorch can use for embeddings that stay in storage, "
                         "found one that it cannot; use device.backend = cpu."
                     )
-            self.encoder = self.modality.load_encoder(recipe, device, resources.batch_cost if batched else None)
+            self.encoder = loaded_encoder(recipe, device, resources.batch_cost if batched else None)
         except UserError as error:
             self.failure = str(error)
             return
@@ -118,7 +119,7 @@ class EmbedBatch:
         """End what threads are at work on: nobody waits for it."""
         self.threads.shutdown(wait=False, cancel_futures=True)
         if not self.failure:
-            self.encoder.stop()
+            stop(self.encoder)
 
     def _embed_group(self, batch: pa.Table) -> tuple[list[Example], np.ndarray]:
         examples = ungroup(batch)

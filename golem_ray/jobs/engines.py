@@ -26,16 +26,16 @@ def opened(
     num_examples: int,
     *,
     outputs: tuple[tuple[str, str], ...] = (),
-    handful: bool = False,
+    handful: int = 0,
 ) -> Iterator[Engine]:
     """The configured engine, joined or started, and left or ended again.
 
-    That is Ray, or this process for cluster.address `none`; with `handful` also for a handful of examples, if no
+    That is Ray, or this process for cluster.address `none`, and also for `handful` of examples or fewer, if no
     cluster is named. `outputs` are (key, folder or URI) that workers will write to. Raises ConfigError if it cannot be
     had.
     """
     named = cluster.address != "auto" or os.environ.get("RAY_ADDRESS") or storage.in_submitted_job()
-    if cluster.address == "none" or (handful and num_examples <= HANDFUL and not named):
+    if cluster.address == "none" or (num_examples <= handful and not named):
         yield LocalEngine(cluster, device)
         return
     from golem_ray.cluster import ray_engine  # imports Ray, which the engine of this process need not wait for

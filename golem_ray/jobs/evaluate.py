@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from golem_ray import artifact, storage
-from golem_ray.artifact.classifier import recipe_of
+from golem_ray.artifact.recipe import recipe_of
 from golem_ray.config import EvaluateConfig
 from golem_ray.data import Content, Source, open_source, read_content, with_contents
 from golem_ray.data.groups import groups_of
@@ -39,10 +40,27 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     artifact.check_report("report", report_path)
     recipe = recipe_of(saved, config.encoder)
     source, by = _opened(saved, config, modality_named(recipe.modality).content)
+    most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
+    found, rows, judged, points = judge(saved, config, source, by, applied_vectors(config, source, recipe, most))
+    document = {**saved.document, "clips": {**saved.document["clips"], "bad": found["bad"]}}
+    column = _column(source, rows, recipe) if config.audio else None
+    page = render(document, judged, points, column=column)
+    written = artifact.save_report(report_path, page)
+    return {"summary": found.pop("summary"), "reportPath": report_path if written else None, **found}
+
+
+def judge(
+    saved: artifact.Artifact, config: EvaluateConfig, source: Source, by: str | None, batches: Iterable[VectorBatch]
+) -> tuple[dict[str, Any], np.ndarray, Judged, Points]:
+    """The figures of the source's examples, whose vectors come in batches; and the rows that the report shows, and how.
+
+    `by` is the column of the examples' groups. Raises DataError if too many of them cannot be used, if none is left
+    that was not trained on, or if the artifact knows no label.
+    """
     names, examples = renumbered(source, saved.labels)
     source = Source(examples=examples, labels=names, revision=source.revision)
     seen = _Seen(saved, source)
-    for batch in applied_vectors(config, source, recipe, allowed(config.processing.max_bad_fraction, len(seen.good))):
+    for batch in batches:
         seen.take(batch)
     records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(seen.bad.items())]
     check_unusable(records, len(seen.good), config.processing.max_bad_fraction)
@@ -79,11 +97,8 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
         figures=found["figures"],
         baselines=found["baselines"],
     )
-    document = {**saved.document, "clips": {**saved.document["clips"], "bad": records}}
-    column = _column(source, rows, recipe) if config.audio else None
-    page = render(document, judged, seen.points(rows, trained), column=column)
-    written = artifact.save_report(report_path, page)
-    return {"summary": _summary(saved, config, found), "reportPath": report_path if written else None, **found}
+    found = {"summary": _summary(saved, config, found), **found}
+    return found, rows, judged, seen.points(rows, trained)
 
 
 def _opened(saved: artifact.Artifact, config: EvaluateConfig, content: Content) -> tuple[Source, str | None]:

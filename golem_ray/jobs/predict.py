@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from golem_ray import artifact, storage
-from golem_ray.artifact.classifier import recipe_of
+from golem_ray.artifact.recipe import recipe_of
 from golem_ray.config import PredictConfig
 from golem_ray.data import Source, columns_of, open_paths, open_source
 from golem_ray.data.table import storable

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from golem_ray import artifact, storage
 from golem_ray.config import TrainConfig
-from golem_ray.data import open_source
+from golem_ray.data import Source, open_source
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels, check_streamed, name_equal_files, under_two_labels
 from golem_ray.data.split import Division, divide
@@ -60,43 +61,14 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         clock.lap("joining the cluster")
         announce(config.dataset.name, num_examples, recipe.encoder, engine.resources)
         cache = _cache(config, division, recipe, engine)
-        embedded = _embed(config, division, recipe, engine, cache, origin, clock)
-        used = _used(config, division, embedded)
-        assemble = engine.share(_training_data(division, embedded, used, recipe, cache))
-        digests, cost = embedded.digests, embedded.cost
-        del embedded  # its vectors are with the engine now
-        spec = HeadSpec(
-            num_classes=len(division.source.labels),
-            head=config.head,
-            training=config.training,
-            target=target_of(config.dataset),
-        )
-        head, worker = engine.train(assemble, spec, config.evaluation.repeats)
-        clock.lap("training")
-        gpu = engine.resources.gpu
-    if not math.isfinite(head.metrics["final_loss"]):
-        raise ConfigError(
-            f"training.learning_rate: expected a rate at which training converges, found the loss to become "
-            f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
-        )
-    if head.layer is not None:
-        recipe = dataclasses.replace(recipe, layer=head.layer)
-    done = Run(
-        config=config,
-        division=division,
-        recipe=recipe,
-        digests=digests,
-        cost=cost,
-        examples=used,
-        spec=spec,
-        head=head,
-        device=worker["device"],
-        gpu=gpu,
-        timings=clock.seconds,
-    )
+
+        def embed() -> Embeddings:
+            return _embed(config, division, recipe, engine, cache, origin, clock)
+
+        done = trained(config, division, recipe, engine, embed, clock, cache)
     document = outcome.sidecar(done)
     with locked(save_path.rpartition("/")[0], wait=True):  # else two runs that end at once may mix their files
-        artifact.save(save_path, head.weights, document)
+        artifact.save(save_path, done.head.weights, document)
         artifact.save_report(report_path, outcome.report(done, document))
     if cache is not None and cache.mark:
         with locked(cache.folder.rpartition("/")[0], wait=False) as free:  # else another run is at work there by now
@@ -105,10 +77,62 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     return {"savedArtifactPath": save_path, "summary": document["summary"]}
 
 
+def trained(
+    config: TrainConfig,
+    division: Division,
+    recipe: Recipe,
+    engine: Engine,
+    embed: Callable[[], Embeddings],
+    clock: Stopwatch,
+    cache: EmbeddingCache | None = None,
+) -> Run:
+    """A head trained on the embeddings of the division's examples, which `embed` gives.
+
+    Raises UserError if too few examples can be used, or if the training does not converge.
+    """
+    embedded = embed()
+    used = _used(config, division, embedded)
+    assemble = engine.share(_training_data(division, embedded, used, recipe, cache))
+    digests, cost = embedded.digests, embedded.cost
+    del embedded  # its vectors are with the engine now
+    spec = HeadSpec(
+        num_classes=len(division.source.labels),
+        head=config.head,
+        training=config.training,
+        target=target_of(config.dataset),
+    )
+    head, worker = engine.train(assemble, spec, config.evaluation.repeats)
+    clock.lap("training")
+    if not math.isfinite(head.metrics["final_loss"]):
+        raise ConfigError(
+            f"training.learning_rate: expected a rate at which training converges, found the loss to become "
+            f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
+        )
+    return Run(
+        config=config,
+        division=division,
+        recipe=recipe if head.layer is None else dataclasses.replace(recipe, layer=head.layer),
+        digests=digests,
+        cost=cost,
+        examples=used,
+        spec=spec,
+        head=head,
+        device=worker["device"],
+        gpu=engine.resources.gpu,
+        timings=clock.seconds,
+    )
+
+
 def _divided(config: TrainConfig) -> Division:
     """The configured examples, to train on and to test on. Raises UserError if they cannot be had or will not do."""
     content = modality_of(config.dataset).content
     source = open_source(config.dataset, content, config.processing.limit, group_column=config.evaluation.group_column)
+    return divided(config, source)
+
+
+def divided(config: TrainConfig, source: Source) -> Division:
+    """The source's examples, to train on and to test on. Raises UserError if they will not do."""
+    content = modality_of(config.dataset).content
     check_classes(config, source)
     division = divide(config, source, content)
     labels = division.labels[~division.tested]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import Engine, LocalEngine
-from golem_ray.jobs.engines import announce, opened
+from golem_ray.jobs.engines import HANDFUL, announce, opened
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,17 @@ def gather(
     engine: Engine, source: Source, task: EmbeddingTask, max_bad: int, digests: np.ndarray | None = None
 ) -> Embeddings:
     """The same batches in one table, in the source's order."""
+    return joined(vector_batches(engine, source, task, max_bad, digests), source, task)
+
+
+def joined(batches: Iterable[VectorBatch], source: Source, task: EmbeddingTask) -> Embeddings:
+    """Batches in one table, in the source's order."""
     num_examples, size = source.examples.num_rows, modality_named(task.recipe.modality).baseline.size
     vectors = np.zeros((num_examples if task.gathered else 0, task.recipe.vector_size), dtype=np.float32)
     baseline = np.zeros((num_examples, size), dtype=np.float32) if task.baseline and task.gathered else None
     found, bad, cost = np.zeros(num_examples, dtype="S32"), {}, 0.0
     remarks: dict[int, str] = {}
-    for batch in vector_batches(engine, source, task, max_bad, digests):
+    for batch in batches:
         if batch.vectors is not None:
             vectors[batch.rows] = batch.vectors
         if baseline is not None and batch.baseline is not None:
@@ -85,7 +90,7 @@ def applied_vectors(
     if config.embedding_cache is not None:
         root = storage.resolve("embedding_cache", config.embedding_cache)
     outputs = (("embedding_cache", root),) if root else ()
-    with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=True) as engine:
+    with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=HANDFUL) as engine:
         if not isinstance(engine, LocalEngine):  # in this process nothing has to start first
             announce("", num_examples, recipe.encoder, engine.resources)
         cache = open_cache(root, recipe, engine.resources, key="embedding_cache") if root else None

@@ -33,6 +33,13 @@ def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) ->
     return as_waveform(example, traits.sampling_rate, sampling_rate, traits.shortest_s)
 
 
+def _as_file(example: object, recipe: Recipe, sampling_rate: int | None = None) -> bytes:
+    """A file with the samples that a caller gives, as they are."""
+    from golem_ray.speech.read import as_file
+
+    return as_file(example, sampling_rate or traits_of(recipe).sampling_rate)
+
+
 def _remark(waveform: np.ndarray, recipe: Recipe) -> str:
     """Whether the clip is silent, and whether it goes in windows that nobody asked for.
 
@@ -94,6 +101,7 @@ MODALITY = Modality(
     fingerprint=fingerprint,
     read=_read,
     given=_given,
+    as_file=_as_file,
     remark=_remark,
     baseline_vector=_baseline_vector,
     cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,

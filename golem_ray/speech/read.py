@@ -83,8 +83,8 @@ def as_waveform(
     It is a path or URI, an audio file's bytes, or a waveform (T,) in [-1, 1] at `rate` Hz (by default target_rate).
     Raises ExampleError for one that cannot be used, ConfigError for a rate that is none.
     """
-    if rate is not None and not (isinstance(rate, int) and rate > 0):
-        raise ConfigError(f"sampling_rate: expected a positive number of Hz, got {rate!r}.")
+    if rate is not None:
+        _check_given_rate(rate)
     if isinstance(clip, bytes | bytearray | memoryview):
         return load_clip(bytes(clip), target_rate, shortest_s)
     if isinstance(clip, str | os.PathLike):
@@ -92,8 +92,6 @@ def as_waveform(
         content = read_content(None, path if "://" in path else os.path.expanduser(path), "audio")
         return load_clip(content, target_rate, shortest_s)
     samples = _samples(clip)
-    if samples.ndim != 1:
-        raise ExampleError(f"samples of shape {samples.shape}, not (T,): average the channels first")
     rate = rate or target_rate
     _check_rate(rate)
     check_waveform(samples, rate, shortest_s)
@@ -109,7 +107,25 @@ def _samples(clip: object) -> np.ndarray:
         raise ExampleError(f"a {type(clip).__name__}, which is no path, bytes, array or tensor of samples")
     if clip.dtype.kind != "f":
         raise ExampleError(f"samples of {clip.dtype}: scale them to [-1, 1] first")
+    if clip.ndim != 1:
+        raise ExampleError(f"samples of shape {clip.shape}, not (T,): average the channels first")
     return clip.astype(np.float32)
+
+
+def as_file(clip: object, rate: int) -> bytes:
+    """Samples (T,) that a caller gives, in an audio file that holds them as they are: the same ones in the same bytes.
+
+    Raises ExampleError for what is no waveform, ConfigError for a rate that is none.
+    """
+    _check_given_rate(rate)
+    file = io.BytesIO()
+    soundfile.write(file, _samples(clip), rate, format="AU", subtype="FLOAT")  # WAV would hold the time too
+    return file.getvalue()
+
+
+def _check_given_rate(rate: object) -> None:
+    if not (isinstance(rate, int) and rate > 0):
+        raise ConfigError(f"sampling_rate: expected a positive number of Hz, got {rate!r}.")
 
 
 def check_waveform(waveform: np.ndarray, rate: int, shortest_s: float) -> None:

@@ -1,26 +1,23 @@
-"""A saved classifier in use, in the process that calls it: no engine, no cluster. Any modality."""
+"""A trained classifier in use, in the process that calls it. Any modality."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from golem_ray import artifact
+from golem_ray.artifact.recipe import recipe_of
+from golem_ray.embedding.loaded import loaded_encoder
 from golem_ray.embedding.modality import Encoder, modality_named
-from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, DataError, ExampleError, ran_out_of_memory, reading_example
 
 _BATCH_COST = 120.0
 """What a GPU is given at once: as cluster.batch_seconds by default."""
-
-_LOADING = threading.Lock()
-"""One encoder at a time: transformers sets defaults of the whole process while it loads one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +36,22 @@ class Prediction:
     """What else there is to say of it: that a clip is silent, say."""
 
 
-class Classifier:
-    """A head and its encoder. The encoder is loaded with the first example.
+class TrainedClassifier:
+    """A head and its encoder, as `golem_ray.train(clips=...)` and `golem_ray.load` give it.
 
-    Raises ConfigError if the encoder is not the one that the head was trained on. `encoder` says where that lies, if
-    not where it did then; `device` is `cpu`, `cuda` or `auto`. What its modality knows of the encoder is an attribute
-    too: of speech, `sampling_rate`.
+    The encoder is loaded with the first example. Raises ConfigError if it is not the one that the head was trained
+    on. `encoder` says where that lies, if not where it did then; `device` is `cpu`, `cuda` or `auto`. What its modality
+    knows of the encoder is an attribute too: of speech, `sampling_rate`.
     """
 
-    def __init__(self, saved: artifact.Artifact, *, encoder: str | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        saved: artifact.Artifact,
+        *,
+        encoder: str | None = None,
+        device: str = "auto",
+        report: Callable[[], str] | None = None,
+    ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}.")
         self.artifact = saved
@@ -55,6 +59,7 @@ class Classifier:
         self.labels = saved.labels
         self._modality = modality_named(self.recipe.modality)
         self._device = device
+        self._report = report
         self._encoder: Encoder | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -63,6 +68,11 @@ class Classifier:
         if recipe is None or not hasattr(recipe.encoder.traits, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(recipe.encoder.traits, name)
+
+    @property
+    def summary(self) -> str:
+        """What it was trained on, and its figures beside chance, in words."""
+        return str(self.artifact.document.get("summary", ""))
 
     @overload
     def predict(self, examples: list[Any] | tuple[Any, ...], **how: Any) -> list[Prediction]: ...
@@ -86,15 +96,41 @@ class Classifier:
             raise DataError(f"{_name(examples)}: expected a clip that can be used, found {found_one.problem}.")
         return found_one
 
+    def evaluate(
+        self,
+        examples: Sequence[Any],
+        labels: Sequence[Any],
+        *,
+        groups: Sequence[Any] | None = None,
+        include_trained: bool = False,
+        **how: Any,
+    ) -> dict[str, Any]:
+        """How the classifier does on labelled examples: {"summary", "num_clips", "figures", ...}.
+
+        `labels` and `groups` (who speaks, say) have one entry for each example. Those that were trained on, and others
+        of a group that was, are left out, unless `include_trained`. Raises UserError as `golem-ray evaluate` does.
+        """
+        from golem_ray.jobs.memory import evaluate
+
+        return evaluate(self.artifact, self.recipe, examples, labels, groups, include_trained, self._device, how)
+
+    def save(self, place: str | os.PathLike[str]) -> str:
+        """Save the artifact at a path or URI ending in .pth, with its .json, and report.html after a training.
+
+        Returns where it is. Raises ConfigError where it cannot be written, an artifact that was there untouched.
+        """
+        from golem_ray.jobs.memory import save
+
+        return save(self.artifact, os.fspath(place), self._report)
+
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """Examples as their modality reads them (of speech: (T,) float32 at the encoder's rate) -> (N, D) float32."""
         return self._loaded().embed(examples)
 
     def _loaded(self) -> Encoder:
-        with _LOADING:
-            if self._encoder is None:
-                self._encoder = self._load_encoder()
-            return self._encoder
+        if self._encoder is None:
+            self._encoder = self._load_encoder()
+        return self._encoder
 
     def _read(self, example: object, how: dict[str, Any]) -> np.ndarray | str:
         """The example as its modality reads it, or why that cannot be."""
@@ -137,34 +173,7 @@ class Classifier:
             )
         gpu = usable and self._device != "cpu"
         batched = gpu and self.recipe.encoder.exact_in_batches
-        return self._modality.load_encoder(self.recipe, "cuda" if gpu else "cpu", _BATCH_COST if batched else None)
-
-
-def recipe_of(saved: artifact.Artifact, encoder: str | None = None) -> Recipe:
-    """How the artifact's embeddings are made. `encoder` says where its encoder lies, if not where the sidecar says.
-
-    Raises ConfigError if the encoder cannot be had, or is not the one that the head was trained on.
-    """
-    recorded = saved.document["encoder"]
-    encoder = os.path.expanduser(encoder) if encoder is not None else None
-    name = encoder or str(recorded.get("name"))
-    revision = None if os.path.isdir(name) else recorded.get("revision")
-    try:
-        recipe = modality_named(saved.modality).recorded_recipe(recorded, name, revision)
-    except ConfigError as error:
-        raise ConfigError(
-            f"{error} It is the encoder of {saved.place}: if it lies elsewhere, say where (encoder)."
-        ) from None
-    info = recipe.encoder
-    found = {"sha256": info.sha256, "revision": info.revision, "embedding_size": recipe.vector_size}
-    wanted = {**recorded, "embedding_size": saved.document["head"]["in_features"]}
-    for key, value in found.items():
-        if value != wanted.get(key):
-            raise ConfigError(
-                f"the encoder: expected the one that {saved.place} was trained on ({key} {wanted.get(key)}), found "
-                f"{value} in {name}; say where that one lies (encoder), or train again."
-            )
-    return recipe
+        return loaded_encoder(self.recipe, "cuda" if gpu else "cpu", _BATCH_COST if batched else None)
 
 
 def predictions(saved: artifact.Artifact, embeddings: np.ndarray) -> list[Prediction]:

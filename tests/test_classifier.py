@@ -23,7 +23,7 @@ import transformers
 
 import golem_ray
 from golem_ray import artifact
-from golem_ray.artifact.classifier import recipe_of
+from golem_ray.artifact.recipe import recipe_of
 from golem_ray.config import ModelConfig
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.speech.inspect import inspect_encoder

@@ -1,0 +1,235 @@
+"""Training and evaluating on examples that a caller has in memory, or in files that it names one by one.
+
+The same line as train.py's and evaluate.py's, in this process where the examples are few; vectors are kept for the next
+call. Nothing is written but by `save`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from golem_ray import artifact
+from golem_ray.config import DatasetConfig, DeviceConfig, EvaluateConfig, GroupsConfig, PathsConfig, TrainConfig
+from golem_ray.data import Source, encode_labels
+from golem_ray.data.labels import name_equal_files
+from golem_ray.data.table import encode_groups, examples_table, no_labels
+from golem_ray.data.unusable import check_unusable, example_at
+from golem_ray.embedding.embeddings import Embeddings, VectorBatch
+from golem_ray.embedding.modality import modality_named, modality_of
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.embedding.stage import EmbeddingTask
+from golem_ray.engine import Engine
+from golem_ray.errors import ConfigError, DataError, ExampleError
+from golem_ray.jobs import outcome
+from golem_ray.jobs.engines import opened
+from golem_ray.jobs.train import divided, trained
+from golem_ray.jobs.vectors import joined
+from golem_ray.progress import Stopwatch
+
+NAME = "this program"
+"""What stands for the name of a dataset in messages and in the sidecar."""
+
+FEW = 1000
+"""Most examples that this process embeds by itself, where no cluster is named."""
+
+_MOST_KEPT = 20_000
+"""Vectors that are kept for the next call: with 768 numbers each, 60 MB."""
+
+_GROUP = "group"
+
+
+def train(
+    config: TrainConfig,
+    examples: Sequence[Any],
+    labels: Sequence[Any],
+    groups: Sequence[Any] | None,
+    how: dict[str, Any],
+) -> tuple[artifact.Artifact, Callable[[], str]]:
+    """The artifact of a head trained on the examples, and what makes its report. Raises UserError.
+
+    `how` says how examples are given, as `Modality.given` takes it.
+    """
+    config = _for_memory(config, groups is not None)
+    recipe = modality_of(config.dataset).recipe(config.model, config.processing)
+    clock = Stopwatch()
+    division = divided(config, _source(recipe, examples, labels, groups, how))
+    clock.lap("listing")
+    with opened(config.cluster, config.device, len(examples), handful=FEW) as engine:
+        clock.lap("joining the cluster")
+
+        def embed() -> Embeddings:
+            task = EmbeddingTask(recipe=recipe, baseline=bool(division.tested.any()))
+            embedded = joined(_batches(engine, division.source, task), division.source, task)
+            name_equal_files(division, embedded.digests, embedded.bad)
+            clock.lap("embedding")
+            return embedded
+
+        done = trained(config, division, recipe, engine, embed, clock)
+    saved = artifact.in_memory(done.head.weights, outcome.sidecar(done))
+    return saved, lambda: outcome.report(done, saved.document)
+
+
+def evaluate(
+    saved: artifact.Artifact,
+    recipe: Recipe,
+    examples: Sequence[Any],
+    labels: Sequence[Any],
+    groups: Sequence[Any] | None,
+    include_trained: bool,
+    device: str,
+    how: dict[str, Any],
+) -> dict[str, Any]:
+    """What `evaluate_artifact` finds, without a report. Raises UserError."""
+    from golem_ray.jobs.evaluate import judge  # with the report's drawings, which training alone does not need
+
+    by = None if groups is None else _GROUP
+    config = EvaluateConfig(
+        dataset=DatasetConfig(name=NAME),
+        evaluation=GroupsConfig(group_column=by),
+        device=DeviceConfig(backend=device),  # type: ignore[arg-type]
+        include_trained=include_trained,
+    )
+    source = _source(recipe, examples, labels, groups, how)
+    with opened(config.cluster, config.device, len(examples), handful=FEW) as engine:
+        found, *_ = judge(saved, config, source, by, _batches(engine, source, EmbeddingTask(recipe=recipe)))
+    return found
+
+
+def probabilities(
+    saved: artifact.Artifact, recipe: Recipe, examples: Sequence[Any], device: str, how: dict[str, Any]
+) -> np.ndarray:
+    """The probability of each class, in the order of the artifact's labels: (N, K) float64.
+
+    Raises DataError for an example that cannot be used.
+    """
+    config = EvaluateConfig(device=DeviceConfig(backend=device))  # type: ignore[arg-type]
+    source = _source(recipe, examples, None, None, how)
+    with opened(config.cluster, config.device, len(examples), handful=FEW) as engine:
+        task = EmbeddingTask(recipe=recipe)
+        embedded = joined(_batches(engine, source, task), source, task)
+    records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
+    check_unusable(records, len(examples), 0)
+    return saved.probabilities(embedded.vectors)
+
+
+def save(saved: artifact.Artifact, place: str, report: Callable[[], str] | None) -> str:
+    """Save the artifact there, and its report beside it if there is one; the absolute place. Raises ConfigError."""
+    path = PathsConfig(save_path=place).place("save_path")
+    artifact.check_writable(path)
+    artifact.save(path, saved.weights, saved.document)
+    if report is not None:
+        page = artifact.report_path(path)
+        artifact.check_report("paths.report_path", page)
+        artifact.save_report(page, report())
+    return path
+
+
+def _for_memory(config: TrainConfig, grouped: bool) -> TrainConfig:
+    """The configuration as it holds for examples in memory: all of them. Raises ConfigError for what cannot be."""
+    if config.evaluation.split is not None:
+        raise ConfigError(
+            f"evaluation.split: expected none for clips that are given, got {config.evaluation.split!r}; call evaluate "
+            "with the clips to test on, or set evaluation.holdout."
+        )
+    for key, value in vars(config.paths).items():
+        if value != getattr(PathsConfig(), key):
+            raise ConfigError(f"paths.{key}: expected none for clips that are given, got {value!r}; call save.")
+    return dataclasses.replace(
+        config,
+        dataset=DatasetConfig(name=NAME, name_alias=None),
+        processing=dataclasses.replace(config.processing, max_samples="all"),
+        evaluation=dataclasses.replace(config.evaluation, group_column=_GROUP if grouped else None),
+    )
+
+
+def _source(
+    recipe: Recipe,
+    examples: Sequence[Any],
+    labels: Sequence[Any] | None,
+    groups: Sequence[Any] | None,
+    how: dict[str, Any],
+) -> Source:
+    """The examples as every source gives them. Raises UserError for lengths that differ, and what is no example."""
+    for name, values in (("labels", labels), ("groups", groups)):
+        if values is not None and len(values) != len(examples):
+            raise ConfigError(f"{name}: expected one for each of the {len(examples)} clips, found {len(values)}.")
+    if not len(examples):
+        raise DataError("clips: expected some, found none.")
+    contents, paths = [], []
+    for number, example in enumerate(examples):
+        content, path = _placed(recipe, number, example, how)
+        contents.append(content)
+        paths.append(path)
+    names: tuple[str, ...] = ()
+    indices = no_labels(len(examples))
+    if labels is not None:
+        names, indices = encode_labels(pa.chunked_array([_column("labels", labels)]), None)
+    table = pa.table({"bytes": pa.array(contents, pa.large_binary()), "path": pa.array(paths, pa.string())})
+    group_column = None if groups is None else encode_groups(pa.chunked_array([_column("groups", groups)]))
+    return Source(examples=examples_table(table, indices, group_column), labels=names)
+
+
+def _placed(recipe: Recipe, number: int, example: Any, how: dict[str, Any]) -> tuple[bytes | None, str | None]:
+    """The bytes of an example's file, or its path."""
+    if isinstance(example, bytes | bytearray | memoryview):
+        return bytes(example), None
+    if isinstance(example, str | os.PathLike):
+        path = os.fspath(example)
+        return None, path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    try:
+        return modality_named(recipe.modality).as_file(example, recipe, **how), None
+    except ExampleError as error:
+        raise DataError(f"clip {number}: expected a clip that can be used, found {error}.") from None
+
+
+def _column(key: str, values: Sequence[Any]) -> pa.Array:
+    """Names or whole numbers as a column; null for None."""
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if all(value is None or type(value) is int for value in plain):
+        return pa.array(plain, pa.int64())
+    for value in plain:
+        if not isinstance(value, str | int | float | None):
+            raise ConfigError(f"{key}: expected names or numbers, found a {type(value).__name__}.")
+    return pa.array([None if value is None else str(value) for value in plain], pa.string())
+
+
+_kept: OrderedDict[tuple[str, bytes], tuple[np.ndarray, np.ndarray | None, str]] = OrderedDict()
+"""(recipe, digest of the file) -> vector (D,), the baseline's (F,) where that was wanted, remark; the newest last."""
+
+
+def _batches(engine: Engine, source: Source, task: EmbeddingTask) -> Iterator[VectorBatch]:
+    """Every example, embedded: first those that an earlier call has embedded. What is embedded now is kept."""
+    fingerprint = modality_named(task.recipe.modality).fingerprint(task.recipe)
+    made = json.dumps([fingerprint, engine.resources.gpu, engine.resources.threads])
+    digests, labelled = engine.digests(source), source.examples["label"].is_valid().to_numpy()
+    wanted, rows, known = np.ones(len(digests), dtype=bool), [], []
+    for row, digest in enumerate(digests.tolist()):
+        kept = _kept.get((made, digest))
+        if kept is not None and labelled[row] and not (task.baseline and kept[1] is None):
+            wanted[row] = False
+            rows.append(row)
+            known.append(kept)
+    if known:
+        baseline = np.stack([kept[1] for kept in known]) if task.baseline else None  # type: ignore[misc]
+        vectors, remarks = np.stack([kept[0] for kept in known]), [kept[2] for kept in known]
+        yield VectorBatch(np.array(rows), vectors, baseline, digests[rows], [""] * len(rows), remarks)
+    if not wanted.any():
+        return
+    for batch in engine.embed(source, task, wanted):
+        assert batch.vectors is not None
+        said = zip(batch.digests.tolist(), batch.reasons, batch.remarks or batch.reasons, strict=True)
+        for number, (digest, reason, remark) in enumerate(said):
+            if not reason:
+                plain = None if batch.baseline is None else batch.baseline[number].copy()
+                _kept[made, digest] = (batch.vectors[number].copy(), plain, remark)
+        yield batch
+    while len(_kept) > _MOST_KEPT:
+        _kept.popitem(last=False)
