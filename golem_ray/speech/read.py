@@ -1,7 +1,7 @@
 """One clip: from the bytes of an audio file to a mono waveform at the encoder's rate.
 
 Knows nothing of datasets, encoders or Ray. Normalising to zero mean and unit variance is the encoder's own
-affair (its preprocessor says whether), so it happens there.
+affair (its preprocessor says whether), so it happens there. Loads PyTorch only to resample: to decode takes none.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import io
 import math
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
 
 from golem_ray.data.table import read_content
 from golem_ray.errors import ConfigError, ExampleError
 from golem_ray.speech.families import MIN_DURATION_S
+
+if TYPE_CHECKING:
+    import torchaudio
 
 _MAX_KERNEL_SIZE = 2**22
 """Most taps of a cached resampling kernel (16 MiB); rates with hardly a common divisor would need gigabytes."""
@@ -34,8 +36,28 @@ _MOST_BYTES = 2**32
 """
 
 
+class Recording(NamedTuple):
+    """An audio file, decoded."""
+
+    samples: np.ndarray
+    """(T, C) float32, integers scaled to [-1, 1]."""
+    rate: int
+    """In Hz."""
+    format: str
+    """Of the file and of its samples, as libsndfile calls them: `WAV PCM_16`."""
+
+
 def decode(data: bytes) -> tuple[np.ndarray, int]:
     """The clip's samples, channels averaged, and its sampling rate: (T,) float32, integers scaled to [-1, 1].
+
+    Raises ExampleError as `decode_channels` does.
+    """
+    recording = decode_channels(data)
+    return recording.samples.mean(axis=1), recording.rate
+
+
+def decode_channels(data: bytes) -> Recording:
+    """What is in an audio file, each channel for itself.
 
     Raises ExampleError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...), and
     for what its header says to be out of bounds, before it is decoded.
@@ -48,7 +70,8 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
             if file.channels > _MOST_CHANNELS:
                 raise ExampleError(f"{file.channels} channels, more than {_MOST_CHANNELS}")
             _check_size(file.frames * file.channels)
-            return file.read(dtype="float32", always_2d=True).mean(axis=1), file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+            return Recording(samples, file.samplerate, f"{file.format} {file.subtype}")
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise ExampleError(f"not audio that libsndfile can read ({reason})") from None
@@ -100,6 +123,8 @@ def as_waveform(
 
 def _samples(clip: object) -> np.ndarray:
     """A waveform as float32. Raises ExampleError for what is none."""
+    import torch
+
     if isinstance(clip, torch.Tensor):
         clip = clip.detach().cpu()
         clip = (clip.float() if clip.is_floating_point() else clip).numpy()
@@ -149,12 +174,16 @@ def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     common = math.gcd(rate, target_rate)
     if (rate // common + 1) * (target_rate // common) > _MAX_KERNEL_SIZE:
         return _resample_directly(waveform, rate // common, target_rate // common)
+    import torch
+
     with torch.inference_mode():
         return _resampler(rate, target_rate)(torch.from_numpy(waveform)).numpy()
 
 
 @lru_cache(maxsize=32)
 def _resampler(rate: int, target_rate: int) -> torchaudio.transforms.Resample:
+    import torchaudio
+
     return torchaudio.transforms.Resample(rate, target_rate)
 
 
