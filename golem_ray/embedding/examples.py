@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from golem_ray.data import read_content, with_contents
 from golem_ray.embedding.crash_notes import CRASHED, CrashNotes
-from golem_ray.embedding.modality import modality_named
+from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ExampleError, reading_example
 
@@ -59,6 +59,21 @@ def _read_file(row: pa.Table, what: str = "content") -> tuple[dict[str, Any], by
 def hash_batch(batch: pa.Table) -> dict[str, Any]:
     """The digests alone: a table of examples -> {id, digest}."""
     return {"id": batch["id"].to_numpy(), "digest": [_read_file(row)[2] for row in rows_of(with_contents(batch))]}
+
+
+def describe_example(row: pa.Table, modality: Modality) -> tuple[bytes, dict[str, Any], str]:
+    """What there is to say of the example in a table's only row: its file's sha256, its facts, or why there are none.
+
+    A label it need not have.
+    """
+    _, content, digest, reason = _read_file(row, modality.content.what)
+    if reason:
+        return digest, {}, reason
+    try:
+        with reading_example():
+            return digest, modality.describe(content), ""
+    except ExampleError as error:
+        return digest, {}, str(error)
 
 
 def read_example(row: pa.Table, recipe: Recipe, baseline: bool) -> Example:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -63,6 +63,26 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A thing that there is to say of each example, before anything is trained."""
+
+    key: str
+    """What `Modality.describe` gives it under."""
+    title: str
+    """A noun for a number or a category; of a flag, what follows `clips that are`; of an identity, `that have`."""
+    kind: Literal["number", "category", "flag", "identity"]
+    """A number is summed up, a category counted, of a flag the examples are named; two examples of one identity are
+    equal in what an encoder takes, though their files may differ."""
+    unit: str = ""
+    how: str = ""
+    """How it is measured, for who reads the page; a threshold belongs here."""
+    advice: str = ""
+    """What to do about examples with the flag."""
+    is_size: bool = False
+    """Whether it says how large an example is: then it is summed, and given for each label."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Modality:
     """How examples of one kind are read, what they cost, and who embeds them."""
 
@@ -92,6 +112,11 @@ class Modality:
     """A file of an example that is neither a path nor bytes, always the same of the same: as `given` takes it."""
     remark: Callable[[np.ndarray, Recipe], str]
     """What there is to say of an example that was read and can be used, in few words; '' for nothing."""
+    facts: tuple[Fact, ...]
+    """What `describe` says of an example, in the order in which it is shown."""
+    describe: Callable[[bytes], dict[str, Any]]
+    """The facts of an example by their keys, from its file, without an encoder: a number, a category's name, whether it
+    has a flag, an identity's 16 bytes. Raises ExampleError for what no encoder takes."""
     baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray]
     """(T,) -> (F,) float32: the baseline's vector of an example that was read."""
     cost: Callable[[int, Recipe], float]

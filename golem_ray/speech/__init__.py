@@ -12,7 +12,8 @@ import numpy as np
 from golem_ray.data.table import Content
 from golem_ray.embedding.modality import Baseline, Card, Encoder, Modality
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.speech.families import WHOLE_S, WINDOW_S
+from golem_ray.speech.facts import FACTS, LONG, describe, is_silent
+from golem_ray.speech.families import WHOLE_S
 from golem_ray.speech.inspect import configured_recipe, fingerprint, provenance, recorded_recipe, traits_of
 from golem_ray.speech.player import player
 
@@ -41,17 +42,12 @@ def _as_file(example: object, recipe: Recipe, sampling_rate: int | None = None) 
 
 
 def _remark(waveform: np.ndarray, recipe: Recipe) -> str:
-    """Whether the clip is silent, and whether it goes in windows that nobody asked for.
-
-    Silent is one value throughout, but for the ripple that resampling leaves, most at a clip's ends, and for what
-    rounding to 16 bits leaves of channels that cancel.
-    """
+    """Whether the clip is silent, and whether it goes in windows that nobody asked for."""
     traits, said = traits_of(recipe), []
-    inner = waveform[(end := traits.sampling_rate // 100) : -end]
-    if np.ptp(inner) <= max(2e-3 * abs(float(inner.mean())), 1e-4):
+    if is_silent(waveform, traits.sampling_rate):
         said.append("silent")
     if not (recipe.window or traits.window_s) and len(waveform) > WHOLE_S * traits.sampling_rate:
-        said.append(f"longer than {WHOLE_S / 60:.0f} minutes (embedded in windows of {WINDOW_S:.0f} s)")
+        said.append(LONG)
     return ", ".join(said)
 
 
@@ -103,6 +99,8 @@ MODALITY = Modality(
     given=_given,
     as_file=_as_file,
     remark=_remark,
+    facts=FACTS,
+    describe=describe,
     baseline_vector=_baseline_vector,
     cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,
     load_encoder=_load_encoder,

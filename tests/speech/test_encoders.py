@@ -143,8 +143,8 @@ def test_a_clip_of_many_minutes_goes_in_windows_also_where_none_are_asked_for(
     assert caplog.messages == ["a clip of 2 s goes in windows of 1 s: see processing.max_seconds"]
     assert [MODALITY.remark(clip, plain).split(" minutes")[0] for clip in clips] == [
         "",
-        "longer than 0",
-        "longer than 0",
+        "longer than 5",
+        "longer than 5",
     ]
     assert MODALITY.remark(clips[2], windowed) == ""  # they were asked for
 
