@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from golem_ray.data.table import (
     storable,
 )
 from golem_ray.errors import DataError, ExampleError, StorageError, as_storage_errors
+from golem_ray.sample import SAMPLE
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,19 @@ def _open(dataset: DatasetConfig, max_samples: int | None, columns: Columns) -> 
     if not fs.isdir(root):
         raise DataError(f"dataset.name: expected a folder or a manifest, found nothing at {dataset.name!r}.")
     return _open_folder(dataset, fs, root, max_samples, columns)
+
+
+def other_splits(dataset: DatasetConfig) -> list[str]:
+    """Splits of usual names that a folder has beside the configured one; none if it is no folder."""
+    with suppress(StorageError), as_storage_errors():
+        fs, root = _place(str(SAMPLE) if dataset.name == "sample" else dataset.name)
+        if fs.isdir(root):
+            return [
+                split
+                for split in sorted(SPLIT_NAMES - {dataset.split, "data"})
+                if _holds_split(fs, root, split) or _shards_of(fs, root, split, dataset.name_alias)
+            ]
+    return []
 
 
 def open_paths(paths: Sequence[str], columns: Columns) -> Source:
@@ -110,11 +125,8 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
     has_subfolder = _holds_split(fs, root, split)
     if has_subfolder:
         root = f"{root}/{split}"
-    for place in (root, f"{root}/data", f"{root}/{dataset.name_alias}"):
-        found = [f"{place}/{split}{suffix}" for suffix in MANIFEST_SUFFIXES if fs.isfile(f"{place}/{split}{suffix}")]
-        shards = found[:1] or sorted(fs.glob(f"{glob.escape(f'{place}/{split}')}-*.parquet"))
-        if shards:
-            return open_manifests(fs, shards, max_samples, columns)
+    if shards := _shards_of(fs, root, split, dataset.name_alias):
+        return open_manifests(fs, shards, max_samples, columns)
     if has_subfolder and (shards := _numbered_shards(fs, root)):
         return open_manifests(fs, shards, max_samples, columns)
     if split != "train" and not has_subfolder:
@@ -133,6 +145,16 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
         paths = [absolute(fs, path) for path in _files_below(fs, root, columns.content.suffixes)][:max_samples]
         return Source(examples=examples_table(paths_table(paths), no_labels(len(paths))), labels=())
     return _open_label_folders(fs, root, max_samples, columns.content.suffixes)
+
+
+def _shards_of(fs: Any, root: str, split: str, alias: str | None) -> list[str]:
+    """The split's manifests in root, or in one of its subfolders that the Hub's datasets have."""
+    for place in (root, f"{root}/data", f"{root}/{alias}"):
+        found = [f"{place}/{split}{suffix}" for suffix in MANIFEST_SUFFIXES if fs.isfile(f"{place}/{split}{suffix}")]
+        shards = found[:1] or sorted(fs.glob(f"{glob.escape(f'{place}/{split}')}-*.parquet"))
+        if shards:
+            return shards
+    return []
 
 
 def _holds_split(fs: Any, root: str, split: str) -> bool:

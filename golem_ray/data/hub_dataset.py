@@ -14,11 +14,11 @@ from golem_ray import hub
 from golem_ray.config import DatasetConfig
 from golem_ray.data.table import (
     Columns,
+    NoColumnError,
     Source,
     encode_groups,
     encode_labels,
     examples_table,
-    no_column,
     no_labels,
     split_content,
 )
@@ -44,7 +44,7 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
 
     for key, column in columns.needed():
         if column not in split.column_names:
-            raise no_column(key, column, split.column_names, dataset.name)
+            raise NoColumnError(key, column, split.column_names, dataset.name)
     num_examples = min(len(split), max_samples or len(split))
     labels: tuple[str, ...] = ()
     indices = no_labels(num_examples)

@@ -15,12 +15,12 @@ import pyarrow as pa
 from golem_ray.data.shards import first_rows, listed
 from golem_ray.data.table import (
     Columns,
+    NoColumnError,
     Source,
     encode_groups,
     encode_labels,
     examples_table,
     locate,
-    no_column,
     no_labels,
     split_content,
 )
@@ -86,7 +86,7 @@ def _found_columns(manifest: _Manifest, wanted: Columns, file: str) -> Columns:
         wanted = dataclasses.replace(wanted, column="file_name")
     for key, column in wanted.needed():
         if column not in manifest.columns:
-            raise no_column(key, column, manifest.columns, file.rsplit("/", 1)[-1])
+            raise NoColumnError(key, column, manifest.columns, file.rsplit("/", 1)[-1])
         if manifest.columns.count(column) > 1:
             raise DataError(f"{key}: expected one column {column!r} in {file}, found several.")
     return wanted

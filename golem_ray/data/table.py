@@ -204,12 +204,16 @@ def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
-def no_column(key: str, wanted: str, found: list[str], where: str) -> DataError:
-    """The error for a column that a source does not have."""
-    return DataError(
-        f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}: name one by "
-        f"--{key.replace('_', '-')}."
-    )
+class NoColumnError(DataError):
+    """A column that a source does not have."""
+
+    def __init__(self, key: str, wanted: str, found: list[str], where: str) -> None:
+        super().__init__(
+            f"{key}: expected a column of {where}, found none called {wanted!r}; it has {', '.join(found)}: name one "
+            f"by --{key.replace('_', '-')}."
+        )
+        self.found = found
+        """The columns that it has."""
 
 
 def split_content(

@@ -12,7 +12,7 @@ import pytest
 
 from golem_ray.config import DatasetConfig
 from golem_ray.data import open_source
-from golem_ray.data.files import open_paths
+from golem_ray.data.files import open_paths, other_splits
 from golem_ray.data.shards import with_contents
 from golem_ray.data.table import Columns, Content, columns_of, encode_labels, example_name, read_content
 from golem_ray.errors import DataError, ExampleError
@@ -160,11 +160,16 @@ def test_splits_are_subfolders_or_manifests_of_that_name(tmp_path):
     with pytest.raises(DataError, match="dataset.split: expected a subfolder or a manifest called 'dev'"):
         source(tmp_path / "a", split="dev")
 
+    assert other_splits(DatasetConfig(name=str(tmp_path / "a"))) == ["test"]
+    assert other_splits(DatasetConfig(name=str(tmp_path / "a" / "test"))) == []
+    assert other_splits(DatasetConfig(name="some/dataset")) == []
+
     (tmp_path / "b" / "de").mkdir(parents=True)
     for shard, labels in enumerate((["u", "v"], ["w", "u"])):
         table = pa.table({"audio": [audio_bytes(tone(shard))] * 2, "label": labels})
         pq.write_table(table, tmp_path / "b" / "de" / f"train-{shard:05d}-of-00002.parquet")
     assert names(source(tmp_path / "b", 3, name_alias="de")) == ["u", "v", "w"]
+    assert other_splits(DatasetConfig(name=str(tmp_path / "b"), name_alias="de", split="test")) == ["train"]
 
 
 def test_audio_bytes_may_lie_in_the_parquet_file(tmp_path):
