@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
-from golem_ray.errors import printable
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
 from golem_ray.metrics.intervals import wilson_interval
+from golem_ray.report.axes import axis, class_axis, height_of, plain_layout, shown
 
 _MAX_COUNTED, _MAX_LEGEND = 20, 40
 """Most classes whose confusions are written as numbers, and that the map's legend names."""
@@ -32,47 +31,13 @@ class Points:
     """(M,) bool: not trained on."""
 
 
-def _text(name: str, most: int | None = None) -> str:
-    """A name for Plotly, which reads some HTML (but no `&quot;`); shortened in the middle to so many characters."""
-    name = printable(name)
-    if most is not None and len(name) > most:
-        name = f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
-    return escape(name, quote=False)
-
-
-def _class_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
-    """An axis with a place for each class."""
-    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": [_text(name, 20) for name in names]}
-    return {"automargin": True, "fixedrange": True, "showgrid": False, "zeroline": False, **ticks, **more}
-
-
-def _layout(height: int, **more: Any) -> dict[str, Any]:
-    return {
-        "height": height,
-        "margin": {"l": 50, "r": 10, "t": 10, "b": 50},
-        "font": {"size": 12},
-        "dragmode": False,  # on a phone a finger scrolls the page
-        "hovermode": "closest",
-        "showlegend": False,
-        **more,
-    }
-
-
-def _axis(title: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": title}, "automargin": True, "fixedrange": True, **more}
-
-
-def _height(num_classes: int, each: int) -> int:
-    return min(160 + each * num_classes, 3000)
-
-
 def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """How many examples of each label (rows) are taken for each class (columns): (N,) int64 each."""
     counts = confusion(decisions, labels, len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     hover = [[""] * len(names) for _ in names]
     for row, column in np.argwhere(counts).tolist():
-        hover[row][column] = f"{_text(names[row])}<br>said: {_text(names[column])}<br>{counts[row, column]} clips"
+        hover[row][column] = f"{shown(names[row])}<br>said: {shown(names[column])}<br>{counts[row, column]} clips"
     drawn: dict[str, Any] = {
         "type": "heatmap",
         "z": shares.round(3).tolist(),
@@ -87,9 +52,12 @@ def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
     }
     if len(names) <= _MAX_COUNTED:
         drawn |= {"text": [[str(count or "") for count in row] for row in counts.tolist()], "texttemplate": "%{text}"}
-    across = _class_axis(names, tickangle=-90)
-    down = _class_axis(names, autorange="reversed")
-    return {"data": [drawn], "layout": _layout(_height(len(names), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd")}
+    across = class_axis(names, tickangle=-90)
+    down = class_axis(names, autorange="reversed")
+    return {
+        "data": [drawn],
+        "layout": plain_layout(height_of(len(names), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd"),
+    }
 
 
 def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
@@ -114,14 +82,14 @@ def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
             "thickness": 1,
         },
         "hovertext": [
-            f"{_text(names[number])}<br>{value:.1%} of {counts[number]} clips"
+            f"{shown(names[number])}<br>{value:.1%} of {counts[number]} clips"
             for value, number in zip(recall, present, strict=True)
         ],
         "hoverinfo": "text",
     }
-    across = _axis("recall", range=[0, 1.02], tickformat=".0%")
-    down = _class_axis([names[number] for number in present], autorange="reversed")
-    return {"data": [drawn], "layout": _layout(_height(len(present), 22), xaxis=across, yaxis=down)}
+    across = axis("recall", range=[0, 1.02], tickformat=".0%")
+    down = class_axis([names[number] for number in present], autorange="reversed")
+    return {"data": [drawn], "layout": plain_layout(height_of(len(present), 22), xaxis=across, yaxis=down)}
 
 
 def reliability(labels: np.ndarray, answers: Answers) -> list[tuple[float, float, int]]:
@@ -149,10 +117,10 @@ def draw_reliability(labels: np.ndarray, answers: Answers) -> dict[str, Any]:
         "hoverinfo": "text",
     }
     axes = {
-        "xaxis": _axis("probability of what was said", range=[0, 1.03], tickformat=".0%"),
-        "yaxis": _axis("share that was right", range=[-0.05, 1.05], tickformat=".0%"),
+        "xaxis": axis("probability of what was said", range=[0, 1.03], tickformat=".0%"),
+        "yaxis": axis("share that was right", range=[-0.05, 1.05], tickformat=".0%"),
     }
-    return {"data": [{**line, "line": {"color": "#aaa", "dash": "dot"}}, drawn], "layout": _layout(360, **axes)}
+    return {"data": [{**line, "line": {"color": "#aaa", "dash": "dot"}}, drawn], "layout": plain_layout(360, **axes)}
 
 
 def draw_loss(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -164,8 +132,8 @@ def draw_loss(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "y": [entry["loss"] for entry in history],
         "marker": {"color": "#4a7fb5"},
     }
-    axes = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", rangemode="tozero")}
-    return {"data": [drawn], "layout": _layout(300, **axes)}
+    axes = {"xaxis": axis("epoch"), "yaxis": axis("loss", rangemode="tozero")}
+    return {"data": [drawn], "layout": plain_layout(300, **axes)}
 
 
 def draw_layers(scores: Sequence[dict[str, Any]], chosen: object) -> dict[str, Any]:
@@ -188,8 +156,8 @@ def draw_layers(scores: Sequence[dict[str, Any]], chosen: object) -> dict[str, A
         ],
         "hoverinfo": "text",
     }
-    axes = {"xaxis": _axis("layer", type="category"), "yaxis": _axis("accuracy", rangemode="tozero", tickformat=".0%")}
-    return {"data": [drawn], "layout": _layout(300, **axes)}
+    axes = {"xaxis": axis("layer", type="category"), "yaxis": axis("accuracy", rangemode="tozero", tickformat=".0%")}
+    return {"data": [drawn], "layout": plain_layout(300, **axes)}
 
 
 def draw_lines(lines: Sequence[dict[str, Any]], across: str, up: str) -> dict[str, Any]:
@@ -199,11 +167,11 @@ def draw_lines(lines: Sequence[dict[str, Any]], across: str, up: str) -> dict[st
         trace: dict[str, Any] = {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": _text(line["name"], 44),
+            "name": shown(line["name"], 44),
             "x": line["x"],
             "y": line["y"],
             "marker": {"color": f"hsl({(210 + 137.5 * number) % 360:.0f},55%,{(42, 58)[number % 2]}%)", "size": 8},
-            "hovertext": [f"{_text(line['name'])}<br>{x}: {y:.1%}" for x, y in zip(line["x"], line["y"], strict=True)],
+            "hovertext": [f"{shown(line['name'])}<br>{x}: {y:.1%}" for x, y in zip(line["x"], line["y"], strict=True)],
             "hoverinfo": "text",
         }
         if "interval_95" in line:
@@ -217,10 +185,10 @@ def draw_lines(lines: Sequence[dict[str, Any]], across: str, up: str) -> dict[st
             }
         drawn.append(trace)
     categories = sorted({x for line in lines for x in line["x"]}, key=_in_order)
-    layout = _layout(
+    layout = plain_layout(
         340 + 20 * len(lines),
-        xaxis=_axis(across, type="category", categoryorder="array", categoryarray=categories),
-        yaxis=_axis(up, rangemode="tozero", tickformat=".0%"),
+        xaxis=axis(across, type="category", categoryorder="array", categoryarray=categories),
+        yaxis=axis(up, rangemode="tozero", tickformat=".0%"),
         showlegend=True,
         legend={"orientation": "h", "y": -0.25, "yanchor": "top"},
     )
@@ -257,7 +225,7 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": _text(names[number], 24),
+                "name": shown(names[number], 24),
                 "x": where[rows, 0].round(4).tolist(),
                 "y": where[rows, 1].round(4).tolist(),
                 "marker": {
@@ -265,13 +233,13 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
                     "size": 8,
                     "symbol": ["circle-open" if points.tested[row] else "circle" for row in rows],
                 },
-                "hovertext": [f"{_text(points.names[row])}<br>{_text(names[number])}" for row in rows],
+                "hovertext": [f"{shown(points.names[row])}<br>{shown(names[number])}" for row in rows],
                 "hoverinfo": "text",
             }
         )
     bare = {"fixedrange": True, "showticklabels": False, "zeroline": False}
     legend = len(drawn) <= _MAX_LEGEND
-    layout = _layout(
+    layout = plain_layout(
         460 + (18 * len(drawn) if legend else 0),
         xaxis=bare,
         yaxis=bare,
