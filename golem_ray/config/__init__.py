@@ -13,11 +13,19 @@ from golem_ray.config.groups import (
     ProcessingConfig,
     TrainingConfig,
 )
-from golem_ray.config.jobs import EvaluateConfig, ExamplesConfig, GroupsConfig, PredictConfig, TrainConfig
+from golem_ray.config.jobs import (
+    DescribeConfig,
+    EvaluateConfig,
+    ExamplesConfig,
+    GroupsConfig,
+    PredictConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "ClusterConfig",
     "DatasetConfig",
+    "DescribeConfig",
     "DeviceConfig",
     "EvaluateConfig",
     "EvaluationConfig",

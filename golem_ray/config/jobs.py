@@ -128,3 +128,28 @@ class PredictConfig:
             raise ConfigError(f"output: expected a name ending in .csv, .jsonl or .parquet, got {self.output!r}.")
         for key in ("output", "encoder", "embedding_cache"):
             refuse_credentials(key, getattr(self, key) or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribedGroupsConfig:
+    """Which clips belong together."""
+
+    group_column: str | None = None
+    """Column, such as the speaker, whose clips belong together; by default one called speaker, speaker_id, client_id or
+    author, if there is one; '' for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeConfig:
+    """What describing a dataset depends on."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    processing: ExamplesConfig = field(default_factory=ExamplesConfig)
+    evaluation: DescribedGroupsConfig = field(default_factory=DescribedGroupsConfig)
+    output: str | None = None
+    """An .html file, path or URI, for the page; none is written if not given."""
+
+    def __post_init__(self) -> None:
+        if self.output is not None and not self.output.lower().endswith(".html"):
+            raise ConfigError(f"output: expected a name ending in .html, got {self.output!r}.")
+        refuse_credentials("output", self.output or "")

@@ -18,7 +18,7 @@ from golem_ray.errors import printable
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 60rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h1, p, dd { overflow-wrap: anywhere; } td { overflow-wrap: break-word; min-width: 5rem; }
+h1, p, dd, li { overflow-wrap: anywhere; } td { overflow-wrap: break-word; min-width: 5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: #555; } dd { margin: 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }

@@ -49,6 +49,56 @@ def comparison_result(name="some/encoder"):
     }
 
 
+def description(name="recordings"):
+    """Of 30 examples, one of which is a giant, whose facts are a size, a kind and a flag."""
+    quantiles = {"min": 1.0, "q1": 10.0, "median": 15.0, "q3": 20.0, "max": 500.0, "total": 630.0}
+    plain = {"how": "", "advice": "", "unit": "", "is_size": False}
+    copies = {"num_clips": 2, "num_sets": 1, "sets": [{"num_clips": 2, "clips": [name, "other"], "labels": [name]}]}
+    return {
+        "dataset": name,
+        "split": "train",
+        "other_splits": ["test"],
+        "num_clips": 30,
+        "num_usable": 28,
+        "num_without_label": 0,
+        "total": 30,
+        "no_labels": "",
+        "labels": [
+            {"label": name, "num_clips": 20, "num_bad": 2, "size": quantiles},
+            {"label": "b", "num_clips": 8, "num_bad": 0, "size": quantiles},
+        ],
+        "facts": [
+            {
+                **plain,
+                "key": "size",
+                "title": "size",
+                "kind": "number",
+                "unit": "s",
+                "is_size": True,
+                "quantiles": quantiles,
+                "histogram": {"counts": [1, 2, 25], "edges": [0.0, 10.0, 20.0, 30.0]},
+            },
+            {**plain, "key": "kind", "title": "kind", "kind": "category", "counts": {"one": 20, "two": 8}},
+            {**plain, "key": "odd", "title": "odd", "kind": "flag", "num_clips": 60, "clips": [name, "x"]},
+        ],
+        "groups": {
+            "column": "speaker",
+            "is_guess": True,
+            "num_groups": 2,
+            "num_without": 0,
+            "largest": {name: 24, "bob": 4},
+            "per_label": [1, 2],
+            "one_group": {},
+            "crossed": [[20, 0], [4, 4]],
+        },
+        "num_under_two_labels": 0,
+        "equal_files": copies,
+        "equal_content": [{"title": "equal content", **copies}],
+        "bad": [{"clip": name, "reason": "broken"}, {"clip": "y", "reason": name}],
+        "findings": [{"finding": "2 clips are odd", "advice": "listen to them"}],
+    }
+
+
 INTENTS = [f"intent_number_{number:02d}" for number in range(14)]
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from golem_ray.report.classifier import render
 from golem_ray.report.comparison import render_comparison
-from tests.report.pages import HOSTILE, INTENTS, comparison_result, document, judged, points
+from golem_ray.report.describe import render_description
+from tests.report.pages import HOSTILE, INTENTS, comparison_result, description, document, judged, points
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,17 @@ def test_a_browser_shows_a_comparison_without_an_error(browse, tmp_path, width, 
     assert driver.get_log("browser") == []
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert driver.execute_script("return document.querySelectorAll('.js-plotly-plot .main-svg').length") >= 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_a_browser_shows_a_description_and_runs_nothing_of_its_names(browse, tmp_path, width, height):
+    (tmp_path / "describe.html").write_text(render_description(description(HOSTILE)))
+    driver = browse(tmp_path / "describe.html", width, height, drawings=4)
+    assert driver.get_log("browser") == []
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(drawing => drawing.id)"
+    assert driver.execute_script(drawn) == ["labels", "size-all", "size-labels", "groups"]
+    assert driver.execute_script("return window.hacked") is None
 
 
 def test_a_pointer_on_the_map_shows_the_clips_name(browse, tmp_path):

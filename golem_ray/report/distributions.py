@@ -1,0 +1,94 @@
+"""How a dataset's examples are spread: drawings of counts, numbers and groups, as Plotly's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from golem_ray.report.axes import axis, class_axis, height_of, plain_layout, shown
+
+_BLUE, _PALE = "#4a7fb5", "#9bb8d3"
+
+_MAX_COUNTED = 20
+"""Most columns of a table whose counts are written as numbers."""
+
+
+def draw_counts(names: Sequence[str], counts: Sequence[int], across: str) -> dict[str, Any]:
+    """A bar for each name, the first on top."""
+    drawn = {
+        "type": "bar",
+        "orientation": "h",
+        "y": list(range(len(names))),
+        "x": list(counts),
+        "marker": {"color": _BLUE},
+        "hovertext": [f"{shown(name)}<br>{count} clips" for name, count in zip(names, counts, strict=True)],
+        "hoverinfo": "text",
+    }
+    down = class_axis(names, autorange="reversed")
+    layout = plain_layout(height_of(len(names), 22), xaxis=axis(across, rangemode="tozero"), yaxis=down)
+    return {"data": [drawn], "layout": layout}
+
+
+def draw_histogram(histogram: dict[str, list[float]], across: str) -> dict[str, Any]:
+    """Counts between edges: {"counts": B, "edges": B + 1}."""
+    edges, counts = histogram["edges"], histogram["counts"]
+    bins = list(pairwise(edges))
+    drawn = {
+        "type": "bar",
+        "x": [(low + high) / 2 for low, high in bins],
+        "width": [high - low for low, high in bins],
+        "y": counts,
+        "marker": {"color": _BLUE, "line": {"color": "#fff", "width": 1}},
+        "hovertext": [
+            f"{low:.4g} to {high:.4g}<br>{count} clips" for (low, high), count in zip(bins, counts, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    axes = {"xaxis": axis(across), "yaxis": axis("clips", rangemode="tozero")}
+    return {"data": [drawn], "layout": plain_layout(280, bargap=0, **axes)}
+
+
+def draw_boxes(names: Sequence[str], quantiles: Sequence[dict[str, float]], across: str) -> dict[str, Any]:
+    """For each name the smallest, the quartiles and the largest of its numbers, the first on top."""
+    drawn = {
+        "type": "box",
+        "orientation": "h",
+        "y": list(range(len(names))),
+        "q1": [each["q1"] for each in quantiles],
+        "median": [each["median"] for each in quantiles],
+        "q3": [each["q3"] for each in quantiles],
+        "lowerfence": [each["min"] for each in quantiles],
+        "upperfence": [each["max"] for each in quantiles],
+        "line": {"color": "#2f5f9e", "width": 1},
+        "fillcolor": _PALE,
+        "hoverinfo": "x",
+    }
+    down = class_axis(names, autorange="reversed")
+    layout = plain_layout(height_of(len(names), 24), xaxis=axis(across, rangemode="tozero"), yaxis=down)
+    return {"data": [drawn], "layout": layout}
+
+
+def draw_crossed(counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
+    """How many examples are of each row's and each column's name: R lists of C."""
+    hover = [
+        [f"{shown(row)}, {shown(column)}<br>{count} clips" for column, count in zip(columns, line, strict=True)]
+        for row, line in zip(rows, counts, strict=True)
+    ]
+    drawn: dict[str, Any] = {
+        "type": "heatmap",
+        "z": [list(line) for line in counts],
+        "zmin": 0,
+        "zmax": max((count for line in counts for count in line), default=0) or 1,
+        "colorscale": [[0, "#ffffff"], [1, "#2f5f9e"]],
+        "showscale": False,
+        "hovertext": hover,
+        "hoverinfo": "text",
+        "xgap": 1,
+        "ygap": 1,
+    }
+    if len(columns) <= _MAX_COUNTED:
+        drawn |= {"text": [[str(count or "") for count in line] for line in counts], "texttemplate": "%{text}"}
+    across, down = class_axis(columns, tickangle=-90), class_axis(rows, autorange="reversed")
+    layout = plain_layout(height_of(len(rows), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd")
+    return {"data": [drawn], "layout": layout}
