@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from golem_ray.artifact import Artifact
 
 
+def describe(argv: Sequence[str]) -> Iterable[str]:
+    """Say what a dataset holds before anything is trained: SOURCE"""
+    command = flags.parse_describe(argv)
+    from golem_ray.jobs.describe import describe
+
+    found = describe(command.config)
+    lines = [found["summary"], *_report_line(found)]
+    return [*lines, json.dumps(found)] if command.json else lines
+
+
 def train(argv: Sequence[str]) -> Iterable[str]:
     """Train a classifier and save it: [PRESET]"""
     command = flags.parse_train(argv)
@@ -74,6 +84,7 @@ def push(argv: Sequence[str]) -> Iterable[str]:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], Iterable[str]]] = {
+    "describe": describe,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

@@ -14,6 +14,7 @@ from golem_ray import storage
 from golem_ray.cli.parser import FLAT, HIDDEN, POSITIONAL, parse
 from golem_ray.config import (
     DatasetConfig,
+    DescribeConfig,
     EvaluateConfig,
     GridConfig,
     PredictConfig,
@@ -40,6 +41,17 @@ class TrainCommand:
     """Go on with the run that has this folder or URI as its paths.run_dir, by the configuration that is kept there."""
     sidecar: dict[str, Any] | None = field(default=None, metadata=HIDDEN)
     """The artifact that the configuration was taken from, if the preset was one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeCommand:
+    """The description of a dataset that a command line asks for, and how to report it."""
+
+    source: str = field(default="", metadata=POSITIONAL)
+    """The dataset: what `dataset.name` takes."""
+    config: DescribeConfig = field(default_factory=DescribeConfig, metadata=FLAT)
+    json: bool = False
+    """End stdout with one line that holds all figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +132,27 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
         "JSON file with these keys, an artifact's .json, or - for standard input. Flags win over it.",
     )
     return dataclasses.replace(command, config=_without_foreign_revisions(command.config, before, given))
+
+
+def parse_describe(argv: Sequence[str]) -> DescribeCommand:
+    """The command that `SOURCE [--group.key value ...] [--output PAGE] [--json]` describes.
+
+    Raises ConfigError unless a dataset is named, once.
+    """
+    command, given = _parsed(
+        DescribeCommand(),
+        argv,
+        "describe SOURCE [--group.key value ...]",
+        "Say what a dataset holds before anything is trained: clips per label, lengths, rates, silence, clipping, "
+        "copies, files that cannot be read, who speaks; with --output also as a page.",
+    )
+    if bool(command.source) == ("dataset.name" in given):
+        found = "two" if command.source else "none"
+        raise ConfigError(f"describe: expected a dataset, found {found}; for example `golem-ray describe recordings`.")
+    if not command.source:
+        return command
+    dataset = dataclasses.replace(command.config.dataset, name=command.source)
+    return dataclasses.replace(command, config=dataclasses.replace(command.config, dataset=dataset))
 
 
 def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateCommand:
@@ -246,3 +279,14 @@ def _begun(run_dir: str) -> dict[str, Any]:
     values: dict[str, Any] = document["config"]
     values["paths"]["run_dir"] = place
     return values
+
+
+DEFAULTS: dict[str, Any] = {
+    "describe": DescribeCommand(),
+    "train": TrainCommand(),
+    "evaluate": EvaluateCommand(),
+    "predict": PredictCommand(),
+    "compare": CompareCommand(),
+    "push": PushCommand(),
+}
+"""Name of a command -> what its flags change."""

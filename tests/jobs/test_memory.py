@@ -27,6 +27,9 @@ def clip(row):
 CLIPS = [clip(row) for row in range(12)]
 
 
+QUICK = {"training": {"epochs": 30}, "evaluation": {"repeats": 1}}
+
+
 @pytest.fixture
 def small(encoder_folder):
     """What a training needs besides clips and labels."""
@@ -35,7 +38,7 @@ def small(encoder_folder):
 
 @pytest.fixture
 def trained(small):
-    return golem_ray.train(clips=CLIPS, labels=LABELS, **small)
+    return golem_ray.train(QUICK, clips=CLIPS, labels=LABELS, **small)
 
 
 def test_arrays_bytes_and_paths_give_the_same_classifier(small, trained, tmp_path):
@@ -45,9 +48,10 @@ def test_arrays_bytes_and_paths_give_the_same_classifier(small, trained, tmp_pat
         files.append(tmp_path / f"{row}.wav")
         soundfile.write(files[-1], samples, 8000, subtype="FLOAT")
     weights = trained.artifact.weights
-    assert golem_ray.train(clips=files, labels=LABELS, **small).artifact.weights == weights
+    assert golem_ray.train(QUICK, clips=files, labels=LABELS, **small).artifact.weights == weights
     assert (
-        golem_ray.train(clips=[file.read_bytes() for file in files], labels=LABELS, **small).artifact.weights == weights
+        golem_ray.train(QUICK, clips=[file.read_bytes() for file in files], labels=LABELS, **small).artifact.weights
+        == weights
     )
     assert trained.labels == ["high", "low"]
     assert trained.predict(clip(20), sampling_rate=8000).label == "low"
@@ -70,11 +74,11 @@ def test_its_summary_has_chance_and_a_cross_validated_figure(trained):
 
 
 def test_no_clip_is_embedded_twice(small, trained, forwards_here):
-    golem_ray.train({"head": {"kind": "logistic"}}, clips=CLIPS, labels=LABELS, **small)
+    golem_ray.train({**QUICK, "head": {"kind": "logistic"}}, clips=CLIPS, labels=LABELS, **small)
     assert forwards_here() == 0
-    golem_ray.train(clips=[*CLIPS, tone(99)], labels=[*LABELS, "low"], **small)
+    golem_ray.train(QUICK, clips=[*CLIPS, tone(99)], labels=[*LABELS, "low"], **small)
     assert forwards_here() == 1
-    golem_ray.train({"model": {"pooling": "mean+std"}}, clips=CLIPS, labels=LABELS, **small)
+    golem_ray.train({**QUICK, "model": {"pooling": "mean+std"}}, clips=CLIPS, labels=LABELS, **small)
     assert forwards_here() == 13
 
 
@@ -96,7 +100,7 @@ def test_an_evaluation_leaves_out_what_was_trained_on(trained):
 
 def test_groups_are_kept_together_and_left_out(small):
     groups = ["ann", "ann", "bob", "bob", "cy", "cy"] * 2
-    trained = golem_ray.train(clips=CLIPS, labels=LABELS, groups=groups, **small)
+    trained = golem_ray.train(QUICK, clips=CLIPS, labels=LABELS, groups=groups, **small)
     assert "3 x" not in trained.summary
     assert trained.artifact.document["metrics"]["cross_validation"]["folds"] == 3
     found = trained.evaluate([clip(40), clip(41)], ["low", "high"], groups=["ann", "dan"], sampling_rate=8000)
@@ -104,7 +108,9 @@ def test_groups_are_kept_together_and_left_out(small):
 
 
 def test_a_holdout_has_the_baseline_beside_it(small):
-    trained = golem_ray.train({"evaluation": {"holdout": 4, "repeats": 0}}, clips=CLIPS, labels=LABELS, **small)
+    trained = golem_ray.train(
+        {**QUICK, "evaluation": {"holdout": 4, "repeats": 0}}, clips=CLIPS, labels=LABELS, **small
+    )
     assert "Accuracy on the 4 clips held out" in trained.summary
     assert "log-mel" in trained.summary
 
@@ -135,7 +141,7 @@ def test_a_holdout_has_the_baseline_beside_it(small):
 )
 def test_what_cannot_be_is_said(small, config, given, words):
     with pytest.raises((ConfigError, DataError), match=words):
-        golem_ray.train(config, **{"clips": CLIPS, "labels": LABELS, **small, **given})
+        golem_ray.train({**QUICK, **config}, **{"clips": CLIPS, "labels": LABELS, **small, **given})
 
 
 def test_labels_without_clips_are_refused():
@@ -145,7 +151,7 @@ def test_labels_without_clips_are_refused():
 
 def test_memory_is_bounded(small, monkeypatch):
     monkeypatch.setattr(memory, "_MOST_KEPT", 5)
-    golem_ray.train(clips=CLIPS, labels=LABELS, **small)
+    golem_ray.train(QUICK, clips=CLIPS, labels=LABELS, **small)
     assert len(memory._kept) == 5
 
 
@@ -153,7 +159,7 @@ def test_a_few_clips_need_no_ray(encoder_folder):
     code = (
         "import sys, numpy as np, golem_ray\n"
         "clips = [np.random.default_rng(row).normal(size=4000) / 10 for row in range(8)]\n"
-        f"trained = golem_ray.train(clips=clips, labels=[0, 1] * 4, encoder={str(encoder_folder)!r})\n"
+        f"trained = golem_ray.train({QUICK}, clips=clips, labels=[0, 1] * 4, encoder={str(encoder_folder)!r})\n"
         "assert 'ray' not in sys.modules\n"
         "print(trained.predict(clips[0]).label)"
     )
