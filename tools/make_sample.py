@@ -1,9 +1,10 @@
-"""Make the bundled sample set: spoken banking requests of fourteen intents, in two Parquet files.
+"""Make the bundled sample sets, each in two Parquet files: spoken banking requests of fourteen intents, and digits.
 
     python tools/make_sample.py --out golem_ray/sample
 
-Needs espeak-ng (Debian: espeak-ng); whoever only uses the sample does not. The same espeak-ng and
-libsndfile give the same content. Phrasings, voices and accents of one split are never in the other.
+Needs espeak-ng (Debian: espeak-ng); whoever only uses the samples does not. The same espeak-ng and
+libsndfile give the same content. Phrasings, voices and accents of one split are never in the other; digits
+are single words, which both splits have, by other voices and accents.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import argparse
 import io
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
+from pretraining.corpus import DIGITS
 from pretraining.voices import SAMPLE_VARIANTS, Utterance, synthesise, to_rate
 from scipy.signal import butter, sosfilt
 
@@ -28,12 +31,17 @@ ACCENTS = {
     "test": ("en-gb", "en-us-nyc", "en-029", "en-gb-x-gbcwmd"),
 }
 LANGUAGES = ("en-US",)
+DIGIT_NAMES = DIGITS[:10]
+"""`zero` to `nine`: that zero is also called `oh` is not asked of anyone."""
+DIGIT_CLIPS = {"train": 5, "test": 20}
+"""Of each digit."""
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("golem_ray/sample"))
+    parser.add_argument("--draw", type=int, default=0, help="0 is what is bundled; others show how much figures vary")
     return parser.parse_args(argv)
 
 
@@ -92,14 +100,29 @@ def ogg_checksum(page: bytes) -> int:
     return checksum
 
 
-def speak_split(split: str, phrases: dict[str, list[str]], seed: int) -> list[dict]:
-    """The rows of one split."""
-    rng = np.random.default_rng(seed)
-    ordered = ordered_phrases(phrases, seed)
-    voices = [f"{accent}+{v}" for accent in ACCENTS[split] for v in SAMPLE_VARIANTS[split]]
+def voices_of(split: str) -> list[str]:
+    """The split's voices, 48: every accent with every variant."""
+    return [f"{accent}+{v}" for accent in ACCENTS[split] for v in SAMPLE_VARIANTS[split]]
+
+
+def any_voice(voices: list[str], rng: np.random.Generator) -> Iterator[str]:
+    """Voices without end, each drawn from all of them."""
+    while True:
+        yield voices[int(rng.integers(len(voices)))]
+
+
+def every_voice(voices: list[str], rng: np.random.Generator) -> Iterator[str]:
+    """Voices without end, none again before all had their turn, in an order drawn anew each time."""
+    while True:
+        yield from (voices[index] for index in rng.permutation(len(voices)))
+
+
+def speak(
+    split: str, said: list[tuple[int, str]], voices: Iterator[str], rng: np.random.Generator, column: str
+) -> list[dict]:
+    """A row for each (class number, phrasing), the number in the column."""
     rows = []
-    for number, (intent, text) in enumerate(ordered):
-        voice = voices[int(rng.integers(len(voices)))]
+    for number, ((label, text), voice) in enumerate(zip(said, voices, strict=False)):
         rate, pitch = float(rng.uniform(0.85, 1.2)), float(rng.uniform(0.1, 0.9))
         utterance = Utterance(text=text, engine="espeak", voice=voice, rate=rate, pitch=pitch)
         waveform = over_the_line(synthesise([utterance])[0], rng)
@@ -108,7 +131,7 @@ def speak_split(split: str, phrases: dict[str, list[str]], seed: int) -> list[di
             {
                 "audio": {"bytes": encode(waveform, number), "path": path},
                 "transcription": text,
-                "intent_class": intent,
+                column: label,
                 "lang_id": 0,
                 "speaker": voice,
             }
@@ -116,13 +139,29 @@ def speak_split(split: str, phrases: dict[str, list[str]], seed: int) -> list[di
     return rows
 
 
-def table(rows: list[dict], intents: list[str]) -> pa.Table:
-    """The rows with the schema, and the metadata that `datasets` reads its features from."""
+def speak_requests(split: str, phrases: dict[str, list[str]], seed: int) -> list[dict]:
+    """The rows of one split of the banking requests, of voices drawn one by one."""
+    rng = np.random.default_rng(seed)
+    return speak(split, ordered_phrases(phrases, seed), any_voice(voices_of(split), rng), rng, "intent_class")
+
+
+def speak_digits(split: str, seed: int) -> list[dict]:
+    """The rows of one split of the digits: few clips, so that every voice has its turn."""
+    said = ordered_phrases({digit: [digit] * DIGIT_CLIPS[split] for digit in DIGIT_NAMES}, seed)
+    voices = every_voice(voices_of(split), np.random.default_rng([seed, 1]))
+    return speak(split, said, voices, np.random.default_rng(seed), "label")
+
+
+def table(rows: list[dict], column: str, names: list[str]) -> pa.Table:
+    """The rows with the schema, and the metadata that `datasets` reads its features from.
+
+    `column` holds the classes' numbers, whose names are `names`.
+    """
     schema = pa.schema(
         [
             ("audio", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
             ("transcription", pa.string()),
-            ("intent_class", pa.int64()),
+            (column, pa.int64()),
             ("lang_id", pa.int64()),
             ("speaker", pa.string()),
         ]
@@ -130,7 +169,7 @@ def table(rows: list[dict], intents: list[str]) -> pa.Table:
     features = {
         "audio": {"sampling_rate": SAMPLE_HZ, "_type": "Audio"},
         "transcription": {"dtype": "string", "_type": "Value"},
-        "intent_class": {"names": intents, "_type": "ClassLabel"},
+        column: {"names": names, "_type": "ClassLabel"},
         "lang_id": {"names": list(LANGUAGES), "_type": "ClassLabel"},
         "speaker": {"dtype": "string", "_type": "Value"},
     }
@@ -138,16 +177,23 @@ def table(rows: list[dict], intents: list[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema.with_metadata({"huggingface": described}))
 
 
+def write(rows: list[dict], column: str, names: list[str], path: Path) -> None:
+    """One split in its file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table(rows, column, names), path, compression="zstd")
+    print(f"{path}: {len(rows)} clips, {path.stat().st_size / 1e6:.2f} MB")
+
+
 def main() -> None:
-    """Write both splits."""
+    """Write both splits of both sets."""
     args = parse()
-    args.out.mkdir(parents=True, exist_ok=True)
     phrases = tomllib.loads(PHRASES.read_text())
-    for seed, split in enumerate(("train", "test")):
-        rows = speak_split(split, phrases[split], seed)
-        path = args.out / f"{split}.parquet"
-        pq.write_table(table(rows, list(phrases[split])), path, compression="zstd")
-        print(f"{path}: {len(rows)} clips, {path.stat().st_size / 1e6:.2f} MB")
+    seeds = iter(range(4 * args.draw, 4 * args.draw + 4))
+    for split in ("train", "test"):
+        rows = speak_requests(split, phrases[split], next(seeds))
+        write(rows, "intent_class", list(phrases[split]), args.out / f"{split}.parquet")
+    for split in ("train", "test"):
+        write(speak_digits(split, next(seeds)), "label", list(DIGIT_NAMES), args.out / "digits" / f"{split}.parquet")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from golem_ray.embedding.modality import Card, modality_named
 from golem_ray.heads.target import SINGLE_LABEL, TARGETS
 from golem_ray.metrics.figures import FIGURES
 from golem_ray.metrics.intervals import in_words
+from golem_ray.sample import DATASETS
 
 MAX_NAMED_LABELS = 50
 """The card names so many labels at most, and says how many others there are."""
@@ -125,7 +126,7 @@ def _training_set(document: dict[str, Any]) -> str:
     used, total = clips.get("used"), clips.get("total")
     number = f"{_number(used)} clips" if used == total else f"{_number(used)} of {_number(total)} clips"
     name = dataset_name(document)
-    where = "" if is_on_hub(document["data"], name) or name == "sample" else ", which is not on the Hub"
+    where = "" if is_on_hub(document["data"], name) or name in tuple(DATASETS) else ", which is not on the Hub"
     revision = document["data"].get("revision")
     return f"{number} of {_code(name)}{f' at commit {_code(revision)}' if revision and not where else ''}{where}."
 

@@ -32,8 +32,8 @@ _TESTED_ON = re.compile(r"""(clips of )(?:[\w+.-]+://|[~/])(?:[^<"\n]*/)?""")
 def published(document: dict[str, Any]) -> dict[str, Any]:
     """The sidecar as others may see it: the same record, without paths of the machine that wrote it.
 
-    Keeps the last component of a path or URI, since folders may say whose the clips are; keeps Hub ids and `sample`.
-    Drops what is of no use elsewhere: paths.storage_root, and a cluster's address.
+    Keeps the last component of a path or URI, since folders may say whose the clips are; keeps Hub ids and names
+    of what is bundled. Drops what is of no use elsewhere: paths.storage_root, and a cluster's address.
     """
     shown = copy.deepcopy(document)
     places = _local_places(shown)

@@ -19,7 +19,8 @@ class DatasetConfig:
     """Which labelled clips."""
 
     name: str = "PolyAI/minds14"
-    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), one of these at a URI, or `sample` (bundled)."""
+    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), one of these at a URI, or what is bundled:
+    `sample` (spoken bank requests) or `sample-digits` (spoken digits)."""
     name_alias: str | None = "en-US"
     """The Hub dataset's configuration; '' for its default. Local sources have none."""
     split: str = "train"

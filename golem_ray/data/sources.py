@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 
 from golem_ray import hub
@@ -12,7 +13,7 @@ from golem_ray.data.hub_dataset import open_hub_dataset
 from golem_ray.data.manifests import MANIFEST_SUFFIXES
 from golem_ray.data.table import Content, Source, columns_of
 from golem_ray.errors import DataError
-from golem_ray.sample import SAMPLE
+from golem_ray.sample import DATASETS
 
 
 def open_source(
@@ -30,17 +31,29 @@ def open_source(
     """
     name = dataset.name
     columns = columns_of(dataset, content, labelled=labelled, group=group_column)
-    if name == "sample":
-        source = open_files(dataclasses.replace(dataset, name=str(SAMPLE)), max_samples, columns)
+    if name in DATASETS:
+        source = open_files(dataclasses.replace(dataset, name=str(DATASETS[name])), max_samples, columns)
     elif "://" in name or os.path.exists(os.path.expanduser(name)):
         source = open_files(dataset, max_samples, columns)
     elif hub.is_hub_id(name) and not name.lower().endswith(MANIFEST_SUFFIXES):
-        source = open_hub_dataset(dataset, max_samples, columns)
+        try:
+            source = open_hub_dataset(dataset, max_samples, columns)
+        except DataError as error:
+            raise DataError(f"{error}{_bundled_like(name)}") from None
     else:
-        raise DataError(f"dataset.name: expected a Hub id, a local folder or a manifest, found nothing at {name!r}.")
+        raise DataError(
+            f"dataset.name: expected a Hub id, a local folder or a manifest, found nothing at {name!r}."
+            f"{_bundled_like(name)}"
+        )
     assert group_column is None or "group" in source.examples.column_names, "a source has to give the groups"
     if source.examples.num_rows == 0:
         raise DataError(f"dataset.name: expected clips, found none in {name}, split {dataset.split!r}.")
     if labelled and not source.labels:
         raise DataError(f"dataset.label_column: expected classes in {name}, found no label at all.")
     return source
+
+
+def _bundled_like(name: str) -> str:
+    """The rest of an error message about a name that is near a bundled dataset's; empty if it is near none."""
+    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+    return f" Bundled under a name like it: {near[0]}." if near else ""
