@@ -1,4 +1,4 @@
-"""The bundled sample set and encoder, as files and as the job uses them."""
+"""The bundled sample sets and encoder, as files and as the job uses them."""
 
 import json
 
@@ -12,17 +12,18 @@ from golem_ray.data import open_source
 from golem_ray.data.shards import with_contents
 from golem_ray.embedding.examples import read_example, rows_of
 from golem_ray.errors import DataError
-from golem_ray.sample import SAMPLE
+from golem_ray.sample import DATASETS, SAMPLE
 from golem_ray.speech import MODALITY
 from golem_ray.speech.encoders import SpeechEncoder
 from golem_ray.speech.inspect import recipe_for
 from golem_ray.speech.read import decode
 
 SPLITS = ("train", "test")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def rows(split: str) -> list[dict]:
-    return pq.read_table(SAMPLE / f"{split}.parquet").to_pylist()
+def rows(split: str, dataset: str = "sample") -> list[dict]:
+    return pq.read_table(DATASETS[dataset] / f"{split}.parquet").to_pylist()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -44,22 +45,45 @@ def test_the_splits_share_neither_speakers_nor_phrasings():
         assert not {row[column] for row in train} & {row[column] for row in test}
 
 
+@pytest.mark.parametrize(("split", "of_each"), [("train", 5), ("test", 20)])
+def test_the_digits_come_in_rounds_of_one_clip_each(split, of_each):
+    config = DatasetConfig(name="sample-digits", split=split, label_column="label")
+    source = open_source(config, MODALITY.content, None)
+    assert source.labels == DIGITS
+    rounds = source.examples["label"].to_numpy().reshape(of_each, 10)
+    assert all(sorted(labels) == list(range(10)) for labels in rounds.tolist())
+    said = [row["transcription"] for row in rows(split, "sample-digits")]
+    assert said == [DIGITS[label] for label in rounds.flatten()]
+
+
+def test_the_digits_to_test_are_spoken_by_other_voices_and_accents():
+    train, test = ([row["speaker"].split("+") for row in rows(split, "sample-digits")] for split in SPLITS)
+    for accent_or_variant, number in ((0, 4), (1, 12)):
+        trained, tested = ({speaker[accent_or_variant] for speaker in split} for split in (train, test))
+        assert not trained & tested
+        assert len(trained) == len(tested) == number
+    assert len(set(map(tuple, train))) == len(set(map(tuple, test))) == 48  # all there are
+
+
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_clips_are_telephone_speech(split):
-    for row in rows(split)[::40]:
+@pytest.mark.parametrize(("dataset", "shortest", "longest"), [("sample", 0.5, 15), ("sample-digits", 0.25, 1.5)])
+def test_the_clips_are_telephone_speech(dataset, shortest, longest, split):
+    for row in rows(split, dataset)[::40]:
         waveform, rate = decode(row["audio"]["bytes"])
         assert rate == 8000
-        assert 0.5 < len(waveform) / rate < 15
+        assert shortest < len(waveform) / rate < longest
         assert 0.005 < waveform.std() < 0.5
 
 
-def test_there_is_no_third_split():
+@pytest.mark.parametrize("name", DATASETS)
+def test_there_is_no_third_split(name):
     with pytest.raises(DataError, match="dataset.split"):
-        open_source(DatasetConfig(name="sample", split="validation"), MODALITY.content, None)
+        open_source(DatasetConfig(name=name, split="validation"), MODALITY.content, None)
 
 
 def test_the_package_stays_small():
-    sizes = {path.name: path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()}
+    assert sum((DATASETS["sample-digits"] / f"{split}.parquet").stat().st_size for split in SPLITS) <= 1.5e6
+    sizes = {path.name: path.stat().st_size for path in (*SAMPLE.glob("*"), *SAMPLE.glob("encoder/*"))}
     assert sizes["train.parquet"] + sizes["test.parquet"] <= 4e6
     assert sizes["model.safetensors"] <= 6e6
     package = [path for path in SAMPLE.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts]

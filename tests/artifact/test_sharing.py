@@ -510,6 +510,14 @@ def test_card_says_the_figures_as_they_are() -> None:
     assert f"facebook/wav2vec2-base` at commit `{COMMIT}`" in card
 
 
+def test_card_takes_what_is_bundled_for_known_to_everyone() -> None:
+    document = sidecar({"name": "sample", "revision": None, "sha256": "e" * 64})
+    document["config"]["dataset"]["name"] = "sample-digits"
+    card = model_card(published(document), "me/voice")
+    assert "18 of 20 clips of `sample-digits`.\n" in card
+    assert "not on the Hub" not in card
+
+
 def test_card_of_an_evaluated_artifact_has_its_figures_for_readers_and_for_the_hub() -> None:
     document = sidecar()
     document["data"]["revision"] = COMMIT

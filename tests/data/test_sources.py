@@ -244,6 +244,19 @@ def test_what_is_not_there_is_named(tmp_path):
             source(**keys)
 
 
+@pytest.mark.parametrize("name", ["sample-digit", "Sample_Digits", "./sample-digit"])
+def test_a_name_near_a_bundled_datasets_is_answered_with_that(name):
+    with pytest.raises(DataError, match=r"^dataset.name: expected .* Bundled under a name like it: sample-digits\.$"):
+        source(name)
+
+
+def test_a_name_near_none_is_not_answered_with_what_is_bundled():
+    for name in ("./clips", "PolyAI/minds14"):
+        with pytest.raises(DataError, match="dataset.name: expected") as caught:
+            source(name)
+        assert "undled" not in str(caught.value)
+
+
 def test_a_manifest_of_several_columns_without_audio_says_which_it_has(tmp_path):
     (tmp_path / "m.csv").write_text("sound,label\nx.wav,a\n")
     with pytest.raises(DataError, match="dataset.audio_column: .* none called 'audio'; it has sound, label"):
