@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -20,6 +23,18 @@ LINE_EVERY_S = 5.0
 
 _SHOWN_AFTER_S = 0.5
 """A stage that is done sooner shows no bar."""
+
+
+@contextmanager
+def waiting_for(what: str, after_s: float = 1.0) -> Iterator[None]:
+    """Say what is being waited for, in a log line, if what is done inside takes longer than a second."""
+    timer = threading.Timer(after_s, log.info, ("waiting for %s", what))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @dataclass(frozen=True, kw_only=True)

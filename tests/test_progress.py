@@ -1,5 +1,6 @@
 import io
 import logging
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_gets_a_bar_with_the_loss_beside_it(monkeypatch, caplog):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(progress, "_SHOWN_AFTER_S", 0)
     bar = ProgressBar("training", 100, "epochs")
     bar.update(10, "loss 2.5000")
     bar.update(100, "loss 0.1250")
@@ -24,6 +26,27 @@ def test_a_terminal_gets_a_bar_with_the_loss_beside_it(monkeypatch, caplog):
     assert "100/100" in text
     assert "loss 0.1250" in text
     assert not caplog.records
+
+
+def test_what_is_done_at_once_shows_no_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    bar = ProgressBar("training", 100, "epochs")
+    bar.update(100)
+    bar.close()
+    assert terminal.getvalue() == ""
+
+
+def test_what_takes_long_is_said_while_it_is_waited_for(caplog):
+    caplog.set_level(logging.INFO, logger="golem_ray")
+    with progress.waiting_for("what is there at once"):
+        pass
+    with progress.waiting_for("the moon", after_s=0.01):
+        deadline = time.monotonic() + 10
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert caplog.messages == ["waiting for the moon"]
+    assert len(caplog.records) == 1
 
 
 def test_without_a_terminal_there_are_few_plain_lines(monkeypatch, caplog):

@@ -65,8 +65,8 @@ def command_line() -> str:
 
 
 def _group(name: str, group: Any, note: str = "") -> list[str]:
-    said = meanings(type(group))
-    lines = [f"## {name}\n", (type(group).__doc__ or "").split("\n")[0] + (f" {note}" if note else "") + "\n"]
+    said = meanings(group.__class__)
+    lines = [f"## {name}\n", (group.__class__.__doc__ or "").split("\n")[0] + (f" {note}" if note else "") + "\n"]
     lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     hints = get_type_hints(type(group))
     for field in dataclasses.fields(group):
@@ -77,7 +77,9 @@ def _group(name: str, group: Any, note: str = "") -> list[str]:
 
 def _own(default: Any) -> tuple[list[str], list[str]]:
     """Rows of a command's own flags, and the groups of keys that it takes."""
-    rows, groups, said = [], [], meanings(type(default))
+    rows: list[str] = []
+    groups: list[str] = []
+    said = meanings(default.__class__)
     for field in dataclasses.fields(default):
         value = getattr(default, field.name)
         if field.metadata.get("hidden"):

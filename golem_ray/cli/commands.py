@@ -14,6 +14,7 @@ from golem_ray.cli import flags
 from golem_ray.config import DatasetConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.errors import ConfigError, printable
+from golem_ray.progress import waiting_for
 
 if TYPE_CHECKING:
     from golem_ray.artifact import Artifact
@@ -99,9 +100,10 @@ def _artifact(argv: Sequence[str], parse: Callable[[Sequence[str], DatasetConfig
     if "-h" in argv or "--help" in argv:
         parse(argv, DatasetConfig())
     if argv and not argv[0].startswith("-"):
-        from golem_ray import artifact
+        with waiting_for(f"{printable(argv[0])}, and PyTorch to read it"):
+            from golem_ray import artifact
 
-        return artifact.load(argv[0])
+            return artifact.load(argv[0])
     raise ConfigError(
         "ARTIFACT: expected a .pth file or a Hub repository (user/name) as the first argument, found none."
     )

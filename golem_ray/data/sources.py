@@ -13,6 +13,7 @@ from golem_ray.data.hub_dataset import open_hub_dataset
 from golem_ray.data.manifests import MANIFEST_SUFFIXES
 from golem_ray.data.table import Content, Source, columns_of
 from golem_ray.errors import DataError
+from golem_ray.progress import waiting_for
 from golem_ray.sample import DATASETS
 
 
@@ -29,6 +30,13 @@ def open_source(
     With their labels, unless they need none, and with the group of each where a column of groups is named. Raises
     DataError if the dataset, its configuration, split or columns are not there, or if it is empty.
     """
+    with waiting_for(f"the clips of {dataset.name} to be listed"):
+        return _opened(dataset, content, max_samples, labelled, group_column)
+
+
+def _opened(
+    dataset: DatasetConfig, content: Content, max_samples: int | None, labelled: bool, group_column: str | None
+) -> Source:
     name = dataset.name
     columns = columns_of(dataset, content, labelled=labelled, group=group_column)
     if name in DATASETS:
@@ -39,7 +47,9 @@ def open_source(
         try:
             source = open_hub_dataset(dataset, max_samples, columns)
         except DataError as error:
-            raise DataError(f"{error}{_bundled_like(name)}") from None
+            if not (hint := _bundled_like(name)):
+                raise
+            raise DataError(f"{error}{hint}") from None
     else:
         raise DataError(
             f"dataset.name: expected a Hub id, a local folder or a manifest, found nothing at {name!r}."

@@ -6,6 +6,7 @@ import threading
 
 from golem_ray.embedding.modality import Encoder, modality_named
 from golem_ray.embedding.recipe import Recipe
+from golem_ray.progress import waiting_for
 
 _LOADING = threading.Lock()
 """One encoder at a time: transformers sets defaults of the whole process while it loads one."""
@@ -19,7 +20,8 @@ def loaded_encoder(recipe: Recipe, device: str, batch_cost: float | None) -> Enc
     with _LOADING:
         if key not in _kept:
             _kept.clear()  # before another is loaded: both may not fit
-            _kept[key] = modality_named(recipe.modality).load_encoder(recipe, device, batch_cost)
+            with waiting_for(f"the encoder {recipe.encoder.name} and the libraries that it needs"):
+                _kept[key] = modality_named(recipe.modality).load_encoder(recipe, device, batch_cost)
         encoder = _kept[key]
     encoder.batch_cost = batch_cost  # who had it before may have halved that
     return encoder

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from golem_ray import storage
 from golem_ray.config import ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
 from golem_ray.embedding.recipe import EncoderInfo
 from golem_ray.engine import Engine, LocalEngine
+from golem_ray.progress import waiting_for
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,11 @@ def opened(
     if cluster.address == "none" or (num_examples <= handful and not named):
         yield LocalEngine(cluster, device)
         return
-    from golem_ray.cluster import ray_engine  # imports Ray, which the engine of this process need not wait for
+    with ExitStack() as leave:
+        with waiting_for("Ray"):
+            from golem_ray.cluster import ray_engine  # imports Ray, which the engine of this process need not wait for
 
-    with ray_engine(cluster, device, num_examples, outputs=outputs) as engine:
+            engine = leave.enter_context(ray_engine(cluster, device, num_examples, outputs=outputs))
         yield engine
 
 

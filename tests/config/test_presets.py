@@ -164,10 +164,10 @@ def test_the_preset_of_the_default_job_spells_out_the_defaults():
     assert parse_train(["minds14"]).config == TrainConfig()
 
 
-def test_the_bundled_requests_are_the_defaults_on_what_is_bundled():
-    config = parse_train(["requests"]).config
-    bundled = {"dataset": {"name": "sample"}, "model": {"featureExtractorModel": "sample"}}
-    assert config == config_from_dict({**bundled, "evaluation": {"split": "test"}})
+@pytest.mark.parametrize(("preset", "dataset"), [("requests", "sample"), ("demo", "sample-digits")])
+def test_the_bundled_clips_are_trained_on_by_the_defaults(preset, dataset):
+    bundled = {"dataset": {"name": dataset}, "model": {"featureExtractorModel": "sample"}}
+    assert parse_train([preset]).config == config_from_dict({**bundled, "evaluation": {"split": "test"}})
 
 
 def test_the_readme_names_every_key_with_its_default():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -151,6 +152,7 @@ def test_labels_without_clips_are_refused():
 
 def test_memory_is_bounded(small, monkeypatch):
     monkeypatch.setattr(memory, "_MOST_KEPT", 5)
+    monkeypatch.setattr(memory, "_kept", OrderedDict())
     golem_ray.train(QUICK, clips=CLIPS, labels=LABELS, **small)
     assert len(memory._kept) == 5
 
