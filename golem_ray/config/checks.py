@@ -32,3 +32,25 @@ def refuse_credentials(key: str, value: str) -> None:
             f"{key}: expected a URI without a password, token or query (it would be kept and shown), found one; give "
             "credentials by environment variables."
         )
+
+
+def separator(delimiter: str) -> str:
+    """The character that a key's value means: `tab` and `\\t` are a tab, others themselves."""
+    return "\t" if delimiter in ("tab", "\\t") else delimiter
+
+
+def check_delimiter(key: str, value: str) -> None:
+    """Raise ConfigError unless the value is a character that may stand between columns of a CSV."""
+    character = separator(value)
+    if len(character) != 1 or not character.isascii() or character.isalnum() or character in '"\r\n\0':
+        raise ConfigError(f"{key}: expected one character, such as ';', or 'tab', got {value!r}.")
+
+
+def check_encoding(key: str, value: str) -> None:
+    """Raise ConfigError unless Python knows the encoding, and it is one of text."""
+    try:
+        "".encode(value)
+    except (LookupError, ValueError):
+        raise ConfigError(
+            f"{key}: expected an encoding of text that Python knows, such as utf-8, cp1251 or utf-16, got {value!r}."
+        ) from None

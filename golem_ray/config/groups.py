@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from golem_ray import storage
-from golem_ray.config.checks import check_positive, default_of, refuse_credentials
+from golem_ray.config.checks import check_delimiter, check_encoding, check_positive, default_of, refuse_credentials
 from golem_ray.errors import ConfigError
 
 
@@ -19,8 +19,8 @@ class DatasetConfig:
     """Which labelled clips."""
 
     name: str = "PolyAI/minds14"
-    """A Hub id, a local folder, a manifest (.parquet, .csv, .jsonl), one of these at a URI, or what is bundled:
-    `sample` (spoken bank requests) or `sample-digits` (spoken digits)."""
+    """A Hub id, a folder, a .parquet, .csv, .tsv or .jsonl, one of these at a URI, or what is bundled: `sample`
+    (spoken bank requests) or `sample-digits` (spoken digits)."""
     name_alias: str | None = "en-US"
     """The Hub dataset's configuration; '' for its default. Local sources have none."""
     split: str = "train"
@@ -32,13 +32,19 @@ class DatasetConfig:
     audio_column: str = "audio"
     """Column with the audio: bytes, a path or a URI. Where it is missing, `file_name` is used."""
     label_column: str = "intent_class"
-    """Column with the label. A folder per label has none."""
+    """Column with the label; where there is none of this default name, `label` is used. A folder per label has none."""
+    delimiter: str = ","
+    """What separates the columns of a .csv: one character, or `tab`. A .tsv has tabs."""
+    encoding: str = "utf-8"
+    """Encoding of a .csv or .tsv, such as cp1251 or utf-16; a .jsonl is always in UTF-8."""
 
     def __post_init__(self) -> None:
         for name in ("name", "split", "audio_column", "label_column"):
             if not getattr(self, name):
                 raise ConfigError(f"dataset.{name}: expected a name, found ''.")
         refuse_credentials("dataset.name", self.name)
+        check_delimiter("dataset.delimiter", self.delimiter)
+        check_encoding("dataset.encoding", self.encoding)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
         )
     import datasets
 
+    columns = columns.among(split.column_names)
     for key, column in columns.needed():
         if column not in split.column_names:
             raise NoColumnError(key, column, split.column_names, dataset.name)

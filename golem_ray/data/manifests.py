@@ -1,11 +1,14 @@
-"""Manifests: tables of examples in CSV, JSON Lines or Parquet, on any filesystem that fsspec knows."""
+"""Manifests: tables of examples in CSV, JSON Lines or Parquet, on any filesystem that fsspec knows.
+
+Does not know how text is read: text_tables.py does.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,9 +27,10 @@ from golem_ray.data.table import (
     no_labels,
     split_content,
 )
+from golem_ray.data.text_tables import TextFile, in_its_encoding, read_text_table
 from golem_ray.errors import DataError
 
-MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl")
+MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv")
 
 
 def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: Columns) -> Source:
@@ -35,7 +39,7 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
     parts, groups = [_NOTHING], [pa.array([], pa.string())]
     names, left = None, max_samples
     for file in files:
-        manifest = _open_manifest(fs, file)
+        manifest = _open_manifest(fs, file, columns)
         found = _found_columns(manifest, columns, file)
         if found.label is not None:
             names = manifest.class_names(found.label)
@@ -82,6 +86,7 @@ def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:
 
 def _found_columns(manifest: _Manifest, wanted: Columns, file: str) -> Columns:
     """The columns that a manifest has of those wanted, `file_name` where it has no other for the examples."""
+    wanted = wanted.among(manifest.columns)
     if "file_name" in manifest.columns and (wanted.column not in manifest.columns or wanted.column == wanted.label):
         wanted = dataclasses.replace(wanted, column="file_name")
     for key, column in wanted.needed():
@@ -107,17 +112,21 @@ class _Manifest:
         return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
 
 
-def _open_manifest(fs: Any, file: str) -> _Manifest:
-    if not file.lower().endswith(MANIFEST_SUFFIXES):
+def _open_manifest(fs: Any, file: str, columns: Columns) -> _Manifest:
+    suffix = file.lower()
+    if not suffix.endswith(MANIFEST_SUFFIXES):
         raise DataError(
             f"dataset.name: expected a folder or a manifest ({', '.join(MANIFEST_SUFFIXES)}), found {file}."
         )
-    if file.lower().endswith(".parquet"):
+    if suffix.endswith(".parquet"):
         return _open_parquet(fs, file)
-    table = _read_text_table(fs, file)
+    text = TextFile.of(fs, file, columns.delimiter, columns.encoding)
+    return _in_memory(read_text_table(text), partial(in_its_encoding, text))
 
+
+def _in_memory(table: pa.Table, checked: Callable[[], AbstractContextManager[None]]) -> _Manifest:
     def read(column: str, limit: int | None) -> pa.ChunkedArray:
-        with _in_utf8(fs, file):
+        with checked():
             table[column].validate(full=True)  # which reading JSON does not see to
         return table[column].slice(0, limit)
 
@@ -137,72 +146,3 @@ def _open_parquet(fs: Any, file: str) -> _Manifest:
     stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     info = stored.get("info") if isinstance(stored, dict) else None
     return _Manifest(schema.names, read, info.get("features") if isinstance(info, dict) else None)
-
-
-def _read_text_table(fs: Any, file: str) -> pa.Table:
-    """A CSV (every column as text, empty cells null) or JSON Lines file.
-
-    Raises DataError, with the line, for what other programs write: with semicolons, or not in UTF-8.
-    """
-    if file.lower().endswith(".csv"):
-        _check_commas(fs, file)
-    with _in_utf8(fs, file):
-        return _parsed(fs, file)
-
-
-@contextmanager
-def _in_utf8(fs: Any, file: str) -> Iterator[None]:
-    """Where what is read inside fails and the file is not in UTF-8, raise DataError that says so."""
-    try:
-        yield
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        line = _undecodable_line(fs, file)
-        if line is None:
-            raise
-        name = file.rsplit("/", 1)[-1]
-        raise DataError(
-            f"{name}: expected text in UTF-8, found other bytes in line {line} (Latin-1?); save it as UTF-8, for "
-            f"example by `iconv -f latin1 -t utf-8 {name}`."
-        ) from error
-
-
-def _check_commas(fs: Any, file: str) -> None:
-    """Raise DataError for a CSV whose header has another separator."""
-    with fs.open(file, "rb") as stream:
-        header = stream.read(1 << 16).split(b"\n", 1)[0]  # no filesystem's readline takes a limit but the local one's
-    for separator, word in ((b";", "semicolons"), (b"\t", "tabs")):
-        if separator in header and b"," not in header:
-            raise DataError(
-                f"{file.rsplit('/', 1)[-1]}: expected columns separated by commas, found {word} in line 1 "
-                f"({header.decode(errors='replace').strip()[:100]}); save it with commas."
-            )
-
-
-def _undecodable_line(fs: Any, file: str) -> int | None:
-    """The first line, from 1, that is not in UTF-8."""
-    with fs.open(file, "rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    return None
-
-
-def _parsed(fs: Any, file: str) -> pa.Table:
-    import pyarrow.csv
-    import pyarrow.json
-
-    with fs.open(file, "rb") as stream:
-        if file.lower().endswith(".jsonl"):
-            return pyarrow.json.read_json(stream, pyarrow.json.ReadOptions(block_size=16 << 20))
-        parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        header = pyarrow.csv.open_csv(stream, parse_options=parsing).schema.names
-    with fs.open(file, "rb") as stream:
-        return pyarrow.csv.read_csv(
-            stream,
-            parse_options=parsing,
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
-            ),
-        )

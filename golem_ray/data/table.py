@@ -14,6 +14,7 @@ Lists examples and reads their bytes; knows nothing of what is in them.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import stat
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 
 from golem_ray import storage
 from golem_ray.config import DatasetConfig
+from golem_ray.config.checks import default_of, separator
 from golem_ray.errors import DataError, ExampleError, StorageError, without_credentials
 
 
@@ -55,6 +57,18 @@ class Columns:
     """None where labels are not needed."""
     group: str | None = None
     """None where groups are not needed."""
+    other_label: str | None = None
+    """The column of labels where there is no `label`."""
+    delimiter: str = ","
+    """The character between the columns of a CSV."""
+    encoding: str = "utf-8"
+    """Of a CSV."""
+
+    def among(self, names: list[str]) -> Columns:
+        """These where a source has columns of those names: its column of labels may be the other one."""
+        if self.label in names or self.other_label not in names:
+            return self
+        return dataclasses.replace(self, label=self.other_label)
 
     def needed(self) -> list[tuple[str, str]]:
         """(key of the configuration, column) of each."""
@@ -68,8 +82,16 @@ class Columns:
 
 def columns_of(dataset: DatasetConfig, content: Content, *, labelled: bool, group: str | None = None) -> Columns:
     """The columns that the configuration names."""
-    column = getattr(dataset, content.key.rsplit(".", 1)[-1])
-    return Columns(content=content, column=column, label=dataset.label_column if labelled else None, group=group)
+    is_default = dataset.label_column == default_of(dataset, "label_column")
+    return Columns(
+        content=content,
+        column=getattr(dataset, content.key.rsplit(".", 1)[-1]),
+        label=dataset.label_column if labelled else None,
+        group=group,
+        other_label="label" if labelled and is_default else None,
+        delimiter=separator(dataset.delimiter),
+        encoding=dataset.encoding,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
