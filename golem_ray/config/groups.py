@@ -19,7 +19,7 @@ class DatasetConfig:
     """Which labelled clips."""
 
     name: str = "PolyAI/minds14"
-    """A Hub id, a folder, a .parquet, .csv, .tsv or .jsonl, one of these at a URI, or what is bundled: `sample`
+    """A Hub id, a folder, a .parquet, .csv, .tsv, .jsonl or .xlsx, one of these at a URI, or what is bundled: `sample`
     (spoken bank requests) or `sample-digits` (spoken digits)."""
     name_alias: str | None = "en-US"
     """The Hub dataset's configuration; '' for its default. Local sources have none."""

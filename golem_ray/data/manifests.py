@@ -1,6 +1,6 @@
-"""Manifests: tables of examples in CSV, JSON Lines or Parquet, on any filesystem that fsspec knows.
+"""Manifests: tables of examples in CSV, JSON Lines, .xlsx or Parquet, on any filesystem that fsspec knows.
 
-Does not know how text is read: text_tables.py does.
+Does not know how text and workbooks are read: text_tables.py and workbooks.py do.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,9 +28,10 @@ from golem_ray.data.table import (
     split_content,
 )
 from golem_ray.data.text_tables import TextFile, in_its_encoding, read_text_table
+from golem_ray.data.workbooks import read_workbook
 from golem_ray.errors import DataError
 
-MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv")
+MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv", ".xlsx")
 
 
 def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: Columns) -> Source:
@@ -120,6 +121,8 @@ def _open_manifest(fs: Any, file: str, columns: Columns) -> _Manifest:
         )
     if suffix.endswith(".parquet"):
         return _open_parquet(fs, file)
+    if suffix.endswith(".xlsx"):
+        return _in_memory(read_workbook(fs, file), nullcontext)
     text = TextFile.of(fs, file, columns.delimiter, columns.encoding)
     return _in_memory(read_text_table(text), partial(in_its_encoding, text))
 
