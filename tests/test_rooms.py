@@ -77,7 +77,8 @@ def test_a_room_imports_only_from_rooms_below(file):
     ("libraries", "rooms"),
     [
         ({"ray"}, {"cluster"}),
-        ({"torchaudio", "soundfile"}, {"speech"}),
+        ({"torchaudio", "soundfile", "av"}, {"speech"}),
+        ({"openpyxl"}, {"data"}),
         ({"transformers"}, {"speech"}),
         ({"plotly"}, {"report"}),
         ({"argparse"}, {"cli"}),

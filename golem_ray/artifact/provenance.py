@@ -9,6 +9,7 @@ import base64
 import hashlib
 import importlib.metadata
 import platform
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from golem_ray.embedding.recipe import Recipe
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
 
+_EXTRAS = ("av",)
+"""Extras of the package that some examples alone are read by: recorded where they are installed."""
 
 _MOST_DIGESTS = 1_000_000
 
@@ -60,20 +63,26 @@ def trained_on(document: dict[str, Any], digests: np.ndarray, key: str = "digest
 
 
 def library_versions() -> dict[str, str]:
-    """The versions that an artifact's bytes depend on."""
+    """The versions that an artifact's bytes depend on, those of extras where they are installed."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    for name in _EXTRAS:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return {"golem_ray": golem_ray.__version__, "python": platform.python_version(), **versions}
 
 
 def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """What differs of `current` from the same entries of a sidecar, each in words: `versions.torch: 2.11 -> 2.14`."""
+    """What differs of `current` from the same entries of a sidecar, each in words: `versions.torch: 2.11 -> 2.14`.
+
+    An extra's version counts only where the sidecar has one: without the extra, no example needed it.
+    """
     found = []
     for group, values in current.items():
         before = recorded.get(group) or {}
         found += [
             f"{group}.{key}: {before.get(key)!r} then, {value!r} now"
             for key, value in values.items()
-            if before.get(key) != value
+            if before.get(key) != value and not (key in _EXTRAS and key not in before)
         ]
     return found
 

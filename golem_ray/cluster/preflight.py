@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 _GONE = (ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.TaskUnschedulableError)
 
-_LIBRARIES = ("torch", "torchaudio", "transformers", "numpy", "pyarrow")
+_LIBRARIES = ("torch", "torchaudio", "transformers", "numpy", "pyarrow", "av")
+"""The last is an extra: none of it on any node will do, on some it would read clips that others could not."""
 
 
 def package_version() -> dict[str, str]:
@@ -31,7 +32,8 @@ def package_version() -> dict[str, str]:
     folder = Path(golem_ray.__file__).resolve().parent
     for file in sorted(folder.rglob("*.py")):
         sources.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    installed = {name: list(importlib.metadata.distributions(name=name)) for name in _LIBRARIES}
+    versions = {name: found[0].version if found else "none" for name, found in installed.items()}
     return {"golem_ray": f"{golem_ray.__version__} ({sources.hexdigest()[:12]})", **versions}
 
 

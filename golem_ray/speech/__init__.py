@@ -79,7 +79,11 @@ MODALITY = Modality(
     unit="audio_seconds",
     content=Content(
         key="dataset.audio_column",
-        suffixes=(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".m4a"),
+        suffixes=(
+            *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf"),
+            *(".m4a", ".aac", ".wma", ".amr", ".mka"),  # these, and the sound of videos, by PyAV
+            *(".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".wmv", ".mpg", ".mpeg", ".ogv"),
+        ),
         what="audio",
     ),
     baseline=Baseline(key="log_mel", name="log-mel statistics", short="log-mel", size=80),

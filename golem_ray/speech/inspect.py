@@ -24,7 +24,9 @@ from golem_ray.sample import SAMPLE
 from golem_ray.speech.families import MIN_DURATION_S, family_of
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
-"""Whose versions change a clip's vector."""
+"""Whose versions change a clip's vector. Not PyAV, by whose rounding those of some files alone differ: that it is
+installed or renewed should cost nobody the vectors of all other files. The sidecar has its version.
+"""
 
 _KEY = "model.feature_extractor_model"
 

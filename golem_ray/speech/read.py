@@ -17,6 +17,7 @@ import soundfile
 
 from golem_ray.data.table import read_content
 from golem_ray.errors import ConfigError, ExampleError
+from golem_ray.speech.containers import Container, blocks, container_of
 from golem_ray.speech.families import MIN_DURATION_S
 
 if TYPE_CHECKING:
@@ -59,22 +60,49 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
 def decode_channels(data: bytes) -> Recording:
     """What is in an audio file, each channel for itself.
 
-    Raises ExampleError for what libsndfile cannot read (it reads WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...), and
-    for what its header says to be out of bounds, before it is decoded.
+    libsndfile reads what it can (WAV, FLAC, MP3, Ogg Vorbis, Opus, AIFF, ...), PyAV other kinds of files that it knows
+    (containers.py). Raises ExampleError for what neither reads, and for what is out of bounds: by its header, before it
+    is decoded, or as soon as that is seen.
     """
     if not data:
         raise ExampleError("empty file")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_rate(file.samplerate)
-            if file.channels > _MOST_CHANNELS:
-                raise ExampleError(f"{file.channels} channels, more than {_MOST_CHANNELS}")
+            _check_channels(file.channels)
             _check_size(file.frames * file.channels)
             samples = file.read(dtype="float32", always_2d=True)
             return Recording(samples, file.samplerate, f"{file.format} {file.subtype}")
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise ExampleError(f"not audio that libsndfile can read ({reason})") from None
+    container = container_of(data)
+    if container is None:
+        raise ExampleError(f"not audio that libsndfile can read ({reason})")
+    return _decode_blocks(data, container)
+
+
+def _decode_blocks(data: bytes, container: Container) -> Recording:
+    """As `decode_channels`, of a file that PyAV reads."""
+    parts: list[np.ndarray] = []
+    kinds, num_samples = set(), 0
+    for block, rate in blocks(data, container):
+        kinds.add((rate, len(block)))
+        _check_rate(rate)
+        _check_channels(len(block))
+        num_samples += block.size
+        _check_size(num_samples)
+        parts.append(block)
+    if not parts:
+        raise ExampleError("no samples")
+    if len(kinds) > 1:
+        named = ", ".join(f"{rate} Hz in {channels}" for rate, channels in sorted(kinds))
+        raise ExampleError(f"rates or channels that change ({named})")
+    return Recording(np.concatenate(parts, axis=1).T, rate, container.name.partition(" ")[2])
+
+
+def _check_channels(number: int) -> None:
+    if number > _MOST_CHANNELS:
+        raise ExampleError(f"{number} channels, more than {_MOST_CHANNELS}")
 
 
 def _check_rate(rate: int) -> None:

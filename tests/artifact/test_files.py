@@ -223,6 +223,10 @@ def test_differences_name_what_changed():
         "versions.torch: '1' then, '3' now",
         "data.sha256: 'a' then, 'b' now",
     ]
+    then, extra = ({"versions": {"torch": "1", "av": version}} for version in ("17", "18"))
+    assert artifact.differences(recorded, extra) == []  # no example needed it then
+    assert artifact.differences(then, extra) == ["versions.av: '17' then, '18' now"]
+    assert artifact.differences(then, {"versions": {"torch": "1"}}) == []
 
 
 def test_a_sidecar_of_another_format_version_is_refused():
