@@ -92,7 +92,9 @@ def blocks(data: bytes, container: Container) -> Iterator[tuple[np.ndarray, int]
         raise ExampleError(f"{container.name}, which PyAV reads: pip install golem_ray[av]") from None
     try:
         yield from _decoded(av, data, container)
-    except (av.FFmpegError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    except ExampleError:
+        raise
+    except Exception as error:  # FFmpeg's errors, and whatever PyAV stumbles over in a broken file
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ExampleError(f"{container.name} that PyAV cannot decode ({reason})") from None
 

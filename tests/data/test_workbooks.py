@@ -3,6 +3,7 @@
 import datetime
 import io
 import sys
+import zipfile
 
 import pytest
 
@@ -60,6 +61,16 @@ def test_a_stray_cell_far_out_costs_nothing(tmp_path):
     book = openpyxl.load_workbook(io.BytesIO(workbook(["audio", "label"], ["a.wav", 1], ["b.wav", 2, "note"])))
     book.active.cell(200_000, 16_384, "stray")
     book.save(tmp_path / "m.xlsx")
+    assert opened(tmp_path / "m.xlsx").labels == ("1", "2")
+
+
+def test_a_sheet_is_read_whole_whatever_it_says_of_its_size(tmp_path):
+    with (
+        zipfile.ZipFile(io.BytesIO(workbook(["audio", "label"], ["a.wav", 1], ["b.wav", 2]))) as book,
+        zipfile.ZipFile(tmp_path / "m.xlsx", "w") as other,
+    ):
+        for name in book.namelist():
+            other.writestr(name, book.read(name).replace(b'<dimension ref="A1:B3"', b'<dimension ref="A1:A2"'))
     assert opened(tmp_path / "m.xlsx").labels == ("1", "2")
 
 
