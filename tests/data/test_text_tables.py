@@ -7,7 +7,7 @@ import pytest
 from golem_ray.config import DatasetConfig
 from golem_ray.data import columns_of, open_source
 from golem_ray.data.files import open_paths
-from golem_ray.errors import ConfigError, DataError
+from golem_ray.errors import DataError
 from golem_ray.speech import MODALITY
 from tests.conftest import write_clips
 
@@ -100,21 +100,3 @@ def test_a_line_far_below_is_found_and_long_characters_are_not_cut(tmp_path):
     (tmp_path / "m.csv").write_bytes(rows.replace("день", "day").encode() + "z.wav;ночь\n".encode("cp1251"))
     with pytest.raises(DataError, match="in line 8002, which read as cp1251 would be 'ночь'"):
         labels(tmp_path / "m.csv", delimiter=";")
-
-
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"delimiter": ""}, "dataset.delimiter: expected one character, such as ';', or 'tab', got ''."),
-        ({"delimiter": ";;"}, "got ';;'"),
-        ({"delimiter": "§"}, "got '§'"),
-        ({"delimiter": '"'}, "got '\"'"),
-        ({"delimiter": "\n"}, r"got '\n'"),
-        ({"encoding": "cp1251x"}, "dataset.encoding: expected an encoding of text that Python knows, such as utf-8, "),
-        ({"encoding": "hex"}, "got 'hex'"),
-        ({"encoding": "utf\0"}, r"got 'utf\x00'"),
-    ],
-)
-def test_a_delimiter_or_encoding_that_is_none_is_refused(keys, words):
-    with pytest.raises(ConfigError, match=re.escape(words)):
-        DatasetConfig(**keys)
