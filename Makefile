@@ -2,29 +2,35 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+GOLEM_RAY := $(VENV)/bin/golem-ray
 
-.PHONY: setup demo compare train test slow chaos check bench lock
+.PHONY: setup demo compare train test slow chaos check bench docs lock
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock
+$(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "expected Python 3.11 to 3.13: make PYTHON=...")'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the lock into $(VENV): a few minutes, the first time"
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 demo: setup
-	$(VENV)/bin/python jobs/train.py jobs/presets/demo.toml
-	$(VENV)/bin/python jobs/evaluate.py voice_classifier_knowledge.pth --dataset.split test
-	$(VENV)/bin/python jobs/predict.py voice_classifier_knowledge.pth --dataset.name sample --dataset.split test \
-		--processing.max-samples 3
+	@echo "Spoken digits by synthetic voices: 50 clips to train on, 200 to test on, by voices that neither the"
+	@echo "classifier nor the encoder was trained on."
+	$(GOLEM_RAY) train demo
+	$(GOLEM_RAY) predict voice_classifier_knowledge.pth --dataset.split test --processing.max-samples 3
+	@echo
+	@echo "The harder case: requests to a bank, whole sentences in other words than those trained on."
+	@$(GOLEM_RAY) train requests --cluster.address none --paths.save-path requests.pth --evaluation.repeats 0 2>&1 \
+		| grep "Accuracy on\|error:"
 
 compare: setup
-	$(VENV)/bin/python jobs/compare.py jobs/presets/grid.toml
+	$(GOLEM_RAY) compare grid
 
 train: setup
-	$(VENV)/bin/python jobs/train.py $(ARGS)
+	$(GOLEM_RAY) train $(ARGS)
 
 # Two processes, of which one has a Ray: conftest.py says which tests stay together.
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
@@ -53,6 +59,10 @@ bench: setup
 	$(VENV)/bin/python benchmarks/growth.py
 	$(VENV)/bin/python benchmarks/scale.py
 	$(VENV)/bin/python benchmarks/whole_job.py
+
+# The reference of keys and flags, from their docstrings.
+docs: setup
+	$(VENV)/bin/python tools/reference.py
 
 # Resolve the ranges of pyproject.toml anew; name versions to hold back in LOCK_ARGS.
 lock: setup

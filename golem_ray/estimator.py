@@ -78,7 +78,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Sequence[Any]) -> np.ndarray:
         """The likeliest label of each clip, (N,). Raises DataError for a clip that cannot be used."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Sequence[Any]) -> np.ndarray:
         """The probability of each class, in the order of `classes_`: (N, K). Raises DataError as `predict` does."""

@@ -24,7 +24,7 @@ from golem_ray.config import (
 from golem_ray.config.presets import config_from_dict, grid_from, read_preset, read_source, split_sidecar
 from golem_ray.errors import ConfigError
 
-MANIFESTS = frozenset({"dataset.audio_column"})
+MANIFESTS = frozenset(f"dataset.{key}" for key in ("audio_column", "label_column", "delimiter", "encoding"))
 """Keys of a dataset that say how a manifest is read, and so may stand beside files."""
 
 

@@ -147,6 +147,7 @@ def _for_memory(config: TrainConfig, grouped: bool) -> TrainConfig:
         dataset=DatasetConfig(name=NAME, name_alias=None),
         processing=dataclasses.replace(config.processing, max_samples="all"),
         evaluation=dataclasses.replace(config.evaluation, group_column=_GROUP if grouped else None),
+        cluster=dataclasses.replace(config.cluster, threads_per_worker=1),  # which wait for nothing, and suffice
     )
 
 
@@ -208,7 +209,7 @@ _kept: OrderedDict[tuple[str, bytes], tuple[np.ndarray, np.ndarray | None, str]]
 def _batches(engine: Engine, source: Source, task: EmbeddingTask) -> Iterator[VectorBatch]:
     """Every example, embedded: first those that an earlier call has embedded. What is embedded now is kept."""
     fingerprint = modality_named(task.recipe.modality).fingerprint(task.recipe)
-    made = json.dumps([fingerprint, engine.resources.gpu, engine.resources.threads])
+    made = json.dumps([fingerprint, engine.resources.gpu])
     digests, labelled = engine.digests(source), source.examples["label"].is_valid().to_numpy()
     wanted, rows, known = np.ones(len(digests), dtype=bool), [], []
     for row, digest in enumerate(digests.tolist()):
