@@ -1,15 +1,13 @@
 """The contract: keys with their defaults and checks. presets.py reads them; cli/flags.py makes flags of them."""
 
 from golem_ray.config.checks import refuse_credentials
+from golem_ray.config.extra import as_extra
 from golem_ray.config.grid import GridConfig
 from golem_ray.config.groups import (
-    ClusterConfig,
     DatasetConfig,
-    DeviceConfig,
     EvaluationConfig,
     HeadConfig,
     ModelConfig,
-    PathsConfig,
     ProcessingConfig,
     TrainingConfig,
 )
@@ -21,6 +19,7 @@ from golem_ray.config.jobs import (
     PredictConfig,
     TrainConfig,
 )
+from golem_ray.config.places import ClusterConfig, DeviceConfig, PathsConfig
 
 __all__ = [
     "ClusterConfig",
@@ -39,5 +38,6 @@ __all__ = [
     "ProcessingConfig",
     "TrainConfig",
     "TrainingConfig",
+    "as_extra",
     "refuse_credentials",
 ]

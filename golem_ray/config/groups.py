@@ -1,15 +1,15 @@
 """The contract of the jobs: groups of keys, their defaults and meanings, and the checks that need nothing else.
 
-A value that needs a dataset, an encoder or a cluster to be judged is judged where it is used.
+Where a job runs is in places.py. A value that needs a dataset, an encoder or a cluster to be judged is judged where it
+is used.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from golem_ray import storage
 from golem_ray.config.checks import check_delimiter, check_encoding, check_positive, default_of, refuse_credentials
 from golem_ray.errors import ConfigError
 
@@ -37,6 +37,9 @@ class DatasetConfig:
     """What separates the columns of a .csv: one character, or `tab`. A .tsv has tabs."""
     encoding: str = "utf-8"
     """Encoding of a .csv or .tsv, such as cp1251 or utf-16; a .jsonl is always in UTF-8."""
+    extra: tuple[DatasetConfig, ...] = field(default=(), metadata={"hidden": True})
+    """More datasets, all of whose clips are trained on and none tested: TOML tables `[[dataset.extra]]` of these keys.
+    What a table leaves out has its default, not what is given above. There are no flags for them."""
 
     def __post_init__(self) -> None:
         for name in ("name", "split", "audio_column", "label_column"):
@@ -45,6 +48,8 @@ class DatasetConfig:
         refuse_credentials("dataset.name", self.name)
         check_delimiter("dataset.delimiter", self.delimiter)
         check_encoding("dataset.encoding", self.encoding)
+        if any(each.extra for each in self.extra):
+            raise ConfigError("dataset.extra: expected no `extra` inside its tables, found one; put all into one list.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,7 @@ class ProcessingConfig:
     target_sampling_rate: int = 16000
     """Rate in Hz that clips are resampled to; the encoder must have been made for it."""
     max_samples: int | Literal["all"] = 50
-    """The first N clips in the source's order; `all` for every one."""
+    """The first N clips in the source's order; `all` for every one. Of `dataset.extra` all are taken."""
     max_bad_fraction: float = 0.0
     """Share of the clips of a split that may be unusable before the job fails, 0 to 1."""
     max_seconds: float | None = None
@@ -76,14 +81,6 @@ class ProcessingConfig:
     def limit(self) -> int | None:
         """How many examples to take at most; None for all."""
         return None if self.max_samples == "all" else self.max_samples
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceConfig:
-    """What embedding and training run on."""
-
-    backend: Literal["auto", "cuda", "cpu"] = "auto"
-    """`cuda` demands GPUs, `cpu` touches none, `auto` takes what the cluster has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,78 +215,3 @@ class EvaluationConfig:
             raise ConfigError("evaluation.split: expected a name, found ''; leave it out for none.")
         if self.repeats < 0:
             raise ConfigError(f"evaluation.repeats: expected 0 or more, got {self.repeats!r}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathsConfig:
-    """Where the artifact goes."""
-
-    save_path: str = "voice_classifier_knowledge.pth"
-    """Where the weights go, ending in .pth: a local path or a URI. The sidecar goes beside them, as .json."""
-    report_path: str | None = None
-    """Where the HTML report goes, ending in .html; `report.html` beside the weights if not given."""
-    storage_root: str | None = None
-    """Folder or URI that relative paths here lie under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
-    embedding_cache: str | None = None
-    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
-    run_dir: str | None = None
-    """Folder or URI of this run alone: what it has embedded is kept there, and the same run goes on from it."""
-
-    def __post_init__(self) -> None:
-        if self.run_dir == "":
-            raise ConfigError("paths.run_dir: expected a folder or a URI, found ''; leave it out for none.")
-        if self.run_dir is not None and self.embedding_cache is not None:
-            raise ConfigError(
-                "paths.run_dir: expected it without paths.embedding_cache, found both; leave one out (the folder "
-                "`embeddings` of a run's folder can be the cache of others)."
-            )
-        refuse_credentials("paths.run_dir", self.run_dir or "")
-        if not self.save_path.endswith(".pth"):
-            raise ConfigError(f"paths.save_path: expected a name ending in .pth, got {self.save_path!r}.")
-        if self.embedding_cache == "":
-            raise ConfigError("paths.embedding_cache: expected a folder or a URI, found ''; leave it out for none.")
-        if self.report_path is not None and not self.report_path.endswith(".html"):
-            raise ConfigError(f"paths.report_path: expected a name ending in .html, got {self.report_path!r}.")
-        refuse_credentials("paths.report_path", self.report_path or "")
-        refuse_credentials("paths.embedding_cache", self.embedding_cache or "")
-        refuse_credentials("paths.save_path", self.save_path)
-        refuse_credentials("paths.storage_root", self.storage_root or "")
-
-    def place(self, key: str) -> str:
-        """Where the output goes that one of these keys names: an absolute path or a URI. Raises ConfigError."""
-        return storage.resolve(f"paths.{key}", getattr(self, key), self.storage_root)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
-    """Which Ray, and how wide."""
-
-    address: str = "auto"
-    """An address; `local` for a Ray of its own; `none` for this process alone, without Ray; `auto` for $RAY_ADDRESS (in
-    a job, the job's cluster), else local."""
-    workers: int | Literal["auto"] = "auto"
-    """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well, and more as an
-    autoscaler brings machines."""
-    threads_per_worker: int = 2
-    """CPU threads of an actor, each at a clip of its own, and of the head's task, whose rounding they change."""
-    batch_seconds: float = 120.0
-    """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
-    stall_timeout: float = 300.0
-    """Seconds without any progress after which the job gives up; a first download of the encoder has to fit in."""
-    wait_s: float | Literal["auto"] = "auto"
-    """Seconds to wait for machines that the cluster lacks; `auto` is 600 where there is an autoscaler, else 0."""
-    gather_limit: int = 1_000_000
-    """Most clips whose embeddings are gathered; those of more stay in storage (`paths.run_dir`), to be read there."""
-
-    def __post_init__(self) -> None:
-        check_positive("cluster.workers", self.workers, "auto")
-        check_positive("cluster.threads_per_worker", self.threads_per_worker)
-        if self.threads_per_worker > 1024:
-            raise ConfigError(f"cluster.threads_per_worker: expected at most 1024, got {self.threads_per_worker}.")
-        if self.wait_s != "auto" and not 0 <= self.wait_s <= 1e9:
-            raise ConfigError(f"cluster.wait_s: expected 0 or more, or 'auto', got {self.wait_s!r}.")
-        check_positive("cluster.gather_limit", self.gather_limit)
-        if not 1 <= self.stall_timeout <= 1e9:
-            raise ConfigError(f"cluster.stall_timeout: expected 1 or more, got {self.stall_timeout!r}.")
-        if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements
-            raise ConfigError(f"cluster.batch_seconds: expected 1 to 1000, got {self.batch_seconds!r}.")

@@ -1,6 +1,6 @@
 """What each job depends on: the groups of keys that it takes, and keys of its own.
 
-Does not know what the keys of a group mean: groups.py does.
+Does not know what the keys of a group mean: groups.py and places.py do.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from typing import Literal
 
 from golem_ray.config.checks import check_positive, refuse_credentials
 from golem_ray.config.groups import (
-    ClusterConfig,
     DatasetConfig,
-    DeviceConfig,
     EvaluationConfig,
     HeadConfig,
     ModelConfig,
-    PathsConfig,
     ProcessingConfig,
     TrainingConfig,
 )
+from golem_ray.config.places import ClusterConfig, DeviceConfig, PathsConfig
 from golem_ray.errors import ConfigError
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from golem_ray import storage
+from golem_ray.config.extra import as_extra
 from golem_ray.config.grid import GridConfig
+from golem_ray.config.groups import DatasetConfig
 from golem_ray.config.jobs import TrainConfig
 from golem_ray.errors import ConfigError, StorageError
 
@@ -103,18 +105,52 @@ def config_from_dict(values: dict[str, Any]) -> TrainConfig:
             raise _unknown(f"{group}.{inner}" if inner else group)
         if not isinstance(content, dict):
             raise ConfigError(f"{group}: expected a group of keys, got {content!r}.")
-        key_hints = get_type_hints(hints[group])
-        names = {spelling: key for key in key_hints for spelling in (key, camel_case(key))}
-        arguments: dict[str, Any] = {}
-        for spelling, value in content.items():
-            if spelling not in names:
-                raise _unknown(f"{group}.{spelling}")
-            key = names[spelling]
-            if key in arguments:
-                raise ConfigError(f"{group}.{key}: expected once, found as {key} and {camel_case(key)}.")
-            arguments[key] = coerce(f"{group}.{key}", value, key_hints[key])
-        groups[group] = hints[group](**arguments)
+        groups[group] = _group_from_dict(group, content, hints[group])
     return TrainConfig(**groups)
+
+
+def _group_from_dict(group: str, content: dict[str, Any], kind: type[Any]) -> Any:
+    """The record of one group's keys."""
+    key_hints = get_type_hints(kind)
+    names = {spelling: key for key in key_hints for spelling in (key, camel_case(key))}
+    arguments: dict[str, Any] = {}
+    for spelling, value in content.items():
+        if spelling not in names:
+            raise _unknown(f"{group}.{spelling}")
+        key = names[spelling]
+        if key in arguments:
+            raise ConfigError(f"{group}.{key}: expected once, found as {key} and {camel_case(key)}.")
+        beside = (group, key) == ("dataset", "extra")
+        arguments[key] = _extra(value) if beside else coerce(f"{group}.{key}", value, key_hints[key])
+    return kind(**arguments)
+
+
+def _extra(tables: object) -> tuple[DatasetConfig, ...]:
+    """The datasets beside the main one, each from a table of its own."""
+    if not isinstance(tables, list | tuple) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(
+            f"dataset.extra: expected a list of tables, each under [[dataset.extra]], found {type(tables).__name__}."
+        )
+    found = []
+    for number, table in enumerate(tables):
+        try:
+            if "name" not in table:
+                raise ConfigError("dataset.name: expected the name of a dataset, found none; give one.")
+            if "extra" in table:
+                raise ConfigError("dataset.extra: expected no tables inside a table; put all into one list.")
+            found.append(_group_from_dict("dataset", table, DatasetConfig))
+        except ConfigError as error:
+            raise ConfigError(as_extra(str(error), number)) from None
+    return tuple(found)
+
+
+def recorded(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as sidecars and runs keep it: every key, but `dataset.extra` only if something is in it."""
+    values = dataclasses.asdict(config)
+    for dataset in (values["dataset"], *values["dataset"]["extra"]):
+        if not dataset["extra"]:
+            del dataset["extra"]
+    return values
 
 
 def with_encoder(values: dict[str, Any], encoder: str | None) -> dict[str, Any]:
@@ -214,12 +250,20 @@ def preset_text(config: TrainConfig, comments: Sequence[str]) -> str:
 
     groups = {}
     for group in dataclasses.fields(TrainConfig):
-        content = getattr(config, group.name)
-        changed = {key.name: getattr(content, key.name) for key in dataclasses.fields(content)}
-        changed = {key: value for key, value in changed.items() if value != getattr(type(content)(), key)}
+        changed = _changed(getattr(config, group.name))
         if changed and group.name not in ("paths", "cluster"):
-            groups[group.name] = {
-                key: list(value) if isinstance(value, tuple) else "" if value is None else value
-                for key, value in changed.items()
-            }
+            groups[group.name] = changed
     return "".join(f"# {line}\n" for line in comments) + "\n" + tomli_w.dumps(groups)
+
+
+def _changed(content: Any) -> dict[str, Any]:
+    """What differs from a group's defaults, as TOML has it."""
+    found: dict[str, Any] = {}
+    for key in dataclasses.fields(content):
+        value = getattr(content, key.name)
+        if value == getattr(type(content)(), key.name):
+            continue
+        if isinstance(content, DatasetConfig) and key.name == "extra":
+            value = [{"name": each.name} | _changed(each) for each in value]
+        found[key.name] = list(value) if isinstance(value, tuple) else "" if value is None else value
+    return found

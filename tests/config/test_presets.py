@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from golem_ray.cli.flags import parse_train
-from golem_ray.config import ExamplesConfig, ProcessingConfig, TrainConfig
-from golem_ray.config.presets import camel_case, config_from_dict, known_keys
+from golem_ray.cli.flags import parse_compare, parse_train
+from golem_ray.config import DatasetConfig, ExamplesConfig, ProcessingConfig, TrainConfig, as_extra
+from golem_ray.config.presets import camel_case, config_from_dict, known_keys, preset_text, read_preset, recorded
 from golem_ray.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -75,7 +75,7 @@ def test_help_shows_every_key_with_its_default(capsys):
         parse_train(["--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert exit.value.code == 0
-    for key in known_keys():
+    for key in set(known_keys()) - {"dataset.extra"}:  # of tables, which are no flags
         assert f"--{key.replace('_', '-')}" in text
     for default in ("(default: PolyAI/minds14)", "(default: 50)", "(default: 0.01)", "(default: auto)"):
         assert default in text
@@ -187,3 +187,71 @@ def test_the_readme_names_every_key_with_its_default():
         for key, default in keys.items():
             shown = "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
             assert f"| `{group}.{key}` | {shown} |" in text
+
+
+EXTRA = """
+[dataset]
+name = "recordings"
+label_column = "label"
+[[dataset.extra]]
+name = "more.csv"
+label_column = "emotion"
+[[dataset.extra]]
+name = "org/set"
+nameAlias = ""
+split = "validation"
+revision = "abc"
+"""
+
+
+def test_datasets_beside_the_main_one_are_tables_of_the_same_keys_and_defaults():
+    config = config_from_dict(read_preset(EXTRA, "p"))
+    first, second = config.dataset.extra
+    assert first == DatasetConfig(name="more.csv", label_column="emotion")
+    assert second == DatasetConfig(name="org/set", name_alias="", split="validation", revision="abc")
+    assert (second.label_column, second.extra) == (DatasetConfig().label_column, ())  # not that of the main dataset
+
+
+def test_datasets_beside_the_main_one_are_kept_by_presets_sidecars_and_flags_for_other_keys(tmp_path, capsys):
+    config = config_from_dict(read_preset(EXTRA, "p"))
+    assert config_from_dict(json.loads(json.dumps(recorded(config)))) == config
+    assert config_from_dict(read_preset(preset_text(config, []), "p")) == config
+    minds = config_from_dict({"dataset": {"extra": [{"name": DatasetConfig().name}]}})  # a name that is the default
+    assert config_from_dict(read_preset(preset_text(minds, []), "p")) == minds
+    for nothing in (recorded(TrainConfig())["dataset"], recorded(config)["dataset"]["extra"][0]):
+        assert "extra" not in nothing
+    (tmp_path / "p.toml").write_text(EXTRA)
+    flags = [str(tmp_path / "p.toml"), "--dataset.split", "test", "--training.epochs", "3"]
+    for changed in (parse_train(flags).config, parse_compare(flags).config):
+        assert changed.dataset == dataclasses.replace(config.dataset, split="test")
+    with pytest.raises(SystemExit):
+        parse_train([flags[0], "--help"])
+    assert "--dataset.extra" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"name": "x"}, "dataset.extra: expected a list of tables, each under [[dataset.extra]], found dict."),
+        (["x.csv"], "dataset.extra: expected a list of tables"),
+        ([{"split": "test"}], "dataset.extra[0].name: expected the name of a dataset, found none"),
+        ([{"name": "x", "label_column": ""}], "dataset.extra[0].label_column: expected a name, found ''."),
+        ([{"name": "a"}, {"name": "b", "split": 3}], "dataset.extra[1].split: expected str, got 3 (int)."),
+        ([{"name": "a", "labl_column": "b"}], "did you mean dataset.extra[0].label_column?"),
+        ([{"name": "a", "extra": []}], "dataset.extra[0].extra: expected no tables inside a table"),
+        ([{"name": "a"}, {"name": "s3://me:secret@b/x"}], "dataset.extra[1].name: expected a URI without a password"),
+    ],
+)
+def test_a_wrong_table_of_another_dataset_is_named(tables, words):
+    with pytest.raises(ConfigError) as error:
+        config_from_dict({"dataset": {"extra": tables}})
+    assert words in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_messages_about_a_dataset_are_made_ones_of_the_table():
+    message = "dataset.label_column: expected a column of dataset.csv, found none; name one by --dataset.label-column."
+    assert as_extra(message, 2) == (
+        "dataset.extra[2].label_column: expected a column of dataset.csv, found none; name one by "
+        "dataset.extra[2].label_column."
+    )
