@@ -1,4 +1,9 @@
-"""Folds of cross-validation and holdouts, stratified by label. Knows no head."""
+"""Folds of cross-validation and holdouts, stratified by label. Knows no head.
+
+Some examples may be `extra`, (N,) bool: they are only ever trained on. Folds and holdouts are made of the others as if
+there were none; then an extra one is trained on wherever no example of its group, (N,) int, is tested. Thus a copy of a
+tested example, or the same speaker's, is not trained on although it comes from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,17 @@ import math
 
 import numpy as np
 
+Folds = list[tuple[np.ndarray, np.ndarray]]
+"""(train, test) indices of each fold."""
+
 
 def stratified_folds(
-    labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    labels: np.ndarray,
+    repeats: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    extra: np.ndarray | None = None,
+) -> Folds:
     """(train, test) indices of repeated stratified k-fold cross-validation over labels: (N,) int.
 
     An example that is alone in its class is in every training part and in no test part. Every other example is tested
@@ -19,7 +31,13 @@ def stratified_folds(
     With groups (N,) int, such as speakers, no group is on both sides. k is then 5, or the number of groups or of the
     largest class's examples if that is smaller; an example may be tested whose class is in no other group. If that
     holds of every class (`in_one_group`), the list is empty.
+
+    Extra examples are in no test part, and do not count for any of this.
     """
+    if extra is not None and extra.any():
+        main = np.flatnonzero(~extra)
+        folds = stratified_folds(labels[main], repeats, seed, groups_among(main, groups))
+        return [(with_extra(main[train], main[test], groups, extra), main[test]) for train, test in folds]
     counts = np.bincount(labels)
     scored = np.flatnonzero(counts[labels] >= 2)
     if scored.size == 0:
@@ -37,23 +55,44 @@ def stratified_folds(
     return folds
 
 
+def with_extra(train: np.ndarray, test: np.ndarray, groups: np.ndarray | None, extra: np.ndarray) -> np.ndarray:
+    """The rows to train on beside the rows `test`, ascending: `train`, and the extra ones of other groups."""
+    beside = np.flatnonzero(extra)
+    if groups is not None:
+        beside = beside[~np.isin(groups[beside], groups[test])]
+    return np.sort(np.concatenate([train, beside]))
+
+
+def groups_among(rows: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
+    """The groups of the rows, (M,); None where each of these is alone in its group, so that nothing is kept together.
+
+    Copies among extra examples alone would else change how the others are dealt out.
+    """
+    if groups is None or len(np.unique(groups[rows])) == len(rows):
+        return None
+    return groups[rows]
+
+
 def in_one_group(labels: np.ndarray, groups: np.ndarray) -> bool:
     """Whether every class is in one group alone, (N,) int both: no head can be tested on a class it was trained on."""
     return len(np.unique(labels * (int(groups.max()) + 1) + groups)) == len(np.unique(labels))
 
 
 def round_folds(
-    labels: np.ndarray, repeats: int, number: int, seed: int, groups: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    labels: np.ndarray,
+    repeats: int,
+    number: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    extra: np.ndarray | None = None,
+) -> Folds:
     """The folds of round `number` of `stratified_folds`."""
-    folds = stratified_folds(labels, repeats, seed, groups)
+    folds = stratified_folds(labels, repeats, seed, groups, extra)
     size = len(folds) // repeats
     return folds[number * size : (number + 1) * size]
 
 
-def _grouped_folds(
-    labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _grouped_folds(labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray) -> Folds:
     import warnings
 
     from sklearn.model_selection import StratifiedGroupKFold

@@ -56,7 +56,10 @@ def cross_validate(
         data = dataclasses.replace(data, **_taken(data, rows))
         device = every.embeddings.device
         examples = Examples(
-            torch.tensor(data.embeddings, device=device), torch.tensor(data.labels, device=device), data.groups
+            torch.tensor(data.embeddings, device=device),
+            torch.tensor(data.labels, device=device),
+            data.groups,
+            data.extra,
         )
     unseen = _unseen_logits(examples, data, spec, repeats, report)
     scores = _scores(data, unseen, spec)
@@ -69,18 +72,22 @@ def cross_validate(
 
 
 def _sampled_rows(num_examples: int, seed: int) -> np.ndarray | None:
-    """At most SAMPLED_ROWS rows, ascending, drawn evenly, whatever their classes; None if that is all of them."""
+    """At most SAMPLED_ROWS rows, ascending, drawn evenly, whatever their classes; None if that is all of them.
+
+    Extra examples are drawn like others, so that the heads are trained on the same mixture as the one that is saved.
+    """
     if num_examples <= SAMPLED_ROWS:
         return None
     return np.sort(np.random.default_rng([seed, 3]).choice(num_examples, SAMPLED_ROWS, replace=False))
 
 
 def _taken(data: TrainingSet, rows: np.ndarray | None) -> dict[str, Any]:
-    """Embeddings, labels and groups of the rows, in memory."""
+    """What there is of the rows, in memory."""
     if rows is None:
         return {"embeddings": np.array(data.embeddings)}
-    groups = None if data.groups is None else data.groups[rows]
-    return {"embeddings": np.array(data.embeddings[rows]), "labels": data.labels[rows], "groups": groups}
+    groups, extra = (None if each is None else each[rows] for each in (data.groups, data.extra))
+    kept = {"labels": data.labels[rows], "groups": groups, "extra": extra}
+    return {"embeddings": np.array(data.embeddings[rows]), **kept}
 
 
 def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeats: int, report: Report) -> Unseen:
@@ -90,7 +97,7 @@ def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeat
     figures would profit from the choice.
     """
     repeats = min(repeats, max(1, MOST_LOGITS // (len(data.labels) * spec.num_classes)))
-    folds = spec.target.folds(data.labels, repeats, spec.training.seed, data.groups)
+    folds = spec.target.folds(data.labels, repeats, spec.training.seed, data.groups, data.extra)
     logits = np.full((max(repeats, 1), len(data.labels), spec.num_classes), np.nan, dtype=np.float32)
     tested = np.zeros(logits.shape[:2], dtype=bool)
     for number, (train, test) in enumerate(folds):
@@ -116,7 +123,8 @@ def _scores(data: TrainingSet, unseen: Unseen, spec: HeadSpec) -> dict[str, Any]
         return None
     right = np.where(unseen.tested, spec.target.right(unseen.logits, data.labels), np.nan)
     accuracy, rounds = accuracy_of(right, data.groups), len(unseen.logits)
-    counts, num_folds = np.bincount(data.labels), unseen.num_folds // rounds
+    testable = data.labels if data.extra is None else data.labels[~data.extra]
+    counts, num_folds = np.bincount(testable), unseen.num_folds // rounds
     return {
         "accuracy": accuracy["value"],
         "interval_95": accuracy["interval_95"],

@@ -21,6 +21,8 @@ class Examples:
     """(N,) int64, on the embeddings' device."""
     groups: np.ndarray | None = None
     """(N,) int, such as speakers: the examples of a group are never on both sides of a fold."""
+    extra: np.ndarray | None = None
+    """(N,) bool: those that are only ever trained on; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -28,8 +30,8 @@ class Examples:
     def take(self, rows: np.ndarray) -> Examples:
         """The examples of these rows, (M,) int or (N,) bool. The embeddings have to be in memory."""
         assert isinstance(self.embeddings, Tensor)
-        groups = None if self.groups is None else self.groups[rows]
-        return Examples(self.embeddings[rows], self.labels[rows], groups)
+        groups, extra = (None if each is None else each[rows] for each in (self.groups, self.extra))
+        return Examples(self.embeddings[rows], self.labels[rows], groups, extra)
 
     def of_layer(self, number: int) -> Examples:
         """The same examples with one layer's embeddings, (N, D), of (N, C, D)."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from golem_ray.data.folds import groups_among, with_extra
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.logistic import logistic_regression
 from golem_ray.heads.modules import new_head
@@ -55,9 +56,9 @@ def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: On
     loss on the validation part.
     """
     config, training, validation = spec.head, spec.training, None
-    kept = _validation_part(examples, spec) if config.patience else None
-    if kept is not None:
-        examples, validation = examples.take(~kept), examples.take(kept)
+    parts = _validation_parts(examples, spec) if config.patience else None
+    if parts is not None:
+        examples, validation = (examples.take(rows) for rows in parts)
     optimizer = _optimizer(head, spec)
     criterion = spec.target.criterion(examples.labels, spec.num_classes, config)
     order = torch.Generator().manual_seed(training.seed)
@@ -124,13 +125,21 @@ def _backward(head: nn.Module, examples: Examples, rows: Tensor | None, criterio
     return mean, weight
 
 
-def _validation_part(examples: Examples, spec: HeadSpec) -> np.ndarray | None:
-    """(N,) bool: a fifth of the examples, stratified; None if there are too few examples or groups."""
-    if examples.groups is not None and len(np.unique(examples.groups)) < 2:
+def _validation_parts(examples: Examples, spec: HeadSpec) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows to train on and rows to decide by when to stop: a fifth, stratified; None for too few examples or groups.
+
+    Extra examples are not among that fifth: what stops the training is like what will be tested.
+    """
+    labels, groups, extra = examples.label_array(), examples.groups, examples.extra
+    rows = np.arange(len(labels)) if extra is None else np.flatnonzero(~extra)
+    own = groups if extra is None else groups_among(rows, groups)
+    if own is not None and len(np.unique(own)) < 2:
         return None
-    wanted = max(1, len(examples) // 5)
-    kept = spec.target.held_out(examples.label_array(), wanted, spec.training.seed, examples.groups)
-    return kept if kept.any() else None
+    kept = spec.target.held_out(labels[rows], max(1, len(rows) // 5), spec.training.seed, own)
+    if not kept.any():
+        return None
+    train, held = rows[~kept], rows[kept]
+    return (train if extra is None else with_extra(train, held, groups, extra)), held
 
 
 @contextmanager

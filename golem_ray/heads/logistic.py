@@ -39,7 +39,7 @@ def logistic_regression(examples: Examples, spec: HeadSpec) -> LogisticHead:
     if features.shape[0] < features.shape[1]:
         directions = np.linalg.svd(features, full_matrices=False)[2]
         features = features @ directions.T
-    folds = target.folds(labels, 1, spec.training.seed, examples.groups)
+    folds = target.folds(labels, 1, spec.training.seed, examples.groups, examples.extra)
     losses = []
     for strength in STRENGTHS if folds else (1.0,):
         loss = 0.0

@@ -35,7 +35,7 @@ def _examples(data: TrainingSet) -> Examples:
     from golem_ray.heads.examples import Examples
 
     torch.set_num_threads(1)
-    return Examples(torch.tensor(data.embeddings), torch.tensor(data.labels), data.groups)
+    return Examples(torch.tensor(data.embeddings), torch.tensor(data.labels), data.groups, data.extra)
 
 
 def warm_up() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from golem_ray.data.folds import rows_by_label
+from golem_ray.data.folds import Folds, rows_by_label
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import fit, log_loss, logits_of
 from golem_ray.heads.training_set import HeadSpec
@@ -26,7 +26,7 @@ def score(examples: Examples, spec: HeadSpec, repeats: int) -> Score | None:
     """The cross-validated score of heads fitted as the spec says; None if there are no folds."""
     labels = examples.label_array()
     right, times, loss = np.zeros(len(labels)), np.zeros(len(labels)), 0.0
-    for train, test in spec.target.folds(labels, repeats, spec.training.seed, examples.groups):
+    for train, test in _every_fold(examples, spec, repeats):
         head, tested = fit(examples.take(train), spec), examples.take(test)
         right[test] += spec.target.right(logits_of(head, tested.embeddings), labels[test])
         times[test] += 1
@@ -76,15 +76,16 @@ def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, size
     """Which examples are recognised in that round with at most so many examples of each class to train on.
 
     (S, N) float32, like `Round.right`. A smaller size takes some of the examples of a larger one; every candidate gets
-    the same ones.
+    the same ones. Extra examples are not counted: all that the fold may train on are in each size, as in a training.
     """
     labels, target = examples.label_array(), spec.target
     right = np.full((len(sizes), len(labels)), np.nan, dtype=np.float32)
     for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
         rng = np.random.default_rng([spec.training.seed, number, fold, 2])
-        turn = np.empty(len(train), dtype=np.int64)
-        for rows in rows_by_label(labels[train]):
-            members = rng.permutation(rows)
+        turn = np.full(len(train), -1)
+        own = np.arange(len(train)) if examples.extra is None else np.flatnonzero(~examples.extra[train])
+        for rows in rows_by_label(labels[train[own]]):
+            members = own[rng.permutation(rows)]
             turn[members] = np.arange(len(members))
         tested = examples.take(test).embeddings
         for row, size in enumerate(sizes):
@@ -93,5 +94,10 @@ def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, size
     return right
 
 
-def _folds(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    return spec.target.round_folds(examples.label_array(), repeats, number, spec.training.seed, examples.groups)
+def _every_fold(examples: Examples, spec: HeadSpec, repeats: int) -> Folds:
+    return spec.target.folds(examples.label_array(), repeats, spec.training.seed, examples.groups, examples.extra)
+
+
+def _folds(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> Folds:
+    labels, seed = examples.label_array(), spec.training.seed
+    return spec.target.round_folds(labels, repeats, number, seed, examples.groups, examples.extra)

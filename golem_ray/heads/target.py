@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from golem_ray.config import DatasetConfig, HeadConfig
-from golem_ray.data.folds import held_out, round_folds, stratified_folds
+from golem_ray.data.folds import Folds, held_out, round_folds, stratified_folds
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import evaluate
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Scores = TypeVar("Scores", np.ndarray, Tensor)
-
-Folds = list[tuple[np.ndarray, np.ndarray]]
-"""(train, test) indices of each fold."""
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -82,11 +79,27 @@ class Target(Protocol):
     def losses(self, logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
         """Log-loss in nats of each example, (M,), or its mean or sum, ()."""
 
-    def folds(self, labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray | None = None) -> Folds:
-        """The folds of a repeated cross-validation, those of its first round first."""
+    def folds(
+        self,
+        labels: np.ndarray,
+        repeats: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        extra: np.ndarray | None = None,
+    ) -> Folds:
+        """The folds of a repeated cross-validation, those of its first round first.
+
+        Those of the examples that are `extra`, (N,) bool, are in no test part.
+        """
 
     def round_folds(
-        self, labels: np.ndarray, repeats: int, number: int, seed: int, groups: np.ndarray | None = None
+        self,
+        labels: np.ndarray,
+        repeats: int,
+        number: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        extra: np.ndarray | None = None,
     ) -> Folds:
         """The folds of one round of that cross-validation."""
 
@@ -154,15 +167,28 @@ class SingleLabel:
 
         return cross_entropy(logits, labels, reduction=reduction)
 
-    def folds(self, labels: np.ndarray, repeats: int, seed: int, groups: np.ndarray | None = None) -> Folds:
-        """Folds stratified by class."""
-        return stratified_folds(labels, repeats, seed, groups)
-
-    def round_folds(
-        self, labels: np.ndarray, repeats: int, number: int, seed: int, groups: np.ndarray | None = None
+    def folds(
+        self,
+        labels: np.ndarray,
+        repeats: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        extra: np.ndarray | None = None,
     ) -> Folds:
         """Folds stratified by class."""
-        return round_folds(labels, repeats, number, seed, groups)
+        return stratified_folds(labels, repeats, seed, groups, extra)
+
+    def round_folds(
+        self,
+        labels: np.ndarray,
+        repeats: int,
+        number: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        extra: np.ndarray | None = None,
+    ) -> Folds:
+        """Folds stratified by class."""
+        return round_folds(labels, repeats, number, seed, groups, extra)
 
     def held_out(self, labels: np.ndarray, wanted: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
         """A holdout stratified by class."""

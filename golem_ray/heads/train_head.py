@@ -36,7 +36,8 @@ def train_head(
     `report` is called with the Progress now and then. Embeddings that do not fit in memory are taken chunk by chunk,
     and cross-validated on a sample (`data.labels.check_streamed` says what cannot be done with them).
     """
-    every = Examples(_rows(data, data.embeddings, device), torch.tensor(data.labels, device=device), data.groups)
+    labels = torch.tensor(data.labels, device=device)
+    every = Examples(_rows(data, data.embeddings, device), labels, data.groups, data.extra)
     examples, chosen = every, None
     layers: dict[str, Any] = {}
     if data.layers:
@@ -90,16 +91,19 @@ def _of_layer(embeddings: np.ndarray, chosen: int | None) -> np.ndarray:
 def _training_metrics(
     head: nn.Module, examples: Examples, spec: HeadSpec, history: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The figures of training itself, with what guessing would give."""
-    counts = np.bincount(examples.label_array())
-    num_classes = int((counts > 0).sum())
+    """The figures of training itself, with what guessing would give.
+
+    Guessing is of the examples that are tested somewhere, or would be: what it gives stands beside their accuracy.
+    """
+    labels = examples.label_array()
+    counts = np.bincount(labels if examples.extra is None else labels[~examples.extra])
     strength = {"logistic": {"C": head.C}} if isinstance(head, LogisticHead) else {}  # scikit-learn's name of it
     return strength | {
         "final_loss": history[-1]["loss"] if history else log_loss(head, examples, spec),
         "training_accuracy": accuracy(head, examples, spec),
-        "num_classes_with_clips": num_classes,
-        "chance": 1 / num_classes,  # of a guess that at least knows which classes there are
-        "largest_class": float(counts.max() / len(examples)),
+        "num_classes_with_clips": len(np.unique(labels)),
+        "chance": 1 / int((counts > 0).sum()),  # of a guess that at least knows which classes there are
+        "largest_class": float(counts.max() / counts.sum()),
         "loss_history": history,
     }
 
@@ -142,7 +146,7 @@ def _baseline_logits(data: TrainingSet, spec: HeadSpec, device: str) -> np.ndarr
     The vectors are standardised by the examples to train on, since Adam's plain learning rate suits unit scale.
     """
     vectors, tested = _baseline_vectors(data, device)
-    examples = Examples(vectors, torch.tensor(data.labels, device=device), data.groups)
+    examples = Examples(vectors, torch.tensor(data.labels, device=device), data.groups, data.extra)
     return logits_of(fit(examples, spec), tested)
 
 

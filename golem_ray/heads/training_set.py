@@ -33,6 +33,8 @@ class TrainingSet:
     """(C,) names of the layers to choose from."""
     groups: np.ndarray | None = None
     """(N,) int64: the examples of a group are never on both sides of a fold."""
+    extra: np.ndarray | None = None
+    """(N,) bool: those that are only ever trained on, in every fold that tests none of their group; None for none."""
     baseline: np.ndarray | None = None
     """(N, F) float32: the plain vectors that the embeddings have to beat, where there are examples held out."""
     held_out: np.ndarray | None = None

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from golem_ray.data.folds import held_out, stratified_folds
+from golem_ray.data.folds import held_out, round_folds, stratified_folds, with_extra
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -126,3 +126,44 @@ def test_groups_with_fewer_clips_of_each_class_than_folds():
     labels, groups = np.arange(50) % 14, np.arange(50) // 8
     assert len(stratified_folds(labels, 1, 0, groups)) == 4  # the largest class has four clips
     assert 0 < held_out(labels, 10, 0, groups).sum() < 50
+
+
+def test_extra_clips_are_in_every_training_part_and_in_no_test_part():
+    main, extra = np.array([0, 0, 1, 1, 0, 1]), np.array([0, 1, 1, 2])
+    labels, is_extra = np.concatenate([main, extra]), np.arange(10) >= 6
+    alone = stratified_folds(main, 2, 0)
+    folds = stratified_folds(labels, 2, 0, None, is_extra)
+    assert len(folds) == len(alone) == 2 * 3
+    for (train, test), (own, same) in zip(folds, alone, strict=True):
+        assert test.tolist() == same.tolist()  # the folds are those without any extra clip
+        assert train.tolist() == sorted([*own.tolist(), 6, 7, 8, 9])
+    second = round_folds(labels, 2, 1, 0, None, is_extra)
+    assert [test.tolist() for _, test in second] == [test.tolist() for _, test in folds[3:]]
+    first = is_extra[::-1]  # wherever they stand
+    assert all(set(range(4)) <= set(train) for train, _ in stratified_folds(labels[::-1].copy(), 1, 0, None, first))
+    assert stratified_folds(labels, 1, 0, None, np.ones(10, dtype=bool)) == []
+
+
+def test_an_extra_clip_is_not_trained_on_where_its_group_is_tested():
+    labels, is_extra = np.array([0, 0, 1, 1, 0, 1, 0]), np.arange(7) >= 4
+    groups = np.array([3, 4, 5, 6, 3, 9, 9])  # clip 4 is a copy of clip 0; clips 5 and 6 are of nobody who is tested
+    folds = stratified_folds(labels, 1, 0, groups, is_extra)
+    assert sorted(np.concatenate([test for _, test in folds]).tolist()) == [0, 1, 2, 3]
+    assert [test.tolist() for _, test in folds] == [test.tolist() for _, test in stratified_folds(labels[:4], 1, 0)]
+    for train, test in folds:
+        assert (4 in train) == (0 not in test)
+        assert {5, 6} <= set(train)
+    assert with_extra(np.array([1]), np.array([0, 2]), groups, is_extra).tolist() == [1, 5, 6]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_group_is_on_both_sides_where_some_clips_are_extra(seed):
+    rng = np.random.default_rng(seed)
+    labels, groups = rng.integers(3, size=80), rng.integers(12, size=80)
+    is_extra = rng.uniform(size=80) < 0.4
+    folds = stratified_folds(labels, 1, seed, groups, is_extra)
+    assert np.array_equal(np.sort(np.concatenate([test for _, test in folds])), np.flatnonzero(~is_extra))
+    for train, test in folds:
+        assert not set(groups[train]) & set(groups[test])
+        left_out = np.setdiff1d(np.flatnonzero(is_extra), train)
+        assert set(groups[left_out]) <= set(groups[test])  # and no other extra clip is missing
