@@ -307,6 +307,10 @@ def replaced(state):
         (lambda path: change(path, encoder=encoder_of(path) | {"pooling": "mean+std"}), "embedding_size 32"),
         (lambda path: change(path, metrics={"layers": [{"layer": 0}]}), r"expected metrics\.layers"),
         (lambda path: change(path, clips={"per_class": {}, "digests": "not base64!"}), r"expected clips\.digests"),
+        (
+            lambda path: change(path, clips={"per_class": dict.fromkeys(LABELS, 1), "extra": [{}]}),
+            r"expected clips\.extra",
+        ),
         (lambda path: change(path, clips=None), r"expected clips\.per_class"),
         (replaced([1, 2]), "expected a head's weights by name, found a list"),
         (replaced({"weight": torch.zeros(3, 32)}), "expected the head that its sidecar describes, found other weights"),

@@ -48,6 +48,7 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
         or not _numbers(clips["per_class"], *clips["per_class"]),
         "clips.digests": isinstance(clips, dict) and not _is_packed(clips.get("digests")),
         "clips.groups": isinstance(clips, dict) and not _is_packed(clips.get("groups")),
+        "clips.extra": isinstance(clips, dict) and not _are_counted(clips, document["config"].get("dataset")),
         "metrics.calibration": not isinstance(calibration, dict | None)
         or not isinstance(temperature, int | float)
         or not 0 < temperature < math.inf,
@@ -78,6 +79,21 @@ def _is_packed(digests: object) -> bool:
         return isinstance(digests, str) and len(base64.b64decode(digests, validate=True)) % 8 == 0
     except ValueError:
         return False
+
+
+def _are_counted(clips: dict[str, Any], dataset: object) -> bool:
+    """Whether the clips of each dataset beside the main one are counted, if any are."""
+    counts = clips.get("extra")
+    if counts is None:
+        return True
+    tables = dataset.get("extra") if isinstance(dataset, dict) else None
+    return (
+        isinstance(counts, list)
+        and isinstance(tables, list)
+        and len(counts) == len(tables)
+        and all(isinstance(table, dict) for table in tables)
+        and all(_numbers(each, "total", "used") for each in (clips, *counts))
+    )
 
 
 def _wrong_metrics(metrics: object) -> dict[str, bool]:

@@ -9,8 +9,9 @@ import itertools
 import re
 from typing import Any
 
-from golem_ray.artifact.published import dataset_name, encoder_is_on_hub, is_on_hub
+from golem_ray.artifact.published import beside, dataset_name, encoder_is_on_hub, is_on_hub
 from golem_ray.artifact.sharing import SIDECAR, WEIGHTS
+from golem_ray.data.extra import sources_of
 from golem_ray.embedding.modality import Card, modality_named
 from golem_ray.heads.target import SINGLE_LABEL, TARGETS
 from golem_ray.metrics.figures import FIGURES
@@ -46,12 +47,14 @@ def _metadata(document: dict[str, Any], repo_id: str) -> str:
     dataset, card = dataset_name(document), _card(document)
     on_hub = is_on_hub(document["data"], dataset)
     results = _model_index(document) if on_hub else None
+    datasets = [str(dataset)] if on_hub else []
+    datasets += [table[key] for table, key, also in beside(document) if also]
     return ModelCardData(
         library_name="golem_ray",
         pipeline_tag=card.task,
         tags=list(card.tags),
         base_model=document["encoder"]["name"] if encoder_is_on_hub(document) else None,
-        datasets=[str(dataset)] if on_hub else None,
+        datasets=datasets or None,
         model_name=repo_id.rpartition("/")[2] if results else None,
         eval_results=results,
     ).to_yaml()
@@ -122,13 +125,19 @@ def _labels(labels: list[str]) -> str:
 
 
 def _training_set(document: dict[str, Any]) -> str:
-    clips = _group(document, "clips")
-    used, total = clips.get("used"), clips.get("total")
-    number = f"{_number(used)} clips" if used == total else f"{_number(used)} of {_number(total)} clips"
+    main, *others = sources_of(document)
+    number = _share(main)
     name = dataset_name(document)
     where = "" if is_on_hub(document["data"], name) or name in tuple(DATASETS) else ", which is not on the Hub"
     revision = document["data"].get("revision")
-    return f"{number} of {_code(name)}{f' at commit {_code(revision)}' if revision and not where else ''}{where}."
+    more = "".join(f", and {_share(each)} of {_code(each['name'])}" for each in others)
+    return f"{number} of {_code(name)}{f' at commit {_code(revision)}' if revision and not where else ''}{where}{more}."
+
+
+def _share(source: dict[str, Any]) -> str:
+    """How many examples of a dataset were trained on, in words."""
+    used, total = source["used"], source["total"]
+    return f"{_number(used)} clips" if used == total else f"{_number(used)} of {_number(total)} clips"
 
 
 def _figures(metrics: dict[str, Any]) -> str:

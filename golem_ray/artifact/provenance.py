@@ -90,7 +90,7 @@ def differences(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
 def provenance(division: Division, recipe: Recipe, digests: np.ndarray) -> dict[str, Any]:
     """What must be the same for the same bytes to come out, as the sidecar records it."""
     tested = division.tested
-    data = {"revision": division.source.revision, "sha256": _examples_sha256(division, digests, ~tested)}
+    data = {**division.revisions, "sha256": _examples_sha256(division, digests, ~tested)}
     if tested.any():
         data["evaluation_sha256"] = _examples_sha256(division, digests, tested)
     return {

@@ -65,6 +65,7 @@ def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     config, encoder_on_hub = document["config"], encoder_is_on_hub(document)
     places = [
         (config.get("dataset"), "name", is_on_hub(document["data"], dataset_name(document))),
+        *beside(document),
         (config.get("model"), "feature_extractor_model", encoder_on_hub),
         (document["encoder"], "name", encoder_on_hub),
         *((config.get("paths"), key, False) for key in ("save_path", "report_path", "embedding_cache")),
@@ -73,6 +74,18 @@ def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         (group, key)
         for group, key, on_hub in places
         if isinstance(group, dict) and isinstance(group.get(key), str) and not on_hub
+    ]
+
+
+def beside(document: dict[str, Any]) -> list[tuple[dict[str, Any], str, bool]]:
+    """(table, key, whether it came from the Hub) of the name of each dataset beside the main one."""
+    dataset, commits = document["config"].get("dataset"), document["data"].get("extra_revisions")
+    tables = dataset.get("extra") if isinstance(dataset, dict) else None
+    known = commits if isinstance(commits, list) else []
+    return [
+        (table, "name", is_on_hub({"revision": known[number]} if number < len(known) else {}, table.get("name")))
+        for number, table in enumerate(tables if isinstance(tables, list) else [])
+        if isinstance(table, dict)
     ]
 
 

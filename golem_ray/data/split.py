@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from golem_ray.config import TrainConfig
-from golem_ray.data.folds import held_out
+from golem_ray.data.extra import Extra, open_extra
+from golem_ray.data.folds import held_out, in_one_group
 from golem_ray.data.groups import groups_of
 from golem_ray.data.sources import open_source
-from golem_ray.data.table import Content, Source, clean_label, example_name
+from golem_ray.data.table import Content, Source, example_name, renumbered
 from golem_ray.data.unusable import shown_path
 from golem_ray.errors import ConfigError, DataError, UserError
 
@@ -26,7 +26,7 @@ HELD_OUT = "held out"
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
-    """The examples of a run: those to train on, and those to test on."""
+    """The examples of a run: those to train on, then those of `dataset.extra`, then those of a split to test on."""
 
     source: Source
     """All of them. A label of a class that is not trained on has a number beyond those of `source.labels`."""
@@ -38,60 +38,123 @@ class Division:
     """Which examples are tested on: `held out`, or the name of a split; None if there are none."""
     groups: np.ndarray | None = None
     """(N,) int64: examples of one group have one number."""
+    beside: tuple[Extra, ...] = ()
+    """The datasets that are trained on and never tested."""
+
+    @property
+    def extra(self) -> np.ndarray:
+        """(N,) bool: whether an example is of one of these datasets."""
+        extra = np.zeros(len(self.tested), dtype=bool)
+        for each in self.beside:
+            extra[each.rows.start : each.rows.stop] = True
+        return extra
+
+    @property
+    def revisions(self) -> dict[str, Any]:
+        """The commits of the datasets that came from the Hub, as a record of the run has them."""
+        beside = {"extra_revisions": [each.revision for each in self.beside]} if self.beside else {}
+        return {"revision": self.source.revision, **beside}
 
     @property
     def labels(self) -> np.ndarray:
         """(N,) float64: each example's label, NaN where it has none."""
         return self.source.examples["label"].to_numpy().astype(np.float64)
 
+    def counts(self, rows: np.ndarray) -> list[int]:
+        """How many of the rows, (M,), are of the main dataset, and of each one beside it."""
+        beside = [int(((rows >= each.rows.start) & (rows < each.rows.stop)).sum()) for each in self.beside]
+        return [len(rows) - sum(beside), *beside]
+
     def place(self, row: int) -> tuple[str | None, int]:
-        """The split that a row was read from (None: the one to train on), and its number there."""
+        """What a row was read from, a split or a key (None: the split to train on), and its number there."""
+        for each in self.beside:
+            if int(row) in each.rows:
+                return each.key, row - each.rows.start
         if self.how in (None, HELD_OUT) or not self.tested[row]:
             return None, row
         return self.how, row - int((~self.tested).sum())
 
+    def split(self, row: int) -> str | None:
+        """The split that a row was read from; None for the main one to train on."""
+        return next((each.split for each in self.beside if int(row) in each.rows), self.place(row)[0])
+
     def name(self, row: int) -> str:
         """How an example is named in messages and in the report."""
-        split, number = self.place(row)
+        place, number = self.place(row)
         named = example_name(number, shown_path(self.source.examples["path"][int(row)].as_py()))
-        return f"{split} {named}" if split else named
+        return f"{place} {named}" if place else named
 
 
 def divide(config: TrainConfig, source: Source, content: Content) -> Division:
     """The examples to train on and those to test on: another split, some held out, or none.
 
-    Raises UserError if the split cannot be had, if too few examples would be left, or if groups leave nothing to
-    cross-validate on.
+    Those of `dataset.extra` are to train on, and change nothing of which others are held out. Raises UserError if a
+    source cannot be had, if too few examples would be left, or if groups leave nothing to cross-validate on.
     """
     split = config.evaluation.split
     division = _with_holdout(config, source) if split is None else _with_split(config, source, content)
+    if config.dataset.extra:
+        division = _with_extra(config, division, source, open_extra(config, source, content))
     if config.evaluation.repeats > 0:
         _check_groups(config, division)
     return division
 
 
 def _check_groups(config: TrainConfig, division: Division) -> None:
-    """Raise DataError if there are groups to cross-validate over, but no class has examples of two of them."""
-    rows = np.flatnonzero(~division.tested & np.isfinite(division.labels))
-    if division.groups is None or len(np.unique(division.groups[rows])) < 2:
+    """Raise DataError if there are groups to cross-validate over, but no class has examples of two of them.
+
+    Examples beside the main dataset do not count for that, since folds are made without them.
+    """
+    if division.groups is None:
         return
-    labels = division.labels[rows].astype(np.int64)
-    pairs = np.unique(np.stack([labels, division.groups[rows]]), axis=1)
-    alone = np.bincount(pairs[0])[labels] == 1
-    if np.bincount(labels).max() > 1 and alone.all():
+    trained = ~division.tested & np.isfinite(division.labels)
+    labels, groups = division.labels[trained].astype(np.int64), division.groups[trained]
+    own = ~division.extra[trained]
+    if len(np.unique(groups[own])) < 2:
+        return
+    if np.bincount(labels[own]).max() > 1 and in_one_group(labels[own], groups[own]):
+        besides = f" of {config.dataset.name}" if division.beside else ""
         raise DataError(
-            "evaluation.group_column: expected a class with clips of two groups in "
+            f"evaluation.group_column: expected a class with clips{besides} of two groups in "
             f"{config.evaluation.group_column!r}, found each class in one group alone, so that none can be tested by "
             "a head that was trained on it; name another column, take more clips, or set evaluation.repeats to 0 for "
             "no cross-validation."
         )
+    pairs = np.unique(np.stack([labels, groups]), axis=1)
+    alone = np.bincount(pairs[0])[labels[own]] == 1
     if alone.any():
         log.warning(
             "%d of %d clips are of classes that are in one group alone: cross-validation, and calibration by it, count "
             "them as missed, since no head that they are tested by was trained on their class",
             alone.sum(),
-            len(rows),
+            len(alone),
         )
+
+
+def _with_extra(config: TrainConfig, division: Division, main: Source, sources: list[Source]) -> Division:
+    """The division with the examples of other sources after those of the main one, to train on."""
+    before = main.examples.num_rows
+    ends = before + np.cumsum([each.examples.num_rows for each in sources])
+    rows = [range(end - each.examples.num_rows, end) for each, end in zip(sources, ends.tolist(), strict=True)]
+    first, last = division.source.examples.slice(0, before), division.source.examples.slice(before)
+    both = dataclasses.replace(division.source, examples=_joined([first, *(each.examples for each in sources), last]))
+    not_tested = np.zeros(ends[-1] - before, dtype=bool)
+    return dataclasses.replace(
+        division,
+        source=both,
+        tested=np.concatenate([division.tested[:before], not_tested, division.tested[before:]]),
+        groups=groups_of(both),
+        beside=tuple(
+            Extra(key=f"dataset.extra[{number}]", split=dataset.split, rows=rows[number], revision=each.revision)
+            for number, (each, dataset) in enumerate(zip(sources, config.dataset.extra, strict=True))
+        ),
+    )
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    """Tables of examples in one, with ids of their own."""
+    found = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    return found.set_column(0, "id", pa.array(np.arange(found.num_rows)))
 
 
 def _with_holdout(config: TrainConfig, source: Source) -> Division:
@@ -134,30 +197,12 @@ def _with_split(config: TrainConfig, source: Source, content: Content) -> Divisi
         tested = open_source(dataset, content, None, group_column=config.evaluation.group_column)
     except UserError as error:
         problem = str(error).removeprefix("dataset.split: ")
-        raise type(error)(f"evaluation.split: for the split {split!r}, {problem}") from None
+        kind = DataError if isinstance(error, DataError) else ConfigError  # subclasses take more than words
+        raise kind(f"evaluation.split: for the split {split!r}, {problem}") from None
     names, examples = renumbered(tested, source.labels)
-    joined = pa.concat_tables([source.examples, examples], promote_options="permissive").unify_dictionaries()
-    joined = joined.set_column(0, "id", pa.array(np.arange(joined.num_rows)))
-    both = dataclasses.replace(source, examples=joined)
-    is_tested = np.arange(joined.num_rows) >= source.examples.num_rows
+    both = dataclasses.replace(source, examples=_joined([source.examples, examples]))
+    is_tested = np.arange(both.examples.num_rows) >= source.examples.num_rows
     return Division(source=both, names=names, tested=is_tested, how=split, groups=groups_of(both))
-
-
-def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
-    """The source's examples with labels numbered as in `labels`, and the names of all those numbers.
-
-    What an example of the source is labelled with but `labels` lacks comes after them. `labels` may be of an artifact
-    whose labels were not cleaned.
-    """
-    used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
-    number_of = {clean_label(name): number for number, name in enumerate(labels)}
-    number_of |= {name: number for number, name in enumerate(labels)}
-    others = [name for index, name in enumerate(source.labels) if index in used and name not in number_of]
-    names = (*labels, *others)
-    number_of |= {name: len(labels) + number for number, name in enumerate(others)}
-    numbers = pa.array([number_of.get(name) for name in source.labels], pa.int64())
-    column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
-    return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
 
 
 def drawn(rows: np.ndarray, most: int = 2000) -> np.ndarray:

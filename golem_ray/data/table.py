@@ -19,7 +19,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,6 +209,23 @@ def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tup
         numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
         names.sort(key=(lambda name: (int(name), name)) if numbers else None)
     return tuple(names), flat(pc.index_in(values, pa.array(names, values.type))).cast(pa.int64())
+
+
+def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
+    """The source's examples with labels numbered as in `labels`, and the names of all those numbers.
+
+    What an example of the source is labelled with but `labels` lacks comes after them. `labels` may be of an artifact
+    whose labels were not cleaned.
+    """
+    used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
+    number_of = {clean_label(name): number for number, name in enumerate(labels)}
+    number_of |= {name: number for number, name in enumerate(labels)}
+    others = [name for index, name in enumerate(source.labels) if index in used and name not in number_of]
+    names = (*labels, *others)
+    number_of |= {name: len(labels) + number for number, name in enumerate(others)}
+    numbers = pa.array([number_of.get(name) for name in source.labels], pa.int64())
+    column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
+    return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
 
 
 def encode_groups(values: pa.ChunkedArray) -> pa.Array:

@@ -8,7 +8,6 @@ Knows no engine. The same run is one with the same configuration, but for paths 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ import pyarrow as pa
 
 from golem_ray import storage
 from golem_ray.config import TrainConfig
+from golem_ray.config.presets import recorded as as_recorded
 from golem_ray.data.split import Division
-from golem_ray.data.table import Source
-from golem_ray.data.unusable import MAX_NAMED, example_at
+from golem_ray.data.unusable import MAX_NAMED
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, DataError, StorageError, one_line
@@ -60,15 +59,16 @@ def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
             f"{key}: expected a run that can be read in {run_dir}, but {type(error).__name__}: {one_line(error)}"
         ) from None
     whole = isinstance(document, dict) and all(isinstance(document.get(group), dict) for group in _GROUPS)
-    known = whole and _keys(document["config"]) == _keys(dataclasses.asdict(TrainConfig()))
+    known = whole and _keys(document["config"]) == _keys(as_recorded(TrainConfig()))
     if not known or document.get("format_version") != FORMAT_VERSION:
         raise ConfigError(f"{key}: expected a run of format {FORMAT_VERSION} in {run_dir}, found another run.json.")
     return document
 
 
 def _keys(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration's groups, and the keys in each."""
-    return {group: sorted(keys) if isinstance(keys, dict) else None for group, keys in config.items()}
+    """A configuration's groups, and the keys in each, but for `dataset.extra`, which is not always there."""
+    groups = {group: keys if isinstance(keys, dict) else None for group, keys in config.items()}
+    return {group: None if keys is None else sorted(keys.keys() - {"extra"}) for group, keys in groups.items()}
 
 
 @contextmanager
@@ -94,8 +94,8 @@ def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe,
     """
     document = {
         "format_version": FORMAT_VERSION,
-        "config": dataclasses.asdict(config),
-        "data": {"revision": division.source.revision, **_input(division)},
+        "config": as_recorded(config),
+        "data": {**division.revisions, **_input(division)},
         "encoder": {"revision": recipe.encoder.revision},
         "recipe": described,
     }
@@ -117,12 +117,12 @@ def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe,
     return True
 
 
-def check_digests(run_dir: str, cache: EmbeddingCache, source: Source, digests: np.ndarray) -> None:
+def check_digests(run_dir: str, cache: EmbeddingCache, division: Division, digests: np.ndarray) -> None:
     """Raise DataError if an example that was embedded is another file now; digests: (N,) S32 as they are."""
     then = cache.recorded(len(digests))
     changed = np.flatnonzero((then != b"") & (then != digests))
     if len(changed):
-        named = ", ".join(example_at(source, row) for row in changed[:MAX_NAMED])
+        named = ", ".join(division.name(row) for row in changed[:MAX_NAMED])
         raise DataError(
             f"paths.run_dir: expected the clips that the run in {run_dir} began with, found {len(changed)} changed "
             f"or out of reach ({named}); put them back, or begin a run in another folder."
@@ -137,6 +137,8 @@ def _input(division: Division) -> dict[str, Any]:
         plain = [_plain(column) for column in batch.columns]
         total.update("\n".join(map(repr, zip(*plain, strict=True))).encode() + b"\n")
     total.update(repr((names, division.names)).encode() + np.packbits(division.tested).tobytes())
+    if division.beside:
+        total.update(np.packbits(division.extra).tobytes())
     return {"clips": examples.num_rows, "sha256": total.hexdigest()}
 
 
@@ -150,6 +152,8 @@ def _identity(document: dict[str, Any]) -> dict[str, Any]:
     config = {group: dict(keys) for group, keys in document["config"].items() if group not in _FREE}
     for group in ("dataset", "model"):
         config[group].pop("revision")  # the commits themselves are in the data and the recipe
+    beside = enumerate(config["dataset"].pop("extra", []))
+    config["dataset"] |= {f"extra[{number}]": {**keys, "revision": None} for number, keys in beside}
     config["processing"].pop("max_bad_fraction")  # a run with bad examples may go on with a larger one
     config["cluster"] = {"threads_per_worker": document["config"]["cluster"]["threads_per_worker"]}
     return _flat({"config": config, "data": document["data"], "recipe": document["recipe"]}, "")

@@ -13,23 +13,21 @@ from golem_ray import artifact, storage
 from golem_ray.config import GridConfig, TrainConfig
 from golem_ray.config.presets import preset_text
 from golem_ray.data import open_source
+from golem_ray.data.extra import named_together
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels, name_equal_files
 from golem_ray.data.split import Division, divide
 from golem_ray.data.table import Source
-from golem_ray.data.unusable import allowed, check_unusable, example_at
+from golem_ray.data.unusable import allowed, check_unusable
 from golem_ray.embedding.cache import open_cache
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.embedding.modality import modality_of
-from golem_ray.embedding.recipe import part_of
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import Engine
 from golem_ray.errors import ConfigError, DataError, StorageError
-from golem_ray.heads.rounds import play_fewer, play_round
-from golem_ray.heads.target import target_of
-from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.candidates import Candidate, Grid, spell_out
 from golem_ray.jobs.engines import announce, opened
+from golem_ray.jobs.fields import Fields
 from golem_ray.jobs.vectors import gather
 from golem_ray.metrics import comparison
 from golem_ray.metrics.comparison import Round
@@ -40,10 +38,6 @@ _PRESET_MARK = "# The best of "
 
 _BEGINNINGS = {"best.toml": _PRESET_MARK, "comparison.json": '{\n  "summary": "'}
 """How those files of ours begin."""
-
-
-SIZES = (1, 2, 5, 10)
-"""Examples per class of the learning curve, besides all."""
 
 
 def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, Any]:
@@ -57,26 +51,35 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     artifact.check_report("output", report_path)
     _refuse_to_overwrite(output)
     grid = spell_out(config, grid_config)
-    source = _source(config)
-    division = divide(config, source, modality_of(config.dataset).content)
+    division = divide(config, _source(config), modality_of(config.dataset).content)
     outputs = (("paths.embedding_cache", _embeddings(config, output)),)
-    with opened(config.cluster, config.device, source.examples.num_rows, outputs=outputs) as engine:
+    with opened(config.cluster, config.device, len(division.tested), outputs=outputs) as engine:
         embedded, used = _embed(config, division, grid, engine, output)
         any_encoder = next(iter(embedded.values()))
         name_equal_files(division, any_encoder.digests, any_encoder.bad)
         labels = division.labels[used].astype(np.int64)
         groups = kept_together(division.groups, any_encoder.digests, used)
-        if not target_of(config.dataset).folds(labels, 1, config.training.seed, groups):
+        fields = Fields(
+            engine=engine,
+            config=config,
+            grid=grid,
+            embedded=embedded,
+            used=used,
+            labels=labels,
+            groups=groups,
+            extra=division.extra[used] if division.beside else None,
+            num_classes=len(division.source.labels),
+        )
+        if not fields.can_play():
             raise DataError(
                 "dataset.name: expected a class with two clips, or two groups, to cross-validate on, found none; take "
                 "more clips."
             )
-        fields = _Fields(engine, config, grid, embedded, used, labels, groups, len(source.labels))
         rounds = fields.play(grid.candidates)
         found = comparison.compare(rounds, groups)
         best = found["order"][0]
         curves = fields.learning_curves({number: rounds[number] for number in dict.fromkeys([0, best])})
-    result = _result(config, grid, found, curves, source, labels, _num_tested(rounds))
+    result = _result(config, grid, found, curves, division, used, _num_tested(rounds))
     preset = _preset(config, grid, grid.candidates[best], result)
     for name, text in (("best.toml", preset), ("comparison.json", json.dumps(result, indent=2) + "\n")):
         try:
@@ -141,92 +144,29 @@ def _embed(
     digests, used = None, np.zeros(0, dtype=np.int64)
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
-        announce(config.dataset.name, source.examples.num_rows, recipe.encoder, engine.resources)
+        announce(named_together(config.dataset), source.examples.num_rows, recipe.encoder, engine.resources)
         key = "output" if config.paths.embedding_cache is None else "paths.embedding_cache"
         cache = open_cache(root, recipe, engine.resources, key=key)
         if digests is None and cache.files():
             digests = engine.digests(source)
         most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
         embedded[name] = gather(engine, source, EmbeddingTask(recipe=recipe, cache=cache), most, digests)
-        used = _usable(config, source, embedded)
+        used = _usable(config, division, embedded)
     return embedded, used
 
 
-def _usable(config: TrainConfig, source: Source, embedded: dict[str, Embeddings]) -> np.ndarray:
+def _usable(config: TrainConfig, division: Division, embedded: dict[str, Embeddings]) -> np.ndarray:
     """(N,) rows that every encoder could embed. Raises DataError if too many could not be."""
+    source = division.source
     bad: dict[int, str] = {}
     for encoder, each in embedded.items():
         bad = {row: f"{reason} (encoder {encoder})" for row, reason in each.bad.items()} | bad  # the first that refused
-    records = [{"clip": example_at(source, row), "reason": bad[row]} for row in sorted(bad)]
+    records = [{"clip": division.name(row), "reason": bad[row]} for row in sorted(bad)]
     check_unusable(records, source.examples.num_rows, config.processing.max_bad_fraction)
     used = np.array([row for row in range(source.examples.num_rows) if row not in bad], dtype=np.int64)
     if bad:
         check_labels(source, source.examples["label"].to_numpy()[used].astype(np.int64))
     return used
-
-
-@dataclasses.dataclass(frozen=True)
-class _Fields:
-    """Where candidates play against each other."""
-
-    engine: Engine
-    config: TrainConfig
-    grid: Grid
-    embedded: dict[str, Embeddings]
-    used: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray | None
-    num_classes: int
-
-    def play(self, candidates: Sequence[Candidate]) -> list[list[Round]]:
-        """Every round of each candidate."""
-        repeats = self.config.evaluation.repeats
-        parts = {self._part(each): each for each in candidates}
-        shared = {part: self.engine.share(self._data(each)) for part, each in parts.items()}
-        jobs = [
-            (shared[self._part(each)], self._spec(each), repeats, number)
-            for each in candidates
-            for number in range(repeats)
-        ]
-        rounds = self.engine.map(play_round, jobs, "comparing", "rounds")
-        return [rounds[start : start + repeats] for start in range(0, len(rounds), repeats)]
-
-    def learning_curves(self, played: dict[int, list[Round]]) -> dict[int, list[dict[str, Any]]]:
-        """Accuracy by examples per class, of candidates whose rounds with all examples were played."""
-        repeats, seed = self.config.evaluation.repeats, self.config.training.seed
-        folds = target_of(self.config.dataset).folds(self.labels, repeats, seed, self.groups)
-        most = max(int(np.bincount(self.labels[train]).max()) for train, _ in folds)
-        sizes = tuple(size for size in SIZES if size < most)
-        jobs = []
-        for candidate in (self.grid.candidates[number] for number in played):
-            data, spec = self.engine.share(self._data(candidate)), self._spec(candidate)
-            jobs += [(data, spec, repeats, number, sizes) for number in range(repeats)]
-        fewer = self.engine.map(play_fewer, jobs, "learning curves", "rounds")
-        return {
-            number: comparison.curve(
-                sizes,
-                np.stack(fewer[start : start + repeats]),
-                np.stack([each.right for each in rounds]),
-                self.groups,
-            )
-            for start, (number, rounds) in zip(range(0, len(fewer), repeats), played.items(), strict=True)
-        }
-
-    def _part(self, candidate: Candidate) -> tuple[str, int | str, str]:
-        return candidate.encoder, candidate.layer, candidate.pooling
-
-    def _spec(self, candidate: Candidate) -> HeadSpec:
-        head = self.grid.heads[candidate.head]
-        target = target_of(self.config.dataset)
-        return HeadSpec(num_classes=self.num_classes, head=head, training=self.config.training, target=target)
-
-    def _data(self, candidate: Candidate) -> TrainingSet:
-        recipe, vectors = self.grid.recipes[candidate.encoder], self.embedded[candidate.encoder].vectors
-        return TrainingSet(
-            embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling)[self.used],
-            labels=self.labels,
-            groups=self.groups,
-        )
 
 
 def _num_tested(rounds: Sequence[Sequence[Round]]) -> int:
@@ -238,11 +178,13 @@ def _result(
     grid: Grid,
     found: dict[str, Any],
     curves: dict[int, list[dict[str, Any]]],
-    source: Source,
-    labels: np.ndarray,
+    division: Division,
+    used: np.ndarray,
     num_tested: int,
 ) -> dict[str, Any]:
     """The comparison as plain JSON values."""
+    own, *beside = division.counts(used)
+    labels = division.labels[used][~division.extra[used]].astype(np.int64)  # of those that may be tested
     rows = [
         {**dataclasses.asdict(candidate), "name": str(candidate), **figures}
         for candidate, figures in zip(grid.candidates, found["candidates"], strict=True)
@@ -253,8 +195,8 @@ def _result(
         "dataset": config.dataset.name,
         "split": config.dataset.split,
         "num_clips": num_tested,
-        "num_single_clip_classes": len(labels) - num_tested,
-        "num_classes": len(source.labels),
+        "num_single_clip_classes": own - num_tested,
+        "num_classes": len(division.source.labels),
         "group_column": config.evaluation.group_column,
         "repeats": config.evaluation.repeats,
         "seed": config.training.seed,
@@ -269,6 +211,9 @@ def _result(
         },
         "learning_curves": [{"name": rows[number]["name"], "points": points} for number, points in curves.items()],
     }
+    if beside:
+        tables = zip(config.dataset.extra, beside, strict=True)
+        result["extra"] = [{"dataset": each.name, "split": each.split, "num_clips": n} for each, n in tables]
     return {"summary": words.summary(result), **result}
 
 

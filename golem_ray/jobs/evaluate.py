@@ -13,7 +13,8 @@ from golem_ray.artifact.recipe import recipe_of
 from golem_ray.config import EvaluateConfig
 from golem_ray.data import Content, Source, open_source, read_content, with_contents
 from golem_ray.data.groups import groups_of
-from golem_ray.data.split import drawn, renumbered
+from golem_ray.data.split import drawn
+from golem_ray.data.table import renumbered
 from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named

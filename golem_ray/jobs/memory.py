@@ -139,6 +139,11 @@ def _for_memory(config: TrainConfig, grouped: bool) -> TrainConfig:
             f"evaluation.split: expected none for clips that are given, got {config.evaluation.split!r}; call evaluate "
             "with the clips to test on, or set evaluation.holdout."
         )
+    if config.dataset.extra:
+        raise ConfigError(
+            "dataset.extra: expected none for clips that are given, which are all that there is, found some; leave it "
+            "out, or train on datasets with golem_ray.train."
+        )
     for key, value in vars(config.paths).items():
         if value != getattr(PathsConfig(), key):
             raise ConfigError(f"paths.{key}: expected none for clips that are given, got {value!r}; call save.")

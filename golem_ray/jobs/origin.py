@@ -10,7 +10,7 @@ import numpy as np
 
 from golem_ray import artifact
 from golem_ray.artifact.provenance import provenance
-from golem_ray.config import TrainConfig
+from golem_ray.config import DatasetConfig, TrainConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.data.split import Division
 from golem_ray.embedding import run_folder
@@ -68,9 +68,22 @@ def _pinned(config: TrainConfig, document: dict[str, Any]) -> TrainConfig:
     dataset, model, recorded = config.dataset, config.model, config_from_dict(document["config"])
     if dataset.revision is None and dataset.name == recorded.dataset.name:
         dataset = dataclasses.replace(dataset, revision=document["data"].get("revision"))
+    dataset = dataclasses.replace(dataset, extra=_pinned_extra(dataset, recorded.dataset, document))
     if model.revision is None and model.feature_extractor_model == recorded.model.feature_extractor_model:
         model = dataclasses.replace(model, revision=document["encoder"].get("revision"))
     return dataclasses.replace(config, dataset=dataset, model=model)
+
+
+def _pinned_extra(dataset: DatasetConfig, then: DatasetConfig, document: dict[str, Any]) -> tuple[DatasetConfig, ...]:
+    """The datasets beside the main one, with the commits that were recorded for those of the same names and places."""
+    commits = document["data"].get("extra_revisions") or []
+    before = dict(enumerate(zip((each.name for each in then.extra), commits, strict=False)))
+    return tuple(
+        dataclasses.replace(each, revision=before[number][1])
+        if each.revision is None and number in before and each.name == before[number][0]
+        else each
+        for number, each in enumerate(dataset.extra)
+    )
 
 
 def log_going_on(place: str) -> None:

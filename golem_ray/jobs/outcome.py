@@ -12,46 +12,25 @@ import numpy as np
 from golem_ray import artifact
 from golem_ray.artifact.provenance import provenance
 from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
-from golem_ray.data.split import HELD_OUT, Division, drawn
+from golem_ray.config.presets import recorded
+from golem_ray.data.extra import listed
+from golem_ray.data.split import HELD_OUT, Division
 from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import printable
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
+from golem_ray.jobs.usable import UsedExamples
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import largest_class
 from golem_ray.report.classifier import Judged, render
 from golem_ray.report.drawings import Points
-from golem_ray.report.words import calibration_line, cross_validation_line, evaluation_line, layer_line
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsedExamples:
-    """Which rows of a division could be used, and for what."""
-
-    used: np.ndarray
-    """Rows that the head was trained on."""
-    unseen: np.ndarray
-    """Rows that it was tested on."""
-    num_also_trained_on: int
-    """Examples to test on that were left out, since they were trained on."""
-    groups: np.ndarray | None
-    """(N,) int64: those of one group are never on both sides of a fold; None where each is alone."""
-    bad: list[dict[str, Any]]
-    """The others: [{"split", "id", "example", "reason"}]."""
-    num_under_two_labels: int = 0
-    """Examples trained on whose file is also there under another label."""
-    remarks: dict[str, int] = field(default_factory=dict)
-    """What there is to say of how many that the head was trained on."""
-
-    @property
-    def rows(self) -> np.ndarray:
-        """(N,): those that were trained on, then those that were tested on."""
-        return np.concatenate([self.used, self.unseen])
-
-    @property
-    def drawn(self) -> np.ndarray:
-        """(P,): where in `rows` those stand that the report's map shows."""
-        return drawn(np.arange(len(self.used) + len(self.unseen)))
+from golem_ray.report.words import (
+    calibration_line,
+    cross_validation_line,
+    evaluation_line,
+    layer_line,
+    left_out_line,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +122,10 @@ def sidecar(run: Run) -> dict[str, Any]:
             "num_under_two_labels": run.examples.num_under_two_labels,
             "digests": artifact.pack_digests(run.digests[run.examples.used]),
             **_groups(run),
+            **_extra(run),
         },
         "metrics": metrics,
-        "config": dataclasses.asdict(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
+        "config": recorded(dataclasses.replace(run.config, paths=_without_run_dir(run.config))),
         "device": run.device,
         "gpu": run.gpu,
         "timings": {
@@ -162,6 +142,16 @@ def _groups(run: Run) -> dict[str, Any]:
         return {}
     groups = np.unique(digests[run.examples.used])
     return {"groups": artifact.pack_digests(groups[groups != b""])}
+
+
+def _extra(run: Run) -> dict[str, Any]:
+    """How many examples of each dataset of `dataset.extra` were used, where there are any."""
+    beside = run.division.beside
+    if not beside:
+        return {}
+    used, left_out = (run.division.counts(rows)[1:] for rows in (run.examples.used, run.examples.left_out))
+    rows = zip(beside, used, left_out, strict=True)
+    return {"extra": [{"total": len(each.rows), "used": here, "left_out": away} for each, here, away in rows]}
 
 
 def _without_run_dir(config: TrainConfig) -> PathsConfig:
@@ -190,20 +180,26 @@ def summary(run: Run) -> str:
     classes = f"{num_classes} classes"
     if metrics["num_classes_with_clips"] < num_classes:
         classes += f" ({metrics['num_classes_with_clips']} with clips)"
-    skipped = f"{int((~run.division.tested).sum()) - len(run.labels)} skipped"
-    trained, total = str(len(run.labels)), run.division.source.total
+    left_out, beside = len(run.examples.left_out), [printable(each.name) for each in run.config.dataset.extra]
+    skipped = f"{int((~run.division.tested).sum()) - len(run.labels) - left_out} skipped"
+    (used, *more), total = run.division.counts(run.examples.used), run.division.source.total
+    main, trained = printable(run.config.dataset.name), str(used)
     limit = run.config.processing.limit
     if limit is not None and total is not None and total > limit:
         trained, skipped = f"{trained} of {total}", f"{skipped}; --processing.max-samples all takes all"
+    parts = [f"{trained} clips of {main}", *(f"{n} of {name}" for n, name in zip(more, beside, strict=True))]
+    alone = f" (of the clips of {main}, which alone are tested)" if beside else ""
     lines = [
-        f"Trained on {trained} clips of {printable(run.config.dataset.name)} ({skipped}) in {classes}, with "
+        f"Trained on {listed(parts)} ({skipped}) in {classes}, with "
         f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
         f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
-        f"class {metrics['largest_class']:.1%}.",
+        f"class {metrics['largest_class']:.1%}{alone}.",
         cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column),
     ]
     if run.examples.num_under_two_labels:
         lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
+    if left_out:
+        lines.insert(1, left_out_line(left_out, listed(beside), judged.group_column))
     if run.head.layer is not None:
         lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
     if run.evaluation is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 from golem_ray import artifact, storage
 from golem_ray.config import TrainConfig
 from golem_ray.data import Source, open_source
-from golem_ray.data.groups import kept_together
-from golem_ray.data.labels import check_classes, check_labels, check_streamed, name_equal_files, under_two_labels
+from golem_ray.data.extra import named_together
+from golem_ray.data.labels import check_classes, check_labels, check_streamed, name_equal_files
 from golem_ray.data.split import Division, divide
-from golem_ray.data.unusable import allowed, check_unusable, name_remarked
+from golem_ray.data.unusable import allowed
 from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
@@ -31,8 +30,9 @@ from golem_ray.heads.training_set import HeadSpec
 from golem_ray.jobs import outcome
 from golem_ray.jobs.engines import announce, opened
 from golem_ray.jobs.origin import Origin, log_going_on
-from golem_ray.jobs.outcome import Run, UsedExamples
+from golem_ray.jobs.outcome import Run
 from golem_ray.jobs.training_data import FromCache, FromMemory, TrainingRows
+from golem_ray.jobs.usable import UsedExamples, used_examples
 from golem_ray.jobs.vectors import gather
 from golem_ray.locks import locked
 from golem_ray.progress import Stopwatch
@@ -59,7 +59,7 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     alone, outputs = run_folder.alone(_run_dir(config)), _shared_outputs(config, save_path)
     with alone, opened(config.cluster, config.device, num_examples, outputs=outputs) as engine:
         clock.lap("joining the cluster")
-        announce(config.dataset.name, num_examples, recipe.encoder, engine.resources)
+        announce(named_together(config.dataset), num_examples, recipe.encoder, engine.resources)
         cache = _cache(config, division, recipe, engine)
 
         def embed() -> Embeddings:
@@ -91,7 +91,7 @@ def trained(
     Raises UserError if too few examples can be used, or if the training does not converge.
     """
     embedded = embed()
-    used = _used(config, division, embedded)
+    used = used_examples(config, division, embedded)
     assemble = engine.share(_training_data(division, embedded, used, recipe, cache))
     digests, cost = embedded.digests, embedded.cost
     del embedded  # its vectors are with the engine now
@@ -195,7 +195,7 @@ def _embed(
         clock.lap("reading what was begun")
         origin.check(division, recipe, digests, engine.resources.gpu)
         if run_dir is not None and cache is not None:
-            run_folder.check_digests(run_dir, cache, division.source, digests)
+            run_folder.check_digests(run_dir, cache, division, digests)
         name_equal_files(division, digests)
     task = EmbeddingTask(
         recipe=recipe,
@@ -212,45 +212,6 @@ def _embed(
     return embedded
 
 
-def _used(config: TrainConfig, division: Division, embedded: Embeddings) -> UsedExamples:
-    """Which examples to train on and which to test on, of those that could be embedded.
-
-    Raises DataError if too many could not, of either.
-    """
-    bad = _unusable(config, division, embedded.bad)
-    good = np.array([row not in embedded.bad for row in range(len(division.tested))])
-    used, tested = np.flatnonzero(good & ~division.tested), np.flatnonzero(good & division.tested)
-    if bad:
-        check_labels(division.source, division.labels[used].astype(np.int64))
-    contradicted = under_two_labels(np.where(good, division.labels, np.nan), embedded.digests)
-    name_remarked(embedded.remarks, division.name, len(good))
-    unseen = tested[~np.isin(embedded.digests[tested], embedded.digests[used])]
-    return UsedExamples(
-        used=used,
-        unseen=unseen,
-        num_also_trained_on=len(tested) - len(unseen),
-        groups=kept_together(division.groups, embedded.digests, used),
-        bad=bad,
-        num_under_two_labels=int(contradicted[used].sum()),
-        remarks=dict(Counter(embedded.remarks[row] for row in used.tolist() if row in embedded.remarks)),
-    )
-
-
-def _unusable(config: TrainConfig, division: Division, bad: dict[int, str]) -> list[dict[str, Any]]:
-    """The examples that cannot be used: [{"split", "id", "example", "reason"}].
-
-    Raises DataError if they are too many, of those to train on or of those to test on.
-    """
-    parts: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    for row in sorted(bad):
-        split, number = division.place(row)
-        entry = {"split": split or config.dataset.split, "id": number, "clip": division.name(row)}
-        parts[bool(division.tested[row])].append({**entry, "reason": bad[row]})
-    for tested, records in parts.items():
-        check_unusable(records, int((division.tested == tested).sum()), config.processing.max_bad_fraction)
-    return parts[False] + parts[True]
-
-
 def _training_data(
     division: Division, embedded: Embeddings, used: UsedExamples, recipe: Recipe, cache: EmbeddingCache | None
 ) -> FromMemory | FromCache:
@@ -260,6 +221,7 @@ def _training_data(
         held=used.unseen,
         labels=division.labels[used.used].astype(np.int64),
         groups=used.groups,
+        extra=used.extra,
         layers=recipe.layers if recipe.layer == "all" else (),
         drawn=used.drawn,
     )

@@ -28,6 +28,8 @@ class TrainingRows:
     """(N,) int64."""
     groups: np.ndarray | None
     """(N,) int64: those of one group are never on both sides of a fold."""
+    extra: np.ndarray | None = None
+    """(N,) bool: as TrainingSet.extra."""
     layers: tuple[int | str, ...]
     """Names of the layers to choose from; none where there is no choice."""
     drawn: np.ndarray
@@ -43,6 +45,7 @@ class TrainingRows:
             labels=self.labels,
             layers=self.layers,
             groups=self.groups,
+            extra=self.extra,
             drawn=self.drawn,
             held_out=held_out if tested else None,
             baseline=baselines[0] if tested and baselines else None,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.data.extra import sources_of
 from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED, Figure
@@ -123,16 +124,20 @@ def render(
 
 def _heading(document: dict[str, Any]) -> str:
     """What was trained on which examples, as far as the sidecar says."""
-    config, clips, encoder = document["config"], document["clips"], document["encoder"]
-    dataset, training, labels = _group(config, "dataset"), _group(config, "training"), document["labels"]
+    clips, encoder = document["clips"], document["encoder"]
+    training, labels = _group(document["config"], "training"), document["labels"]
     more = f", and {len(labels) - _MAX_NAMED_CLASSES} more" if len(labels) > _MAX_NAMED_CLASSES else ""
-    where = f"{dataset.get('name')}, split {dataset.get('split')}"
+    parts = [
+        f"{each['used']} of {each['total']} clips of {each['name']}, split {each['split']}"
+        for each in sources_of(document)
+    ]
+    where = parts[0] + "".join(f", and {part} (never tested)" for part in parts[1:])
     contradicted = clips.get("num_under_two_labels")
     where += f"; {contradicted} of them are equal files under different labels" if contradicted else ""
     which = encoder.get("revision") or f"sha256 {str(encoder.get('sha256'))[:12]}"
     remarks = ", ".join(f"{count} {remark}" for remark, count in _group(clips, "remarks").items())
     entries = {
-        "Trained on": f"{clips.get('used')} of {clips.get('total')} clips of {where}{remarks and f' ({remarks})'}",
+        "Trained on": f"{where}{remarks and f' ({remarks})'}",
         "Classes": f"{len(labels)}: {', '.join(labels[:_MAX_NAMED_CLASSES])}{more}",
         "Encoder": f"{encoder.get('name')}, {which}, layer {encoder.get('layer')}, {encoder.get('pooling')} over time, "
         f"{encoder.get('precision')}",

@@ -87,6 +87,12 @@ def layer_line(chosen: int | str, scores: Sequence[dict[str, Any]]) -> str:
     return f"{line} (the figures below do not profit from the choice)."
 
 
+def left_out_line(number: int, names: str, group_column: str | None = None) -> str:
+    """A sentence about examples that were not trained on because of what is tested."""
+    also = f" or of the same {group_column}" if group_column else ""
+    return f"Not trained on: {number} clip{'s' if number > 1 else ''} of {names}, equal to clips to test on{also}."
+
+
 def calibration_line(calibration: dict[str, Any] | None) -> str:
     """A sentence about how reliable the probabilities are."""
     if calibration is None:
@@ -161,8 +167,12 @@ def clips(result: dict[str, Any]) -> str:
     """Which examples the candidates were compared on."""
     alone = result["num_single_clip_classes"]
     trained = f" ({alone} more, alone in their classes, only trained)" if alone else ""
+    beside = "".join(
+        f" (beside {each['num_clips']} of {printable(each['dataset'])}, split {each['split']}, never tested)"
+        for each in result.get("extra", [])
+    )
     return (
-        f"{result['num_clips']} clips{trained} of {printable(result['dataset'])}, split {result['split']}, in "
+        f"{result['num_clips']} clips{trained} of {printable(result['dataset'])}, split {result['split']}{beside}, in "
         f"{result['num_classes']} classes"
     )
 

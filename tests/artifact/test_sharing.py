@@ -473,6 +473,21 @@ def test_names_that_others_can_use_are_published_as_they_are() -> None:
     assert published(document)["config"]["dataset"]["name"] == "clips"
 
 
+def test_datasets_beside_the_main_one_are_published_without_folders_and_named_in_the_card() -> None:
+    document = sidecar()
+    document["config"]["dataset"]["extra"] = [{"name": f"{SECRET_FOLDER}/more.csv"}, {"name": "org/set"}]
+    document["data"]["extra_revisions"] = [None, COMMIT]
+    document["clips"]["extra"] = [{"total": 3, "used": 2, "left_out": 1}, {"total": 5, "used": 5, "left_out": 0}]
+    document["summary"] += f" And 2 of {SECRET_FOLDER}/more.csv."
+    shown = published(document)
+    assert [each["name"] for each in shown["config"]["dataset"]["extra"]] == ["more.csv", "org/set"]
+    assert SECRET_FOLDER not in json.dumps(shown["config"]["dataset"]) + shown["summary"]
+    card = model_card(shown, "me/voice")
+    assert "11 of 12 clips of `recordings`" in card
+    assert "and 2 of 3 clips of `more.csv`, and 5 clips of `org/set`" in card
+    assert "- org/set" in card.split("---")[1]
+
+
 def test_report_is_cleared_of_folders_but_not_of_what_looks_like_one() -> None:
     document = sidecar()
     document["config"]["dataset"]["name"] = "/"

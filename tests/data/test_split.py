@@ -6,8 +6,8 @@ import pytest
 
 from golem_ray.config import TrainConfig
 from golem_ray.config.presets import config_from_dict
-from golem_ray.data.split import HELD_OUT, divide, drawn, renumbered
-from golem_ray.data.table import Source
+from golem_ray.data.split import HELD_OUT, divide, drawn
+from golem_ray.data.table import Source, renumbered
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.speech import MODALITY
 

@@ -12,6 +12,7 @@ from golem_ray.cli.flags import parse_compare, parse_train
 from golem_ray.config import GridConfig, HeadConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.data import open_source
+from golem_ray.data.split import Division
 from golem_ray.data.table import Source
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.errors import DataError
@@ -26,6 +27,7 @@ from tests.jobs.runs import comparison_on, write_grid
 def test_bad_clips_are_named_with_the_encoder_that_refused_them_and_end_a_comparison_of_one_class(caplog):
     paths = [f"{row}.wav" for row in range(12)]
     source = Source(examples=pa.table({"path": paths, "label": [0, 1] * 6}), labels=("a", "b"))
+    division = Division(source=source, names=source.labels, tested=np.zeros(12, dtype=bool))
 
     def embedded(bad):
         vectors, digests = np.zeros((12, 2), dtype=np.float32), np.zeros(12, dtype="S32")
@@ -33,11 +35,15 @@ def test_bad_clips_are_named_with_the_encoder_that_refused_them_and_end_a_compar
 
     config = config_from_dict({"processing": {"max_bad_fraction": 0.6}})
     both = {"one": embedded([1, 3]), "other": embedded([3, 4])}
-    assert compare_job._usable(config, source, both).tolist() == [0, 2, *range(5, 12)]  # what every encoder could embed
+    assert compare_job._usable(config, division, both).tolist() == [
+        0,
+        2,
+        *range(5, 12),
+    ]  # what all could embed
     for row, encoder in ((1, "one"), (3, "one"), (4, "other")):
         assert f"clip {row} ({row}.wav): not audio (encoder {encoder})" in caplog.text
     with pytest.raises(DataError, match="usable clips of at least two classes, found 1"):
-        compare_job._usable(config, source, {"one": embedded(range(1, 12, 2))})
+        compare_job._usable(config, division, {"one": embedded(range(1, 12, 2))})
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from golem_ray.config.presets import config_from_dict, preset_text
 from golem_ray.errors import ConfigError
 from golem_ray.jobs.candidates import spell_out
 from golem_ray.jobs.compare import run
-from tests.conftest import write_encoder
+from tests.conftest import write_clips, write_encoder
 from tests.jobs.runs import comparison_on as base
 
 
@@ -120,3 +120,21 @@ def test_the_presets_beside_the_job_are_grids(tmp_path):
     on_hub = parse_compare(["hub_grid", "--processing.max-samples", "100"])
     assert (len(on_hub.grid.encoders), list(on_hub.grid.heads)) == (7, ["linear", "logistic"])
     assert on_hub.config.processing.max_samples == 100
+
+
+def test_datasets_beside_the_main_one_are_trained_on_by_every_candidate_and_are_in_the_best_ones_preset(
+    clips_folder, encoder_folder, tmp_path
+):
+    more = write_clips(tmp_path / "more", ["east", "west"], seconds=0.1)  # of which north and south have none
+    dataset = {"name": str(clips_folder), "label_column": "label"}
+    dataset["extra"] = [{"name": str(more), "label_column": "label"}]
+    small = {"small": HeadConfig(hidden=(3,))}
+    config = base(encoder_folder, clips_folder, dataset=dataset, training={"epochs": 2})
+    grid = GridConfig(layers=("last",), poolings=("mean",), heads=small)
+    found = run(config, grid, str(tmp_path / "out"))
+    assert (found["num_clips"], found["num_single_clip_classes"], found["largest_class"]) == (24, 0, 0.25)
+    assert found["extra"] == [{"dataset": str(more), "split": "train", "num_clips": 2}]
+    assert (
+        f"2 candidates on 24 clips of {clips_folder}, split train (beside 2 of {more}, split train" in found["summary"]
+    )
+    assert parse_train([found["bestPath"]]).config.dataset == config.dataset

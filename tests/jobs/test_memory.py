@@ -136,6 +136,7 @@ def test_a_holdout_has_the_baseline_beside_it(small):
         ),
         ({}, {"clips": [], "labels": []}, "clips: expected some, found none."),
         ({}, {"sampling_rate": 0.5}, "sampling_rate: expected a positive number of Hz, got 0.5."),
+        ({"dataset": {"extra": [{"name": "more.csv"}]}}, {}, "dataset.extra: expected none for clips that are given"),
         ({"evaluation": {"split": "test"}}, {}, "evaluation.split: expected none for clips that are given, got 'test'"),
         ({"paths": {"save_path": "x.pth"}}, {}, "paths.save_path: expected none for clips that are given, got 'x.pth'"),
     ],

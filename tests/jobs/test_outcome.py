@@ -7,7 +7,8 @@ from golem_ray.config import TrainConfig
 from golem_ray.data.split import Division
 from golem_ray.data.table import Source
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
-from golem_ray.jobs.outcome import Run, UsedExamples, _tested
+from golem_ray.jobs.outcome import Run, _tested
+from golem_ray.jobs.usable import UsedExamples
 from tests.conftest import speech_recipe
 
 LOGITS = np.array([[2, 0], [0, 2], [np.nan, np.nan], [2, 0]], dtype=np.float32)

@@ -16,7 +16,7 @@ from golem_ray.data.split import Division
 from golem_ray.data.table import Source
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.errors import DataError
-from golem_ray.jobs import train as train_job
+from golem_ray.jobs import usable
 from tests.conftest import audio_bytes, tone, write_clips
 from tests.jobs.runs import configuration
 
@@ -98,7 +98,7 @@ def test_unusable_clips_are_all_named_with_their_reasons():
     division = Division(source=source, names=source.labels, tested=np.zeros(24, dtype=bool))
     found = dataclasses.replace(embedded([], 24), bad=REASONS)
     with pytest.raises(DataError) as error:
-        train_job._used(TrainConfig(), division, found)
+        usable.used_examples(TrainConfig(), division, found)
     assert "processing.max_bad_fraction: expected at most 0 of 24 clips to be unusable, found 6" in str(error.value)
     for row, reason in REASONS.items():
         assert f"clip {row} ({row}.wav): {reason}" in str(error.value)
@@ -109,7 +109,7 @@ def test_nothing_but_bad_clips_is_an_error_however_many_are_allowed():
     division = Division(source=source, names=source.labels, tested=np.zeros(2, dtype=bool))
     everything = config_from_dict({"processing": {"max_bad_fraction": 1.0}})
     with pytest.raises(DataError, match="at least two classes, found 0 among 2 clips"):
-        train_job._used(everything, division, embedded([0, 1], 2))
+        usable.used_examples(everything, division, embedded([0, 1], 2))
 
 
 def test_bad_clips_of_the_other_split_are_named_as_its_own():
@@ -117,12 +117,12 @@ def test_bad_clips_of_the_other_split_are_named_as_its_own():
     source = Source(examples=pa.table({"path": paths, "label": [0, 1] * 4}), labels=("a", "b"))
     division = Division(source=source, names=source.labels, tested=np.arange(8) >= 6, how="test")
     with pytest.raises(DataError, match=r"test clip 1 \(.*test/1.wav\): not audio"):
-        train_job._used(TrainConfig(), division, embedded([7], 8))
+        usable.used_examples(TrainConfig(), division, embedded([7], 8))
     few = config_from_dict({"processing": {"max_bad_fraction": 0.2}})  # of all eight one, of the two to test on none
     with pytest.raises(DataError, match="at most 0 of 2 clips to be unusable, found 1"):
-        train_job._used(few, division, embedded([7], 8))
+        usable.used_examples(few, division, embedded([7], 8))
     half = config_from_dict({"processing": {"max_bad_fraction": 0.5}})
-    assert train_job._used(half, division, embedded([7], 8)).used.tolist() == list(range(6))
+    assert usable.used_examples(half, division, embedded([7], 8)).used.tolist() == list(range(6))
 
 
 def test_more_bad_clips_than_a_report_names_are_counted():
@@ -130,4 +130,4 @@ def test_more_bad_clips_than_a_report_names_are_counted():
     source = Source(examples=clips, labels=("a", "b"))
     division = Division(source=source, names=source.labels, tested=np.zeros(30, dtype=bool))
     with pytest.raises(DataError, match=r"clip 19: x; and 5 more\)"):
-        train_job._unusable(TrainConfig(), division, dict.fromkeys(range(25), "x"))
+        usable._unusable(TrainConfig(), division, dict.fromkeys(range(25), "x"))
