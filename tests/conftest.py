@@ -217,6 +217,14 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("golem_ray.storage.RETRY_AFTER_S", (0.0,) * 3)
 
 
+@pytest.fixture(autouse=True)
+def no_encoder_from_before() -> None:
+    """Each test loads its encoder, which another may have changed."""
+    loaded = sys.modules.get("golem_ray.embedding.loaded")
+    if loaded is not None:
+        loaded._kept.clear()
+
+
 @pytest.fixture(scope="session")
 def _ray_at_the_end() -> Iterator[None]:
     """Ends the shared Ray, or whatever this process is connected to by then."""

@@ -25,7 +25,9 @@ import golem_ray
 from golem_ray import artifact
 from golem_ray.artifact.recipe import recipe_of
 from golem_ray.config import ModelConfig
+from golem_ray.embedding import loaded
 from golem_ray.errors import ConfigError, DataError
+from golem_ray.speech.encoders import SpeechEncoder
 from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import ROOT, audio_bytes, tone, write_encoder
 
@@ -100,17 +102,18 @@ def test_a_clip_is_taken_for_what_plain_pytorch_takes_it_for(saved, encoder_fold
         assert prediction.problem == ""
 
 
-def test_threads_load_one_encoder(saved, clip):
+def test_threads_load_one_encoder(saved, clip, monkeypatch):
     classifier, expected = golem_ray.load(saved), golem_ray.load(saved).predict(clip)
-    load, loads, begun = classifier._load_encoder, [], threading.Barrier(2)
+    start, loads, begun = SpeechEncoder.__init__, [], threading.Barrier(2)
 
-    def counted():
+    def counted(*arguments, **keywords):
         loads.append(1)
         with contextlib.suppress(threading.BrokenBarrierError):
             begun.wait(0.5)  # for the other thread to load too
-        return load()
+        start(*arguments, **keywords)
 
-    classifier._load_encoder = counted
+    monkeypatch.setattr(SpeechEncoder, "__init__", counted)
+    monkeypatch.setattr(loaded, "_kept", {})
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(classifier.predict, [clip, clip])) == [expected, expected]
     assert len(loads) == 1

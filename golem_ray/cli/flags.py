@@ -131,6 +131,11 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
         "Train a classifier on labelled clips. PRESET, if given, comes first: the name of a bundled preset, a TOML or "
         "JSON file with these keys, an artifact's .json, or - for standard input. Flags win over it.",
     )
+    if run_dir is not None and command.config.paths.run_dir != values["paths"]["run_dir"]:
+        raise ConfigError(
+            f"paths.run_dir: expected the folder of the run that --resume names, got {command.config.paths.run_dir}; "
+            "leave it out."
+        )
     return dataclasses.replace(command, config=_without_foreign_revisions(command.config, before, given))
 
 

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from golem_ray import artifact, storage
 from golem_ray.config.presets import split_sidecar
 from golem_ray.errors import ConfigError
-from tests.artifact.test_classifier import save_artifact
+from tests.test_classifier import save_artifact
 
 
 def test_save_writes_both_files_and_nothing_else(tmp_path):

@@ -341,11 +341,11 @@ def test_each_repository_without_an_artifact_is_named_with_a_remedy(
     wanted = f"artifact: expected {sharing.WEIGHTS} and {sharing.SIDECAR} in someone"
     assert bare == [
         "ConfigError",
-        f"{wanted}/bare, found no {sharing.SIDECAR}; name a repository that jobs/push.py wrote.",
+        f"{wanted}/bare, found no {sharing.SIDECAR}; name a repository that golem-ray push wrote.",
     ]
     assert half == [
         "ConfigError",
-        f"{wanted}/half, found no {sharing.WEIGHTS}; name a repository that jobs/push.py wrote.",
+        f"{wanted}/half, found no {sharing.WEIGHTS}; name a repository that golem-ray push wrote.",
     ]
     assert locked[0] == "ConfigError"
     assert "found someone/locked gated: accept its conditions on the Hub and set HF_TOKEN" in locked[1]

@@ -219,7 +219,7 @@ def test_rayjob_has_the_ray_and_the_image_of_this_version(rayjob: dict[str, Any]
     (image,) = {container["image"] for _, container in pods(rayjob)}
     name = image.partition("/")[2]
     assert name == f"golem-ray:{project()['version']}-ray{locked_ray()}"
-    for file in ("deploy/Dockerfile", "README.md"):  # where it is built and pushed
+    for file in ("deploy/Dockerfile", "docs/cluster.md"):  # where it is built and pushed
         assert f"REGISTRY/{name}" in (ROOT / file).read_text()
 
 

@@ -8,7 +8,6 @@ from golem_ray.cli.flags import parse_compare, parse_train
 from golem_ray.config import DatasetConfig, ExamplesConfig, ProcessingConfig, TrainConfig, as_extra
 from golem_ray.config.presets import camel_case, config_from_dict, known_keys, preset_text, read_preset, recorded
 from golem_ray.errors import ConfigError
-from tests.conftest import ROOT
 
 CONTRACT = {
     "dataset": {"name": "clips", "name_alias": "de-DE", "split": "test", "trust_remote_code": False},
@@ -179,14 +178,6 @@ def test_the_preset_of_the_default_job_spells_out_the_defaults():
 def test_the_bundled_clips_are_trained_on_by_the_defaults(preset, dataset):
     bundled = {"dataset": {"name": dataset}, "model": {"featureExtractorModel": "sample"}}
     assert parse_train([preset]).config == config_from_dict({**bundled, "evaluation": {"split": "test"}})
-
-
-def test_the_readme_names_every_key_with_its_default():
-    text = (ROOT / "README.md").read_text()
-    for group, keys in dataclasses.asdict(TrainConfig()).items():
-        for key, default in keys.items():
-            shown = "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-            assert f"| `{group}.{key}` | {shown} |" in text
 
 
 EXTRA = """

@@ -178,7 +178,7 @@ def test_clips_without_labels_are_described_all_the_same(tmp_path, clips_folder)
     found = about(tmp_path)
     assert (found["num_usable"], found["labels"]) == (3, [])
     assert "a folder per label" in found["findings"][0]["advice"]
-    other = describe(DescribeConfig(dataset=DatasetConfig(name=str(clips_folder))))
+    other = describe(DescribeConfig(dataset=DatasetConfig(name=str(clips_folder), label_column="who")))
     assert other["num_usable"] == 24
     assert other["findings"][0]["finding"].endswith("it has file_name, label)")
     assert other["findings"][0]["advice"] == "name one by --dataset.label-column"

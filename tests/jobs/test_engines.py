@@ -27,13 +27,13 @@ def test_an_encoder_that_is_not_exact_in_batches_is_named_on_gpus(tmp_path, capl
 @pytest.mark.parametrize(
     ("address", "num_examples", "handful", "variable", "local"),
     [
-        ("none", 10**6, False, None, True),
-        ("none", 10**6, False, "10.0.0.1:6379", True),
-        ("auto", HANDFUL, True, None, True),
-        ("auto", HANDFUL + 1, True, None, False),
-        ("auto", 1, False, None, False),
-        ("auto", 1, True, "10.0.0.1:6379", False),
-        ("local", 1, True, None, False),
+        ("none", 10**6, 0, None, True),
+        ("none", 10**6, 0, "10.0.0.1:6379", True),
+        ("auto", HANDFUL, HANDFUL, None, True),
+        ("auto", HANDFUL + 1, HANDFUL, None, False),
+        ("auto", 1, 0, None, False),
+        ("auto", 1, HANDFUL, "10.0.0.1:6379", False),
+        ("local", 1, HANDFUL, None, False),
     ],
 )
 def test_an_engine_is_chosen_by_address_and_number(monkeypatch, address, num_examples, handful, variable, local):
