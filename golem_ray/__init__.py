@@ -82,6 +82,13 @@ def train(
     from golem_ray.config.presets import config_from_dict, split_sidecar, with_encoder
     from golem_ray.errors import ConfigError
 
+    if config is not None and not isinstance(config, dict):
+        raise ConfigError(
+            f"config: expected a dictionary with groups of keys, got {config!r}; for a folder of clips: "
+            '{"dataset": {"name": "folder"}}.'
+        )
+    if isinstance(clips, str | bytes):
+        raise ConfigError("clips: expected a list of clips, found one; or name a folder of them in config.")
     values, sidecar = split_sidecar(config or {})
     values = with_encoder(values, encoder)
     if clips is None:

@@ -62,6 +62,11 @@ class TrainedClassifier:
         self._report = report
         self._encoder: Encoder | None = None
 
+    def __repr__(self) -> str:
+        """Its classes, and what it is made of."""
+        named = ", ".join(self.labels[:5]) + (", ..." if len(self.labels) > 5 else "")
+        return f"<{type(self).__name__} of {len(self.labels)} classes ({named}) with {self.recipe.encoder.name}>"
+
     def __getattr__(self, name: str) -> Any:
         """What its modality alone knows of the encoder."""
         recipe = self.__dict__.get("recipe")

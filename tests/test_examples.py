@@ -27,7 +27,7 @@ def material(tmp_path):
 
 
 WORDS = {
-    "own_folder": "Trained on 8 clips of this program",
+    "own_folder": "Trained on 8 clips of those given",
     "python_only": "chosen: {'layer':",
     "on_a_cluster": "Trained on 50 clips of sample-digits",
 }

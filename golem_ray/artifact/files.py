@@ -226,7 +226,7 @@ class Artifact:
 
 def in_memory(weights: bytes, sidecar: dict[str, Any]) -> Artifact:
     """The artifact of a training, which lies nowhere yet."""
-    place = "a classifier that is not saved"
+    place = "this classifier"
     text = _sidecar_text("", weights, sidecar)
     document = parse_sidecar(text, place)
     return Artifact(

@@ -33,10 +33,13 @@ def describe(argv: Sequence[str]) -> Iterable[str]:
 def train(argv: Sequence[str]) -> Iterable[str]:
     """Train a classifier and save it: [PRESET]"""
     command = flags.parse_train(argv)
+    from golem_ray import artifact
     from golem_ray.jobs.train import run
 
     result = run(command.config, sidecar=command.sidecar, allow_drift=command.allow_drift)
-    lines = [result["summary"], f"Saved to {printable(result['savedArtifactPath'])}"]
+    paths, saved = command.config.paths, result["savedArtifactPath"]
+    report = paths.place("report_path") if paths.report_path else artifact.report_path(saved)
+    lines = [result["summary"], f"Saved to {printable(saved)}", f"Report in {printable(report)}"]
     return [*lines, json.dumps(result)] if command.json else lines
 
 
@@ -97,7 +100,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], Iterable[str]]] = {
 
 def _artifact(argv: Sequence[str], parse: Callable[[Sequence[str], DatasetConfig], object]) -> Artifact:
     """The artifact that the first argument names. Raises ConfigError without one; --help ends the process."""
-    if "-h" in argv or "--help" in argv:
+    if argv:  # what is wrong with the flags is said before anything is loaded
         parse(argv, DatasetConfig())
     if argv and not argv[0].startswith("-"):
         with waiting_for(f"{printable(argv[0])}, and PyTorch to read it"):

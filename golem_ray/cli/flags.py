@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from golem_ray import storage
 from golem_ray.cli.parser import FLAT, HIDDEN, POSITIONAL, parse
+from golem_ray.cli.resume import begun, resumed
 from golem_ray.config import (
     DatasetConfig,
     DescribeConfig,
@@ -114,7 +114,7 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
     preset, rest = _preset(argv)
     values: dict[str, Any] = {}
     sidecar = None
-    run_dir = _resumed(argv)
+    run_dir = resumed(argv)
     if preset is not None and run_dir is not None:
         raise ConfigError(
             f"--resume: expected no preset beside it, found {preset}; the run in {run_dir} has its own configuration."
@@ -122,7 +122,7 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
     if preset is not None:
         values, sidecar = split_sidecar(read_preset(read_source(preset), preset))
     elif run_dir is not None:
-        values = _begun(run_dir)
+        values = begun(run_dir)
     before = config_from_dict(values)
     command, given = _parsed(
         TrainCommand(config=before, sidecar=sidecar),
@@ -228,12 +228,19 @@ def parse_push(argv: Sequence[str]) -> PushCommand:
     return command
 
 
+_MEANT = {
+    "--encoder": "--model.feature-extractor-model",
+    "--model": "--model.feature-extractor-model",
+    "--output": "--paths.save-path",
+}
+"""Flags that people try -> those that there are, of commands without these."""
+
 _Command = TypeVar("_Command")
 _Config = TypeVar("_Config", TrainConfig, EvaluateConfig, PredictConfig)
 
 
 def _parsed(default: _Command, argv: Sequence[str], usage: str, description: str) -> tuple[_Command, frozenset[str]]:
-    found = parse(default, argv, usage=f"golem-ray {usage}", description=description)
+    found = parse(default, argv, usage=f"golem-ray {usage}", description=description, meant=_MEANT)
     return found.command, found.given
 
 
@@ -260,30 +267,6 @@ def _without_foreign_revisions(config: TrainConfig, before: TrainConfig, given: 
     if model.feature_extractor_model != before.model.feature_extractor_model and "model.revision" not in given:
         return dataclasses.replace(config, model=dataclasses.replace(model, revision=None))
     return config
-
-
-def _resumed(argv: Sequence[str]) -> str | None:
-    """The folder that --resume names; the other flags' defaults come from the run there. None without the flag."""
-    for number, argument in enumerate(argv):
-        if argument.startswith("--resume="):
-            return argument.removeprefix("--resume=")
-        if argument == "--resume" and number + 1 < len(argv):
-            return argv[number + 1]
-    return None
-
-
-def _begun(run_dir: str) -> dict[str, Any]:
-    """The configuration of the run that was begun there. Raises ConfigError if there is none."""
-    from golem_ray.embedding import run_folder
-
-    refuse_credentials("--resume", run_dir)
-    place = storage.resolve("--resume", run_dir)
-    document = run_folder.recorded(place, "--resume")
-    if document is None:
-        raise ConfigError(f"--resume: expected a folder that paths.run_dir of a run named, found no run in {place}.")
-    values: dict[str, Any] = document["config"]
-    values["paths"]["run_dir"] = place
-    return values
 
 
 DEFAULTS: dict[str, Any] = {

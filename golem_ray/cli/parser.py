@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -64,17 +64,20 @@ class _Flag:
         return f"--{group}.no-{name}" if group else f"--no-{name}"
 
 
-def parse(default: Command, argv: Sequence[str], *, usage: str, description: str) -> Parsed[Command]:
+def parse(
+    default: Command, argv: Sequence[str], *, usage: str, description: str, meant: Mapping[str, str] | None = None
+) -> Parsed[Command]:
     """`default` with what the arguments say; a boolean's flag is `--group.key`, or `--group.no-key` for false.
 
-    --help prints a page and ends the process. Raises ConfigError for a flag that there is not, naming the nearest, for
-    one without its value, and for a value that does not fit.
+    --help prints a page and ends the process. `meant` has flags that people try -> those that there are. Raises
+    ConfigError for a flag that there is not, naming the nearest, for one without its value, and for a value that does
+    not fit.
     """
     flags = list(_flags(default))
     parser = _parser(flags, default, usage, description)
     found, left = parser.parse_known_intermixed_args([_with_dashes(argument) for argument in argv])
     if left:
-        raise _unknown(left[0], flags)
+        raise _unknown(left[0], flags, meant or {})
     texts = {key: value for key, value in vars(found).items() if value is not None and value != []}
     values = {flag: _value(flag, texts[flag.key]) for flag in flags if flag.key in texts}
     command = _replaced(default, {flag.path: value for flag, value in values.items()})
@@ -198,16 +201,18 @@ def _replaced(value: Any, changes: dict[tuple[str, ...], Any]) -> Any:
     return dataclasses.replace(value, **own) if own else value
 
 
-def _unknown(argument: str, flags: Sequence[_Flag]) -> ConfigError:
+def _unknown(argument: str, flags: Sequence[_Flag], meant: Mapping[str, str]) -> ConfigError:
     """The error for an argument that nothing takes."""
     if not argument.startswith("-"):
         return ConfigError(
             f"the command line: expected flags (--group.key value) here, found {argument!r}; --help says what there is."
         )
     name = argument.split("=")[0]
-    options = [option for flag in flags if not flag.positional for option in (flag.option, flag.negated)]
+    options = [flag.option for flag in flags if not flag.positional]
     spellings = {option.rpartition(".")[2]: option for option in options} | {option: option for option in options}
-    near = difflib.get_close_matches(name, spellings, n=1, cutoff=0.6)
+    near = (
+        [meant[name]] if meant.get(name) in spellings else difflib.get_close_matches(name, spellings, n=1, cutoff=0.6)
+    )
     near = near or difflib.get_close_matches(name.lstrip("-").rpartition(".")[2], spellings, n=1, cutoff=0.7)
     hint = f"did you mean {spellings[near[0]]}?" if near else "--help says what there is."
     return ConfigError(f"{name}: expected a flag of this command, found none of that name; {hint}")

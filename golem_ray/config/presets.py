@@ -221,6 +221,8 @@ def read_source(source: str) -> str:
         if text.strip():
             return text
         raise ConfigError("-: expected a preset on standard input, found nothing.")
+    if os.path.isdir(source):
+        reason = f"it is a folder; for one of clips: --dataset.name {source}"
     raise ConfigError(
         f"{source}: expected a preset: a TOML or JSON file, or one of {', '.join(bundled)}, but {reason}."
     )

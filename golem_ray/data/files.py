@@ -15,7 +15,7 @@ import fsspec
 import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
-from golem_ray.data.manifests import MANIFEST_SUFFIXES, open_manifests
+from golem_ray.data.manifests import MANIFEST_SUFFIXES, SPLIT_NAMES, open_manifests
 from golem_ray.data.table import (
     Columns,
     Source,
@@ -24,6 +24,7 @@ from golem_ray.data.table import (
     clean_label,
     examples_table,
     no_labels,
+    on_disk,
     storable,
 )
 from golem_ray.errors import DataError, ExampleError, StorageError, as_storage_errors
@@ -32,7 +33,6 @@ from golem_ray.sample import SAMPLE
 log = logging.getLogger(__name__)
 
 METADATA_FILES = tuple(f"metadata{suffix}" for suffix in sorted(MANIFEST_SUFFIXES))
-SPLIT_NAMES = {"train", "test", "validation", "val", "valid", "dev", "eval", "data"}
 
 
 def open_files(dataset: DatasetConfig, max_samples: int | None, columns: Columns) -> Source:
@@ -83,6 +83,7 @@ def open_paths(paths: Sequence[str], columns: Columns) -> Source:
                     parts.append(open_manifests(fs, [root], None, columns).examples.drop_columns(["id", "label"]))
                     continue
                 files = _files_below(fs, root, suffixes) if fs.isdir(root) else [root]
+                missing = "://" not in path and not os.path.lexists(on_disk(root))
         except StorageError as error:
             raise DataError(f"{path}: expected to be able to read it, but {error.kind}: {error}") from None
         except ExampleError as error:
@@ -90,6 +91,8 @@ def open_paths(paths: Sequence[str], columns: Columns) -> Source:
         if not files:
             what = columns.content.what
             raise DataError(f"{path}: expected {what} files ({', '.join(suffixes)}) in the folder, found none.")
+        if missing and len(paths) == 1:  # among others it is one that cannot be used
+            raise DataError(f"{path}: expected {columns.content.what} files, or folders of them, found nothing there.")
         parts.append(paths_table([absolute(fs, file) for file in files]))
     contents = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
     return Source(examples=examples_table(contents, no_labels(contents.num_rows)), labels=())

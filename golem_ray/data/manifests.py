@@ -31,6 +31,8 @@ from golem_ray.data.text_tables import TextFile, in_its_encoding, read_text_tabl
 from golem_ray.data.workbooks import read_workbook
 from golem_ray.errors import DataError
 
+SPLIT_NAMES = {"train", "test", "validation", "val", "valid", "dev", "eval", "data"}
+
 MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv", ".xlsx")
 
 
@@ -40,7 +42,7 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
     parts, groups = [_NOTHING], [pa.array([], pa.string())]
     names, left = None, max_samples
     for file in files:
-        manifest = _open_manifest(fs, file, columns)
+        manifest = _labelled_by_folders(_open_manifest(fs, file, columns), columns)
         found = _found_columns(manifest, columns, file)
         if found.label is not None:
             names = manifest.class_names(found.label)
@@ -111,6 +113,35 @@ class _Manifest:
         """The names of a ClassLabel column; None for any other."""
         feature = self.features.get(column) if isinstance(self.features, dict) else None
         return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+
+
+def _labelled_by_folders(manifest: _Manifest, columns: Columns) -> _Manifest:
+    """The manifest; without a column of labels, and where none was named, with the folder that each file lies in.
+
+    That is no label where all lie in one, or in splits.
+    """
+    wanted = columns.among(manifest.columns)
+    unnamed = wanted.label is not None and wanted.label not in manifest.columns and wanted.other_label is not None
+    if not unnamed or "file_name" not in manifest.columns or wanted.column in manifest.columns:
+        return manifest
+
+    def read(column: str, limit: int | None) -> pa.ChunkedArray:
+        if column != wanted.label:
+            return manifest.read(column, limit)
+        paths = manifest.read("file_name", limit).to_pylist()
+        return pa.chunked_array([pa.array([_folder(path) for path in paths], pa.string())])
+
+    assert wanted.label is not None
+    folders = set(read(wanted.label, None).to_pylist()) - {None}
+    if len(folders) < 2 or folders <= SPLIT_NAMES:
+        return manifest
+    return dataclasses.replace(manifest, columns=[*manifest.columns, wanted.label], read=read)
+
+
+def _folder(path: object) -> str | None:
+    """The first folder of a relative path; None for any other."""
+    parts = str(path or "").removeprefix("./").split("/")
+    return parts[0] if len(parts) > 1 and parts[0] and "://" not in str(path) else None
 
 
 def _open_manifest(fs: Any, file: str, columns: Columns) -> _Manifest:

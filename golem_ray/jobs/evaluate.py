@@ -29,6 +29,9 @@ from golem_ray.report.words import evaluation_table, percent
 
 log = logging.getLogger(__name__)
 
+GIVEN = "those given"
+"""What stands for the name of a dataset, in messages and in the sidecar, where a caller gives the examples."""
+
 
 def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[str, Any]:
     """How the artifact does on labelled examples that it was not trained on; writes the report beside it.
@@ -169,7 +172,7 @@ def _labels(
     saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray, by: str | None
 ) -> np.ndarray:
     """The rows' labels, (M,) int64. Raises DataError without rows, or if the artifact knows no label."""
-    where = f"{config.dataset.name}, split {config.dataset.split!r}"
+    where = _where(config)
     if not len(rows):
         raise DataError(
             f"dataset.name: expected clips that {saved.place} was not trained on"
@@ -188,7 +191,7 @@ def _labels(
 
 def _how(config: EvaluateConfig, num_examples: int, known: bool, by: str | None) -> str:
     """A sentence for the report: which examples these are. `by` is the column of groups, if those trained are known."""
-    which = f"The {num_examples} clips of {config.dataset.name}, split {config.dataset.split!r}, "
+    which = f"The {num_examples} clips of {_where(config)}, "
     if not known:
         return which + "of which the artifact does not say whether they were trained on."
     if config.include_trained:
@@ -255,9 +258,14 @@ def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
     return Column(title=modality.shown, html=html)
 
 
+def _where(config: EvaluateConfig) -> str:
+    """Where the examples are from."""
+    return GIVEN if config.dataset.name == GIVEN else f"{config.dataset.name}, split {config.dataset.split!r}"
+
+
 def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, Any]) -> str:
     """The evaluation in words and a table."""
-    where = f"{printable(config.dataset.name)}, split {config.dataset.split!r}"
+    where = printable(_where(config))
     line, by = f"{printable(saved.place)} on {found['num_clips']} clips of {where}", found["group_column"]
     trained, of_groups = found["num_also_trained_on"], found["num_of_groups_trained_on"]
     which = [f"{trained} that were trained on"] if trained else []

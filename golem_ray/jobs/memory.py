@@ -30,12 +30,10 @@ from golem_ray.engine import Engine
 from golem_ray.errors import ConfigError, DataError, ExampleError
 from golem_ray.jobs import outcome
 from golem_ray.jobs.engines import opened
+from golem_ray.jobs.evaluate import GIVEN, judge
 from golem_ray.jobs.train import divided, trained
 from golem_ray.jobs.vectors import joined
 from golem_ray.progress import Stopwatch
-
-NAME = "this program"
-"""What stands for the name of a dataset in messages and in the sidecar."""
 
 FEW = 1000
 """Most examples that this process embeds by itself, where no cluster is named."""
@@ -88,11 +86,9 @@ def evaluate(
     how: dict[str, Any],
 ) -> dict[str, Any]:
     """What `evaluate_artifact` finds, without a report. Raises UserError."""
-    from golem_ray.jobs.evaluate import judge  # with the report's drawings, which training alone does not need
-
     by = None if groups is None else _GROUP
     config = EvaluateConfig(
-        dataset=DatasetConfig(name=NAME),
+        dataset=DatasetConfig(name=GIVEN),
         evaluation=GroupsConfig(group_column=by),
         device=DeviceConfig(backend=device),  # type: ignore[arg-type]
         include_trained=include_trained,
@@ -149,7 +145,7 @@ def _for_memory(config: TrainConfig, grouped: bool) -> TrainConfig:
             raise ConfigError(f"paths.{key}: expected none for clips that are given, got {value!r}; call save.")
     return dataclasses.replace(
         config,
-        dataset=DatasetConfig(name=NAME, name_alias=None),
+        dataset=DatasetConfig(name=GIVEN, name_alias=None),
         processing=dataclasses.replace(config.processing, max_samples="all"),
         evaluation=dataclasses.replace(config.evaluation, group_column=_GROUP if grouped else None),
         cluster=dataclasses.replace(config.cluster, threads_per_worker=1),  # which wait for nothing, and suffice

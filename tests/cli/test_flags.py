@@ -8,6 +8,7 @@ import pytest
 
 from golem_ray.cli.flags import parse_compare, parse_evaluate, parse_predict, parse_train
 from golem_ray.config import DatasetConfig, ModelConfig, TrainConfig
+from golem_ray.errors import ConfigError
 
 TRAINED_ON = DatasetConfig(name="me/calls", name_alias="fr-FR", split="test", revision="abc", label_column="label")
 ENCODER = ModelConfig(feature_extractor_model="me/encoder", revision="def", layer=3)
@@ -43,6 +44,17 @@ def test_a_revision_of_one_dataset_does_not_go_along_to_another(command, sidecar
     for revision in ("abc", "v2"):
         given = dataclasses.replace(other, revision=revision)
         assert parsed("--dataset.name", "me/other", "--dataset.revision", revision) == given
+
+
+def test_a_flag_that_people_try_is_answered_with_the_one_that_there_is():
+    with pytest.raises(ConfigError, match=r"--encoder: .* did you mean --model\.feature-extractor-model\?"):
+        parse_train(["--encoder", "sample"])
+    assert parse_predict(["v.pth", "a.wav", "--encoder", "x"], TRAINED_ON).config.encoder == "x"
+
+
+def test_a_folder_is_no_preset(tmp_path):
+    with pytest.raises(ConfigError, match=f"it is a folder; for one of clips: --dataset.name {tmp_path}"):
+        parse_train([str(tmp_path)])
 
 
 def test_a_revision_of_one_encoder_does_not_go_along_to_another(sidecar):

@@ -524,3 +524,30 @@ def test_what_the_hub_converts_a_dataset_into_is_read(tmp_path):
             shard.rename(folder / f"{number:04}.parquet")
     assert contents(source(tmp_path / "en-US").examples) == [b"0", b"1", b"2", b"3", b"4"]
     assert contents(source(tmp_path / "en-US", split="test").examples) == [b"10", b"11", b"12", b"13", b"14"]
+
+
+def test_metadata_without_labels_leaves_those_of_the_folders(tmp_path):
+    for place in ("yes/a.wav", "no/b.wav", "c.wav"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(audio_bytes(tone(1)))
+    (tmp_path / "metadata.csv").write_text("file_name,speaker\nyes/a.wav,ann\nno/b.wav,bob\nc.wav,bob\n")
+
+    def opened(**keys):
+        config = DatasetConfig(name=str(tmp_path), **keys)
+        return open_source(config, MODALITY.content, None, group_column="speaker")
+
+    source = opened()
+    assert source.labels == ("no", "yes")
+    assert source.examples["label"].to_pylist() == [1, 0, None]
+    assert source.examples["group"].to_pylist() == ["ann", "bob", "bob"]
+    with pytest.raises(DataError, match="label_column: expected a column of metadata.csv, found none called 'who'"):
+        opened(label_column="who")
+    for places in (
+        "c.wav,ann",
+        "yes/a.wav,ann\nyes/b.wav,bob",
+        "train/a.wav,ann\ntest/b.wav,bob",
+        "s3://a/b.wav,x\n/c/d.wav,y",
+    ):
+        (tmp_path / "metadata.csv").write_text(f"file_name,speaker\n{places}\n")
+        with pytest.raises(DataError, match="found none called 'intent_class'"):
+            opened()

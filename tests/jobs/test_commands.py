@@ -44,7 +44,7 @@ WRONG_COMMANDS = [
     ("predict", ["{voice}", "a.wav", "--dataset.name", "x"], "found both"),
     ("predict", ["{voice}", "a.wav", "--output", "x.txt"], "output: expected a name ending in .csv"),
     ("predict", ["{voice}", "a.wav", "--threshold", "7"], "threshold: expected a probability, 0 to 1, got 7"),
-    ("predict", ["{voice}", "a.wav"], "found none among 1 (clip 0 (a.wav): missing file)"),
+    ("predict", ["{voice}", "a.wav"], "a.wav: expected audio files, or folders of them, found nothing there."),
     ("predict", ["{voice}", " "], "files: expected paths or URIs, found ' '"),
     (
         "predict",

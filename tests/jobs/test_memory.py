@@ -55,6 +55,7 @@ def test_arrays_bytes_and_paths_give_the_same_classifier(small, trained, tmp_pat
         == weights
     )
     assert trained.labels == ["high", "low"]
+    assert repr(trained).startswith("<TrainedClassifier of 2 classes (high, low) with ")
     assert trained.predict(clip(20), sampling_rate=8000).label == "low"
     found = trained.predict([str(files[1]), b"noise"])
     assert (found[0].label, found[1].label) == ("high", None)
@@ -69,7 +70,7 @@ def test_arrays_bytes_and_paths_give_the_same_classifier(small, trained, tmp_pat
 
 
 def test_its_summary_has_chance_and_a_cross_validated_figure(trained):
-    assert "Trained on 12 clips of this program (0 skipped) in 2 classes" in trained.summary
+    assert "Trained on 12 clips of those given (0 skipped) in 2 classes" in trained.summary
     assert "chance is 50.0%" in trained.summary
     assert "Cross-validated accuracy" in trained.summary
 
@@ -88,10 +89,7 @@ def test_an_evaluation_leaves_out_what_was_trained_on(trained):
     found = trained.evaluate([*others, CLIPS[0]], ["low", "high"] * 3 + ["high"], sampling_rate=8000)
     assert (found["num_clips"], found["num_also_trained_on"]) == (6, 1)
     assert found["figures"]["accuracy"]["value"] == 1
-    assert (
-        "on 6 clips of this program, split 'train' (1 that were trained on left out): accuracy 100.0%"
-        in found["summary"]
-    )
+    assert "on 6 clips of those given (1 that were trained on left out): accuracy 100.0%" in found["summary"]
     counted = trained.evaluate(
         [*others, CLIPS[0]], ["low", "high"] * 3 + ["high"], include_trained=True, sampling_rate=8000
     )
@@ -122,7 +120,7 @@ def test_a_holdout_has_the_baseline_beside_it(small):
         ({}, {"labels": LABELS[:3]}, "labels: expected one for each of the 12 clips, found 3."),
         ({}, {"labels": None}, "labels: expected one for each clip, found none."),
         ({}, {"groups": [1]}, "groups: expected one for each of the 12 clips, found 1."),
-        ({}, {"labels": ["low"] * 12}, "expected at least two classes in this program, found 1"),
+        ({}, {"labels": ["low"] * 12}, "expected at least two classes in those given, found 1"),
         ({}, {"labels": [object()] * 12}, "labels: expected names or numbers, found a object."),
         (
             {},
@@ -144,6 +142,13 @@ def test_a_holdout_has_the_baseline_beside_it(small):
 def test_what_cannot_be_is_said(small, config, given, words):
     with pytest.raises((ConfigError, DataError), match=words):
         golem_ray.train({**QUICK, **config}, **{"clips": CLIPS, "labels": LABELS, **small, **given})
+
+
+def test_a_folder_is_no_configuration_and_one_clip_no_list():
+    with pytest.raises(ConfigError, match="config: expected a dictionary with groups of keys, got 'folder'"):
+        golem_ray.train("folder")
+    with pytest.raises(ConfigError, match="clips: expected a list of clips, found one"):
+        golem_ray.train(clips="folder", labels=["a"])
 
 
 def test_labels_without_clips_are_refused():
