@@ -79,8 +79,6 @@ def test_what_a_page_tells_to_run_runs(page, material, tmp_path):
                 continue  # the commands are on the path
             if program == "make":
                 assert f"\n{arguments[0]}: setup\n" in (ROOT / "Makefile").read_text()
-            elif command == "golem-ray compare grid":  # a minute's work, which .ci/run does
-                assert "make compare\n" in (ROOT / ".ci" / "run").read_text()
             elif program == "golem-ray":
                 alone = ["--cluster.address", "none", "--cluster.threads-per-worker", "1"]
                 alone = alone if arguments[0] in ("train", "compare") else []
