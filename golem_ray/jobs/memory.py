@@ -119,11 +119,12 @@ def probabilities(
 def save(saved: artifact.Artifact, place: str, report: Callable[[], str] | None) -> str:
     """Save the artifact there, and its report beside it if there is one; the absolute place. Raises ConfigError."""
     path = PathsConfig(save_path=place).place("save_path")
+    page = artifact.report_path(path)
     artifact.check_writable(path)
+    if report is not None:
+        artifact.check_report("paths.report_path", page)
     artifact.save(path, saved.weights, saved.document)
     if report is not None:
-        page = artifact.report_path(path)
-        artifact.check_report("paths.report_path", page)
         artifact.save_report(page, report())
     return path
 

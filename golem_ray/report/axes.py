@@ -36,6 +36,27 @@ def plain_layout(height: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def heatmap(
+    shades: Sequence[Sequence[float]], most: float, hover: list[list[str]], counts: Sequence[Sequence[int]] | None
+) -> dict[str, Any]:
+    """A table of shades up to `most`, with words under the pointer, and with counts in it if they are given."""
+    drawn: dict[str, Any] = {
+        "type": "heatmap",
+        "z": shades,
+        "zmin": 0,
+        "zmax": most,
+        "colorscale": [[0, "#ffffff"], [1, "#2f5f9e"]],
+        "showscale": False,
+        "hovertext": hover,
+        "hoverinfo": "text",
+        "xgap": 1,
+        "ygap": 1,
+    }
+    if counts is not None:
+        drawn |= {"text": [[str(count or "") for count in row] for row in counts], "texttemplate": "%{text}"}
+    return drawn
+
+
 def axis(title: str, **more: Any) -> dict[str, Any]:
     """An axis with a title."""
     return {"title": {"text": title}, "automargin": True, "fixedrange": True, **more}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from golem_ray.report.axes import axis, class_axis, height_of, plain_layout, shown
+from golem_ray.report.axes import axis, class_axis, heatmap, height_of, plain_layout, shown
 
 _BLUE, _PALE = "#4a7fb5", "#9bb8d3"
 
@@ -75,20 +75,9 @@ def draw_crossed(counts: Sequence[Sequence[int]], rows: Sequence[str], columns: 
         [f"{shown(row)}, {shown(column)}<br>{count} clips" for column, count in zip(columns, line, strict=True)]
         for row, line in zip(rows, counts, strict=True)
     ]
-    drawn: dict[str, Any] = {
-        "type": "heatmap",
-        "z": [list(line) for line in counts],
-        "zmin": 0,
-        "zmax": max((count for line in counts for count in line), default=0) or 1,
-        "colorscale": [[0, "#ffffff"], [1, "#2f5f9e"]],
-        "showscale": False,
-        "hovertext": hover,
-        "hoverinfo": "text",
-        "xgap": 1,
-        "ygap": 1,
-    }
-    if len(columns) <= _MAX_COUNTED:
-        drawn |= {"text": [[str(count or "") for count in line] for line in counts], "texttemplate": "%{text}"}
+    shades = [list(line) for line in counts]
+    most = max((count for line in shades for count in line), default=0) or 1
+    drawn = heatmap(shades, most, hover, shades if len(columns) <= _MAX_COUNTED else None)
     across, down = class_axis(columns, tickangle=-90), class_axis(rows, autorange="reversed")
     layout = plain_layout(height_of(len(rows), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd")
     return {"data": [drawn], "layout": layout}

@@ -11,7 +11,7 @@ import numpy as np
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
 from golem_ray.metrics.intervals import wilson_interval
-from golem_ray.report.axes import axis, class_axis, height_of, plain_layout, shown
+from golem_ray.report.axes import axis, class_axis, heatmap, height_of, plain_layout, shown
 
 _MAX_COUNTED, _MAX_LEGEND = 20, 40
 """Most classes whose confusions are written as numbers, and that the map's legend names."""
@@ -38,20 +38,8 @@ def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
     hover = [[""] * len(names) for _ in names]
     for row, column in np.argwhere(counts).tolist():
         hover[row][column] = f"{shown(names[row])}<br>said: {shown(names[column])}<br>{counts[row, column]} clips"
-    drawn: dict[str, Any] = {
-        "type": "heatmap",
-        "z": shares.round(3).tolist(),
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": [[0, "#ffffff"], [1, "#2f5f9e"]],
-        "showscale": False,
-        "hovertext": hover,
-        "hoverinfo": "text",
-        "xgap": 1,
-        "ygap": 1,
-    }
-    if len(names) <= _MAX_COUNTED:
-        drawn |= {"text": [[str(count or "") for count in row] for row in counts.tolist()], "texttemplate": "%{text}"}
+    counted = counts.tolist() if len(names) <= _MAX_COUNTED else None
+    drawn = heatmap(shares.round(3).tolist(), 1, hover, counted)
     across = class_axis(names, tickangle=-90)
     down = class_axis(names, autorange="reversed")
     return {

@@ -173,3 +173,10 @@ def test_a_few_clips_need_no_ray(encoder_folder):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout in ("0\n", "1\n")) == (0, True), done.stderr
+
+
+def test_a_page_of_somebody_elses_is_seen_before_anything_is_saved(trained, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(ConfigError, match="expected room for the report, found another page"):
+        trained.save(tmp_path / "voice.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
