@@ -11,7 +11,7 @@ from golem_ray.config import DatasetConfig
 from golem_ray.data.files import open_files
 from golem_ray.data.hub_dataset import open_hub_dataset
 from golem_ray.data.manifests import MANIFEST_SUFFIXES
-from golem_ray.data.table import Content, NoColumnError, Source, columns_of
+from golem_ray.data.table import Content, Source, columns_of
 from golem_ray.errors import DataError
 from golem_ray.progress import waiting_for
 from golem_ray.sample import DATASETS
@@ -48,8 +48,8 @@ def _opened(
             source = open_hub_dataset(dataset, max_samples, columns)
         except DataError as error:
             here = "" if "/" in name else f" Nor is there a file or folder {name!r} in {os.getcwd()}."
-            if not (hint := here + _bundled_like(name)) or isinstance(error, NoColumnError):
-                raise
+            if not (hint := here + _bundled_like(name)) or not str(error).startswith("dataset.name: "):
+                raise  # what it is called is right
             raise DataError(f"{error}{hint}") from None
     else:
         raise DataError(

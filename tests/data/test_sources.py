@@ -551,3 +551,17 @@ def test_metadata_without_labels_leaves_those_of_the_folders(tmp_path):
         (tmp_path / "metadata.csv").write_text(f"file_name,speaker\n{places}\n")
         with pytest.raises(DataError, match="found none called 'intent_class'"):
             opened()
+
+
+def test_a_name_of_nothing_is_looked_for_here_too_and_a_wrong_split_is_not(monkeypatch):
+    def refused(key):
+        def opening(*arguments):
+            raise DataError(f"{key}: expected something else.")
+
+        monkeypatch.setattr("golem_ray.data.sources.open_hub_dataset", opening)
+        with pytest.raises(DataError) as error:
+            open_source(DatasetConfig(name="nosuch"), CLIPS, None)
+        return str(error.value)
+
+    assert refused("dataset.name").endswith(f" Nor is there a file or folder 'nosuch' in {os.getcwd()}.")
+    assert refused("dataset.split") == "dataset.split: expected something else."
