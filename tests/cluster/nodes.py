@@ -95,7 +95,7 @@ def begun(log: Path) -> list[int]:
     return [int(line) for line in log.read_text().split()] if log.exists() else []
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 240.0) -> None:
     """Return once the condition holds; fails if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
