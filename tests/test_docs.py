@@ -63,6 +63,7 @@ def material(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a page may train or compare several times
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(is_run(text) for _, text in blocks(page, "sh", "python"))], ids=name_of
 )
@@ -82,7 +83,7 @@ def test_what_a_page_tells_to_run_runs(page, material, tmp_path):
             elif program == "golem-ray":
                 alone = ["--cluster.address", "none", "--cluster.threads-per-worker", "1"]
                 alone = alone if arguments[0] in ("train", "compare") else []
-                done = job(*arguments, *alone, cwd=tmp_path)
+                done = job(*arguments, *alone, cwd=tmp_path, timeout=400)
                 assert done.returncode == 0, f"{command}\n{done.stderr}"
             else:
                 subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
