@@ -8,6 +8,7 @@ from tests import warm
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow  # two of them start anew
 def test_a_process_that_is_not_waited_for_does_not_answer_the_next(tmp_path):
     def run(code, **more):
         return warm.run(["-c", code], cwd=ROOT, env=dict(os.environ), **more)
