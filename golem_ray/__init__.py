@@ -37,7 +37,7 @@ def load(place: str, *, encoder: str | None = None, device: str = "auto") -> Tra
 
 
 @overload
-def train(config: dict[str, Any] | None = None, *, allow_drift: bool = False) -> dict[str, str]: ...
+def train(config: dict[str, Any] | None = None, *, auto: bool = False, allow_drift: bool = False) -> dict[str, str]: ...
 
 
 @overload
@@ -49,6 +49,7 @@ def train(
     groups: Sequence[Any] | None = None,
     encoder: str | None = None,
     sampling_rate: int | None = None,
+    auto: bool = False,
 ) -> TrainedClassifier: ...
 
 
@@ -60,12 +61,14 @@ def train(
     groups: Sequence[Any] | None = None,
     encoder: str | None = None,
     sampling_rate: int | None = None,
+    auto: bool = False,
     allow_drift: bool = False,
 ) -> dict[str, str] | TrainedClassifier:
     """Train a classifier: of the dataset that `config` names, saved; or of `clips`, in this process.
 
     `config` has the groups and keys of a preset, in snake_case or camelCase; `encoder` is short for its
-    `model.feature_extractor_model`.
+    `model.feature_extractor_model`. `auto` leaves layer, pooling and head to cross-validation, but for what `config`
+    says of them.
 
     Without clips the classifier is saved, and {"savedArtifactPath": ..., "summary": ...} returned. `config` may then be
     an artifact's sidecar, which is made again (with allow_drift, also on other versions or inputs). That runs on the
@@ -79,7 +82,8 @@ def train(
 
     Raises golem_ray.errors.UserError for what the caller can mend.
     """
-    from golem_ray.config.presets import config_from_dict, split_sidecar, with_encoder
+    from golem_ray.config import left_open
+    from golem_ray.config.presets import config_from_dict, named_keys, split_sidecar, with_encoder
     from golem_ray.errors import ConfigError
 
     if config is not None and not isinstance(config, dict):
@@ -91,18 +95,19 @@ def train(
         raise ConfigError("clips: expected a list of clips, found one; or name a folder of them in config.")
     values, sidecar = split_sidecar(config or {})
     values = with_encoder(values, encoder)
+    wanted = config_from_dict(values)
+    wanted = left_open(wanted, named_keys(values)) if auto else wanted
     if clips is None:
         if labels is not None or groups is not None or sampling_rate is not None:
             raise ConfigError("clips: expected those that labels, groups or sampling_rate are of, found none.")
         from golem_ray.jobs.train import run
 
-        return run(config_from_dict(values), sidecar=sidecar, allow_drift=allow_drift)
+        return run(wanted, sidecar=sidecar, allow_drift=allow_drift)
     if labels is None:
         raise ConfigError("labels: expected one for each clip, found none.")
     from golem_ray.classifier import TrainedClassifier
     from golem_ray.jobs.memory import train as train_in_memory
 
-    wanted = config_from_dict(values)
     how = {} if sampling_rate is None else {"sampling_rate": sampling_rate}
     saved, report = train_in_memory(wanted, clips, labels, groups, how)
     return TrainedClassifier(saved, device=wanted.device.backend, report=report)

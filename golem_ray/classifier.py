@@ -130,7 +130,11 @@ class TrainedClassifier:
 
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """Examples as their modality reads them (of speech: (T,) float32 at the encoder's rate) -> (N, D) float32."""
-        return self._loaded().embed(examples)
+        vectors = self._loaded().embed(examples)
+        if not self.recipe.joined:
+            return vectors
+        beside = [self._modality.baseline_vector(example, self.recipe) for example in examples]
+        return np.concatenate([vectors, np.stack(beside)], axis=1)
 
     def _loaded(self) -> Encoder:
         if self._encoder is None:

@@ -105,7 +105,7 @@ class LocalEngine:
             yield stage(block)
             return
         most = BATCHES_PER_GROUP * self.resources.batch_cost
-        for group in group_examples(block, task.recipe, task.baseline, most, notes):
+        for group in group_examples(block, task.recipe, task.reads_baseline, most, notes):
             yield stage(group)
 
     def digests(self, source: Source) -> np.ndarray:

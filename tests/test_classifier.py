@@ -308,7 +308,7 @@ def replaced(state):
         (lambda path: change(path, encoder={"pooling": "max"}), "expected encoder as"),
         (lambda path: change(path, encoder=encoder_of(path) | {"layer": 3}), r"model\.layer: expected 0 to 2"),
         (lambda path: change(path, encoder=encoder_of(path) | {"pooling": "mean+std"}), "embedding_size 32"),
-        (lambda path: change(path, metrics={"layers": [{"layer": 0}]}), r"expected metrics\.layers"),
+        (lambda path: change(path, metrics={"choice": {"candidates": [{"layer": 0}]}}), r"expected metrics\.choice"),
         (lambda path: change(path, clips={"per_class": {}, "digests": "not base64!"}), r"expected clips\.digests"),
         (
             lambda path: change(path, clips={"per_class": dict.fromkeys(LABELS, 1), "extra": [{}]}),

@@ -67,7 +67,8 @@ def _is_known_recipe(encoder: dict[str, Any]) -> bool:
         encoder.get("precision", "float32") in get_args(hints["precision"])
         and (seconds is None or (_numbers(encoder, "max_seconds") and seconds >= 1))
         and _is_layer(encoder.get("layer", "last"))
-        and encoder.get("pooling", "mean") in get_args(hints["pooling"])
+        and encoder.get("pooling", "mean") in ("mean", "mean+std")
+        and all(isinstance(encoder.get(key, False), bool) for key in ("trim_silence", "join_baseline"))
     )
 
 
@@ -112,16 +113,22 @@ def _wrong_metrics(metrics: object) -> dict[str, bool]:
             and len(scores["interval_95"]) == 2
             and _numbers(dict(enumerate(scores["interval_95"])), 0, 1)
         ),
-        "layers": not _are_layers(metrics.get("layers", [])),
+        "choice": not _is_choice(metrics.get("choice")),
         "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
         "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
     }
 
 
-def _are_layers(scores: object) -> bool:
-    """Whether the value is a list of every layer's scores, as it is kept when a layer is chosen."""
-    return isinstance(scores, list) and all(
-        _numbers(entry, "accuracy", "log_loss") and _is_layer(entry.get("layer")) for entry in scores
+def _is_choice(choice: object) -> bool:
+    """Whether the value is a choice as it is recorded, if there was one."""
+    if choice is None:
+        return True
+    rows = choice.get("candidates") if isinstance(choice, dict) else None
+    return isinstance(rows, list) and all(
+        _numbers(row, "accuracy", "log_loss")
+        and _is_layer(row.get("layer"))
+        and all(isinstance(row.get(key), str) for key in ("name", "pooling", "head"))
+        for row in rows
     )
 
 

@@ -19,6 +19,7 @@ from golem_ray.config import (
     GridConfig,
     PredictConfig,
     TrainConfig,
+    left_open,
     refuse_credentials,
 )
 from golem_ray.config.presets import config_from_dict, grid_from, read_preset, read_source, split_sidecar
@@ -33,6 +34,9 @@ class TrainCommand:
     """The training that a command line asks for, and how to run and report it."""
 
     config: TrainConfig = field(default_factory=TrainConfig, metadata=FLAT)
+    auto: bool = False
+    """Choose layer, pooling, head, and whether the baseline's vector is joined, by cross-validation, but for what flags
+    say; and trim silence. Short for `auto` as the value of these keys."""
     json: bool = False
     """End stdout with one line: {"savedArtifactPath": ..., "summary": ...}."""
     allow_drift: bool = False
@@ -136,7 +140,8 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
             f"paths.run_dir: expected the folder of the run that --resume names, got {command.config.paths.run_dir}; "
             "leave it out."
         )
-    return dataclasses.replace(command, config=_without_foreign_revisions(command.config, before, given))
+    config = _without_foreign_revisions(command.config, before, given)
+    return dataclasses.replace(command, config=left_open(config, given) if command.auto else config)
 
 
 def parse_describe(argv: Sequence[str]) -> DescribeCommand:

@@ -176,9 +176,13 @@ def _value(flag: _Flag, given: Any) -> Any:
     return from_text(flag.key, given, flag.hint)
 
 
+_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+
+
 def from_text(key: str, text: str, hint: Any) -> Any:
     """The value of that type that the text stands for; `none` is None where that is allowed. Raises ConfigError."""
     candidates: list[Any] = [None] if text.lower() == "none" else []
+    candidates += [_WORDS[text.lower()]] if text.lower() in _WORDS else []
     for kind in (int, float):
         try:
             candidates.append(kind(text))
@@ -238,13 +242,13 @@ def _metavar(hint: Any) -> str:
         return "|".join(dict.fromkeys(_metavar(part) for part in get_args(hint) if part is not type(None)))
     if get_origin(hint) is tuple:
         return _metavar(get_args(hint)[0])
-    return {int: "NUMBER", float: "NUMBER", str: "TEXT"}[hint]
+    return {int: "NUMBER", float: "NUMBER", str: "TEXT", bool: "true|false"}[hint]
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
-    return {None: "none", "": "''"}.get(value, str(value))
+    return {None: "none", "": "''", True: "true", False: "false"}.get(value, str(value))
 
 
 def _escaped(text: str) -> str:

@@ -97,7 +97,7 @@ def _plan(
             grouped = partial(
                 group_examples,
                 recipe=task.recipe,
-                baseline=task.baseline,
+                baseline=task.reads_baseline,
                 most_cost=BATCHES_PER_GROUP * resources.batch_cost,
                 notes=CrashNotes("reading", store),
             )

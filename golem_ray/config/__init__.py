@@ -18,6 +18,7 @@ from golem_ray.config.jobs import (
     GroupsConfig,
     PredictConfig,
     TrainConfig,
+    left_open,
 )
 from golem_ray.config.places import ClusterConfig, DeviceConfig, PathsConfig
 
@@ -39,5 +40,6 @@ __all__ = [
     "TrainConfig",
     "TrainingConfig",
     "as_extra",
+    "left_open",
     "refuse_credentials",
 ]

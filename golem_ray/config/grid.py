@@ -9,11 +9,12 @@ from typing import Literal
 from golem_ray.config.groups import HeadConfig
 from golem_ray.errors import ConfigError
 
-_HEADS = {
+HEADS = {
     "linear": HeadConfig(),
     "logistic": HeadConfig(kind="logistic"),
     "hidden": HeadConfig(hidden=(128,), layer_norm=True, dropout=0.3, standardize=True, weight_decay=0.01),
 }
+"""The usual heads by name, the plain one first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class GridConfig:
     """Numbers, last, mean; all for every one of an encoder."""
     poolings: tuple[Literal["mean", "mean+std"], ...] = ("mean", "mean+std")
     """What is kept of a layer over time."""
-    heads: Mapping[str, HeadConfig] = field(default_factory=lambda: dict(_HEADS))
+    heads: Mapping[str, HeadConfig] = field(default_factory=lambda: dict(HEADS))
     """Groups of the keys of `head`, each under a name of its own."""
 
     def __post_init__(self) -> None:

@@ -65,6 +65,9 @@ class ProcessingConfig:
     max_seconds: float | None = None
     """A longer clip is split into windows of so many seconds, whose frames are averaged; if not given, only clips of
     more than five minutes are, into 30 s."""
+    trim_silence: bool | Literal["auto"] = "auto"
+    """Leave out what comes before and after a clip's sound: what stays 35 dB below its loudest moment. `auto` does so
+    where `model.layer` or `model.pooling` is `auto`."""
 
     def __post_init__(self) -> None:
         check_positive("processing.target_sampling_rate", self.target_sampling_rate)
@@ -97,8 +100,10 @@ class ModelConfig:
     """Have PyTorch compile the encoder: a minute or so more at the start, for many clips."""
     layer: int | Literal["last", "mean", "auto"] = "last"
     """Which layer, from 0 (what goes into the first block), or the mean of all; `auto` chooses by cross-validation."""
-    pooling: Literal["mean", "mean+std"] = "mean"
-    """What is kept of a layer over time; with the standard deviation embeddings are twice as wide."""
+    pooling: Literal["mean", "mean+std", "auto"] = "mean"
+    """What is kept of a layer over time; with the standard deviation embeddings are twice as wide. `auto` chooses."""
+    join_baseline: bool | Literal["auto"] = False
+    """Put the baseline's vector (log-mel statistics, 80 numbers) behind the encoder's. `auto` chooses."""
     classifier_input_features: int | Literal["auto"] = "auto"
     """Width of the embedding; a number is checked against the encoder."""
     classifier_output_classes: int | Literal["auto"] = "auto"
@@ -118,8 +123,9 @@ class ModelConfig:
 class HeadConfig:
     """What is trained on the embeddings: a linear layer, one with hidden layers before it, or a logistic regression."""
 
-    kind: Literal["gradient", "logistic"] = "gradient"
-    """`gradient` is trained by Adam; `logistic` is a regularised logistic regression, its strength cross-validated."""
+    kind: Literal["gradient", "logistic", "auto"] = "gradient"
+    """`gradient` is trained by Adam; `logistic` is a regularised logistic regression, its strength cross-validated;
+    `auto` chooses by cross-validation: gradient, with a hidden layer or without, or logistic."""
     hidden: tuple[int, ...] = ()
     """Widths of hidden layers; none for a linear head."""
     activation: Literal["relu", "gelu", "tanh"] = "relu"
@@ -150,10 +156,10 @@ class HeadConfig:
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f"head.patience: expected 1 or more, got {self.patience!r}; leave it out for none.")
         unused = [key for key, value in vars(self).items() if key != "kind" and value != default_of(self, key)]
-        if self.kind == "logistic" and unused:
+        if self.kind != "gradient" and unused:
             raise ConfigError(
-                f"head.{unused[0]}: expected nothing but head.kind for 'logistic', got {getattr(self, unused[0])!r}; "
-                "leave it out, or use 'gradient'."
+                f"head.{unused[0]}: expected nothing but head.kind for {self.kind!r}, got "
+                f"{getattr(self, unused[0])!r}; leave it out, or use 'gradient'."
             )
         lone = [key for key in ("dropout", "layer_norm") if getattr(self, key) and not self.hidden]
         if lone:

@@ -5,6 +5,8 @@ Does not know what the keys of a group mean: groups.py and places.py do.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,11 +38,22 @@ class TrainConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
-        if self.head.kind == "logistic" and self.training.batch_size is not None:
+        if self.head.kind != "gradient" and self.training.batch_size is not None:
             raise ConfigError(
-                f"training.batch_size: expected none for head.kind 'logistic', which is not trained by steps, got "
-                f"{self.training.batch_size}; leave it out, or use 'gradient'."
+                f"training.batch_size: expected none for head.kind {self.head.kind!r}, which is not trained by steps, "
+                f"got {self.training.batch_size}; leave it out, or use 'gradient'."
             )
+
+
+def left_open(config: TrainConfig, but: Collection[str] = ()) -> TrainConfig:
+    """The configuration with layer, pooling, what is joined, and head left to `auto`; not the keys that `but` names.
+
+    A key of `head` there keeps the whole head.
+    """
+    open_keys = {key: "auto" for key in ("layer", "pooling", "join_baseline") if f"model.{key}" not in but}
+    model = dataclasses.replace(config.model, **open_keys)  # type: ignore[arg-type]
+    kept = any(key.startswith("head.") for key in but)
+    return dataclasses.replace(config, model=model, head=config.head if kept else HeadConfig(kind="auto"))
 
 
 @dataclass(frozen=True, kw_only=True)

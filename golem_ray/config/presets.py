@@ -72,7 +72,7 @@ def type_name(hint: Any) -> str:
         return f"a list of {type_name(get_args(hint)[0])}"
     if get_args(hint):
         return " or ".join(type_name(part) for part in get_args(hint))
-    return "null" if hint is type(None) else hint.__name__
+    return {type(None): "null", bool: "true or false"}.get(hint, hint.__name__)
 
 
 def coerce(key: str, value: object, hint: Any) -> object:
@@ -84,7 +84,7 @@ def coerce(key: str, value: object, hint: Any) -> object:
     if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
     try:
-        if isinstance(value, bool) and hint is not bool:
+        if isinstance(value, bool) and bool not in (hint, *get_args(hint)):
             raise typeguard.TypeCheckError("bool")
         return typeguard.check_type(value, hint)
     except typeguard.TypeCheckError:
@@ -159,6 +159,12 @@ def with_encoder(values: dict[str, Any], encoder: str | None) -> dict[str, Any]:
         return values
     model = {key: value for key, value in values.get("model", {}).items() if key != "featureExtractorModel"}
     return {**values, "model": {**model, "feature_extractor_model": encoder}}
+
+
+def named_keys(values: dict[str, Any]) -> set[str]:
+    """The keys that a nested dictionary names, as group.key in snake_case."""
+    by_spelling = {spelling: key for key in known_keys() for spelling in _aliases(key)}
+    return {by_spelling[f"{group}.{key}"] for group, content in values.items() for key in content}
 
 
 def read_preset(text: str, source: str) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def check_streamed(config: TrainConfig) -> None:
         ("head.kind", config.head.kind, "'gradient'", config.head.kind == "gradient"),
         ("head.patience", config.head.patience, "none", config.head.patience is None),
         ("model.layer", config.model.layer, "one layer", config.model.layer != "auto"),
+        ("model.pooling", config.model.pooling, "one pooling", config.model.pooling != "auto"),
+        ("model.join_baseline", config.model.join_baseline, "true or false", config.model.join_baseline != "auto"),
     ):
         if not fits:
             raise ConfigError(

@@ -29,7 +29,7 @@ class Encoder(Protocol):
     """Of the last call's batches, the share of batch_cost that was no padding; None without batches."""
 
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
-        """N examples as `Modality.read` gives them -> (N, vector_size) float32."""
+        """N examples as `Modality.read` gives them -> (N, encoded_size) float32."""
 
     def stop(self) -> None:
         """End calls of other threads soon, by a KeyboardInterrupt."""

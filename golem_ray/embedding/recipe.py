@@ -51,6 +51,10 @@ class Recipe:
     """A number (0: what goes into the first block), last, mean, or all: every number, then last and mean."""
     pooling: str = "mean"
     """mean, or mean+std."""
+    trimmed: bool = False
+    """Whether what says nothing is left out at an example's ends."""
+    joined: int = 0
+    """Width of the baseline's vector behind the encoder's; 0 where it is not there."""
 
     @property
     def layers(self) -> tuple[int | str, ...]:
@@ -63,18 +67,28 @@ class Recipe:
         return len(self.layers), len(self.pooling.split("+")), self.encoder.embedding_size
 
     @property
-    def vector_size(self) -> int:
-        """Width of an example's vector."""
+    def encoded_size(self) -> int:
+        """Width of what the encoder gives."""
         return math.prod(self.parts)
 
+    @property
+    def vector_size(self) -> int:
+        """Width of an example's vector: what the encoder gives, and the baseline's vector if it is joined."""
+        return self.encoded_size + self.joined
 
-def by_layer(vectors: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Embeddings (N, vector_size) as (N, C, D), of the recipe's C layers; a view."""
-    return vectors.reshape(len(vectors), len(recipe.layers), -1)
+
+def columns_of(recipe: Recipe, layer: int | str, pooling: str, joined: bool = False) -> tuple[tuple[int, int], ...]:
+    """Where in the recipe's vectors those of one of its layers and of that pooling are: each start and stop.
+
+    With `joined`, and the baseline's vector behind them.
+    """
+    _, statistics, width = recipe.parts
+    start = recipe.layers.index(layer) * statistics * width
+    columns = ((start, start + len(pooling.split("+")) * width),)
+    return (*columns, (recipe.encoded_size, recipe.vector_size)) if joined else columns
 
 
-def part_of(vectors: np.ndarray, recipe: Recipe, layer: int | str, pooling: str) -> np.ndarray:
+def part_of(vectors: np.ndarray, recipe: Recipe, layer: int | str, pooling: str, joined: bool = False) -> np.ndarray:
     """What embeddings (N, vector_size) would be of one of the recipe's layers, and of that pooling: (N, D) float32."""
-    every = vectors.reshape(len(vectors), *recipe.parts)
-    chosen = every[:, recipe.layers.index(layer), : len(pooling.split("+"))]
-    return np.ascontiguousarray(chosen.reshape(len(vectors), -1))
+    parts = [vectors[:, start:stop] for start, stop in columns_of(recipe, layer, pooling, joined)]
+    return np.concatenate(parts, axis=1)

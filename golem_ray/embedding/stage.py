@@ -43,6 +43,11 @@ class EmbeddingTask:
     crash_notes: str | None = None
     """Folder or URI of the crash notes of a run that can be gone on with, where the engine has no store of its own."""
 
+    @property
+    def reads_baseline(self) -> bool:
+        """Whether the baseline's vector of each example is computed."""
+        return self.baseline or bool(self.recipe.joined)
+
 
 class EmbedBatch:
     """A worker's work: examples -> {id, reason, remark, digest, cost, worker, failure, unsaved[, vector (D,),
@@ -61,6 +66,7 @@ class EmbedBatch:
 
         recipe = task.recipe
         self.recipe, self.baseline, self.gathered, self.cache = recipe, task.baseline, task.gathered, task.cache
+        self.reads_baseline = task.reads_baseline
         self.modality = modality_named(recipe.modality)
         self.grouped = resources.gpu
         self.notes = notes or CrashNotes()
@@ -91,6 +97,8 @@ class EmbedBatch:
     def __call__(self, batch: pa.Table) -> dict[str, Any]:
         """One batch; examples with a reason get a vector of zeros."""
         examples, vectors = self._embed_group(batch) if self.grouped else self._embed_rows(batch)
+        if self.recipe.joined:
+            vectors = np.concatenate([vectors, np.stack([example.baseline for example in examples])], axis=1)
         reasons = [example.reason for example in examples]
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             vectors[row], reasons[row] = 0, f"the encoder's vector is not finite in {self.recipe.precision}"
@@ -141,7 +149,7 @@ class EmbedBatch:
         """Row by row, so that no more data are held than examples are worked on."""
 
         def embed(row: pa.Table) -> tuple[Example, np.ndarray]:
-            example = read_example(row, self.recipe, self.baseline)
+            example = read_example(row, self.recipe, self.reads_baseline)
             vectors, (why,) = self._embed([example.data])
             return example._replace(data=NO_DATA, reason=example.reason or why), vectors
 
@@ -149,7 +157,7 @@ class EmbedBatch:
             example_id = row["id"][0].as_py()
             with self.notes.example(example_id) as crashes:
                 if crashes:
-                    return crashed_example(example_id, self.recipe, self.baseline), self._embed([NO_DATA])[0]
+                    return crashed_example(example_id, self.recipe, self.reads_baseline), self._embed([NO_DATA])[0]
                 return embed(with_contents(row))
 
         with self.notes.block(batch["id"].to_pylist()) as suspicious:
@@ -161,7 +169,7 @@ class EmbedBatch:
 
     def _embed(self, data: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
         """(N, D): the vectors, zeros without data or for what does not fit into memory, and then why not."""
-        vectors = np.zeros((len(data), self.recipe.vector_size), dtype=np.float32)
+        vectors = np.zeros((len(data), self.recipe.encoded_size), dtype=np.float32)
         reasons = [""] * len(data)
         good = [row for row, each in enumerate(data) if each.size]
         if not good or self.failure:

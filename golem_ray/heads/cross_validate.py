@@ -6,18 +6,17 @@ Knows no modality, encoder or Ray.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
+from golem_ray.data.folds import Folds
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.fit import fit, logits_of
+from golem_ray.heads.many import unseen_logits
 from golem_ray.heads.rows import Streamed
-from golem_ray.heads.select import best_layer, score
-from golem_ray.heads.training_set import HeadSpec, TrainingSet
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec
 from golem_ray.metrics.comparison import accuracy_of
 from golem_ray.progress import Progress
 
@@ -31,44 +30,30 @@ MOST_LOGITS = 1 << 28
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """The logits of heads on examples that they were not trained on, in R rounds."""
+class Rounds:
+    """N examples in R rounds of cross-validation."""
 
-    logits: np.ndarray
-    """(R, N, K) float32, NaN for an example that was not tested."""
-    tested: np.ndarray
-    """(R, N) bool."""
-    num_folds: int
-    """Of all rounds together."""
+    examples: Examples
+    rows: np.ndarray | None
+    """(N,) int64: which rows of the training set these are; None for all of them."""
+    folds: Folds
+    """Of all rounds, those of the first one first."""
+    number: int
+    """R."""
 
 
-def cross_validate(
-    data: TrainingSet, every: Examples, spec: HeadSpec, repeats: int, report: Report
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray | None]:
-    """Metrics of cross-validation, its first round's logits (N, K), and which rows these are of (None: all rows).
+def rounds_of(every: Examples, spec: HeadSpec, repeats: int) -> Rounds:
+    """The rounds of a training set: as many as `repeats` says, or fewer where logits would fill the memory.
 
-    `every` is the training set on its device, its embeddings (N, D) or (N, C, D). If they are not in memory, a sample
-    of them is cross-validated on.
+    If the embeddings are not in memory, they are rounds of a sample of the set.
     """
     rows, examples = None, every
     if isinstance(every.embeddings, Streamed):
         rows = _sampled_rows(len(every), spec.training.seed)
-        data = dataclasses.replace(data, **_taken(data, rows))
-        device = every.embeddings.device
-        examples = Examples(
-            torch.tensor(data.embeddings, device=device),
-            torch.tensor(data.labels, device=device),
-            data.groups,
-            data.extra,
-        )
-    unseen = _unseen_logits(examples, data, spec, repeats, report)
-    scores = _scores(data, unseen, spec)
-    if scores:
-        flags = {"nested": bool(data.layers), "sampled": rows is not None}
-        scores |= {flag: True for flag, holds in flags.items() if holds}
-    tested, labels = unseen.tested, np.broadcast_to(data.labels, unseen.tested.shape)
-    calibration = spec.target.calibrate(unseen.logits[tested], labels[tested], int(tested[0].sum()))
-    return {"cross_validation": scores, "calibration": calibration}, unseen.logits[0], rows
+        examples = every.in_memory(rows)
+    repeats = min(repeats, max(1, MOST_LOGITS // (len(examples) * spec.num_classes)))
+    labels, seed = examples.label_array(), spec.training.seed
+    return Rounds(examples, rows, spec.target.folds(labels, repeats, seed, examples.groups, examples.extra), repeats)
 
 
 def _sampled_rows(num_examples: int, seed: int) -> np.ndarray | None:
@@ -81,56 +66,59 @@ def _sampled_rows(num_examples: int, seed: int) -> np.ndarray | None:
     return np.sort(np.random.default_rng([seed, 3]).choice(num_examples, SAMPLED_ROWS, replace=False))
 
 
-def _taken(data: TrainingSet, rows: np.ndarray | None) -> dict[str, Any]:
-    """What there is of the rows, in memory."""
-    if rows is None:
-        return {"embeddings": np.array(data.embeddings)}
-    groups, extra = (None if each is None else each[rows] for each in (data.groups, data.extra))
-    kept = {"labels": data.labels[rows], "groups": groups, "extra": extra}
-    return {"embeddings": np.array(data.embeddings[rows]), **kept}
+def unseen_by(
+    rounds: Rounds, candidates: Sequence[HeadCandidate], chosen: Sequence[int], spec: HeadSpec, report: Report
+) -> np.ndarray:
+    """Logits (R, N, K) float32 on each example by a head trained on the other folds; NaN for one that was not tested.
 
-
-def _unseen_logits(examples: Examples, data: TrainingSet, spec: HeadSpec, repeats: int, report: Report) -> Unseen:
-    """Logits from heads that were trained on the other folds.
-
-    Of embeddings (N, C, D) a layer is chosen anew in each fold, by that fold's training examples alone: otherwise the
-    figures would profit from the choice.
+    `chosen` says for each fold the number of the candidate that is trained there.
     """
-    repeats = min(repeats, max(1, MOST_LOGITS // (len(data.labels) * spec.num_classes)))
-    folds = spec.target.folds(data.labels, repeats, spec.training.seed, data.groups, data.extra)
-    logits = np.full((max(repeats, 1), len(data.labels), spec.num_classes), np.nan, dtype=np.float32)
-    tested = np.zeros(logits.shape[:2], dtype=bool)
-    for number, (train, test) in enumerate(folds):
-        features = examples
-        if data.layers:
-            trained = examples.take(train)
-            scores = [score(trained.of_layer(layer), spec, 1) for layer in range(len(data.layers))]
-            features = examples.of_layer(best_layer(scores, trained.groups))
-        head = fit(features.take(train), spec)
-        repeat = number * repeats // len(folds)
-        logits[repeat, test] = logits_of(head, features.take(test).embeddings)
-        tested[repeat, test] = True
-        report(Progress(stage="cross-validating", done=number + 1, total=len(folds), unit="folds"))
-    return Unseen(logits, tested, len(folds))
+    labels, folds = rounds.examples.label_array(), rounds.folds
+    logits = np.full((max(rounds.number, 1), len(labels), spec.num_classes), np.nan, dtype=np.float32)
+    num_done = 0
+
+    def done(more: int) -> None:
+        nonlocal num_done
+        num_done += more
+        report(Progress(stage="cross-validating", done=num_done, total=len(folds), unit="folds"))
+
+    for number in sorted(set(chosen)):
+        own = [fold for fold, which in enumerate(chosen) if which == number]
+        candidate = candidates[number]
+        found = unseen_logits(
+            rounds.examples.of_columns(candidate.columns),
+            [folds[fold] for fold in own],
+            dataclasses.replace(spec, head=candidate.head),
+            done=done,
+        )
+        for fold, unseen in zip(own, found, strict=True):
+            logits[fold * rounds.number // len(folds), folds[fold][1]] = unseen.tested
+    return logits
 
 
-def _scores(data: TrainingSet, unseen: Unseen, spec: HeadSpec) -> dict[str, Any] | None:
-    """The record of a cross-validation; None without folds.
+def validation_metrics(rounds: Rounds, logits: np.ndarray, spec: HeadSpec, *, nested: bool) -> dict[str, Any]:
+    """What the logits (R, N, K) show, {"cross_validation": None without folds, "calibration"}.
 
     The interval is that of a single round, since more rounds are the same examples again.
     """
-    if not unseen.num_folds:
-        return None
-    right = np.where(unseen.tested, spec.target.right(unseen.logits, data.labels), np.nan)
-    accuracy, rounds = accuracy_of(right, data.groups), len(unseen.logits)
-    testable = data.labels if data.extra is None else data.labels[~data.extra]
-    counts, num_folds = np.bincount(testable), unseen.num_folds // rounds
-    return {
-        "accuracy": accuracy["value"],
-        "interval_95": accuracy["interval_95"],
-        "folds": num_folds,
-        "repeats": rounds,
-        "num_clips": int(unseen.tested[0].sum()),
-        "num_single_clip_classes": int((counts == 1).sum()),
-        "num_small_classes": int(((counts > 1) & (counts < num_folds)).sum()),
-    }
+    examples = rounds.examples
+    labels, tested = examples.label_array(), ~np.isnan(logits).all(axis=2)
+    scores: dict[str, Any] | None = None
+    if rounds.folds:
+        right = np.where(tested, spec.target.right(np.nan_to_num(logits), labels), np.nan)
+        accuracy, num_folds = accuracy_of(right, examples.groups), len(rounds.folds) // rounds.number
+        counts = np.bincount(labels if examples.extra is None else labels[~examples.extra])
+        scores = {
+            "accuracy": accuracy["value"],
+            "interval_95": accuracy["interval_95"],
+            "folds": num_folds,
+            "repeats": rounds.number,
+            "num_clips": int(tested[0].sum()),
+            "num_single_clip_classes": int((counts == 1).sum()),
+            "num_small_classes": int(((counts > 1) & (counts < num_folds)).sum()),
+        }
+        flags = {"nested": nested, "sampled": rounds.rows is not None}
+        scores |= {flag: True for flag, holds in flags.items() if holds}
+    every_label = np.broadcast_to(labels, tested.shape)
+    calibration = spec.target.calibrate(logits[tested], every_label[tested], int(tested[0].sum()))
+    return {"cross_validation": scores, "calibration": calibration}

@@ -6,9 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from golem_ray.heads.rows import Rows
+from golem_ray.heads.rows import Rows, Streamed
+from golem_ray.heads.training_set import Columns
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Examples:
     """N examples whose labels are known."""
 
     embeddings: Rows
-    """(N, D) float32, or (N, C, D) of C layers to choose from."""
+    """(N, D) float32."""
     labels: Tensor
     """(N,) int64, on the embeddings' device."""
     groups: np.ndarray | None = None
@@ -33,10 +35,24 @@ class Examples:
         groups, extra = (None if each is None else each[rows] for each in (self.groups, self.extra))
         return Examples(self.embeddings[rows], self.labels[rows], groups, extra)
 
-    def of_layer(self, number: int) -> Examples:
-        """The same examples with one layer's embeddings, (N, D), of (N, C, D)."""
+    def in_memory(self, rows: np.ndarray | None) -> Examples:
+        """The examples of these rows, (M,) int, or all, with their embeddings in memory."""
+        if not isinstance(self.embeddings, Streamed):
+            return self if rows is None else self.take(rows)
+        values, device = self.embeddings.values, self.embeddings.device
+        kept = dataclasses.replace(self, embeddings=torch.zeros(len(self), 0)).take(
+            np.arange(len(self)) if rows is None else rows
+        )
+        taken = torch.tensor(np.array(values if rows is None else values[rows]), device=device)
+        return dataclasses.replace(kept, embeddings=taken)
+
+    def of_columns(self, columns: Columns) -> Examples:
+        """The same examples with these columns of their embeddings; of embeddings not in memory all of them."""
+        if columns == ((0, self.embeddings.shape[1]),):
+            return self
         assert isinstance(self.embeddings, Tensor)
-        return dataclasses.replace(self, embeddings=self.embeddings[:, number])
+        parts = [self.embeddings[:, start:stop] for start, stop in columns]
+        return dataclasses.replace(self, embeddings=torch.cat(parts, dim=1))
 
     def label_array(self) -> np.ndarray:
         """The labels as an array on the CPU."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from golem_ray.data.folds import groups_among, with_extra
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.logistic import logistic_regression
+from golem_ray.heads.logistic import LogisticHead, Part, regressions
 from golem_ray.heads.modules import new_head
 from golem_ray.heads.rows import Rows, Streamed, batches, chunks, moments
 from golem_ray.heads.target import Criterion
@@ -34,11 +34,11 @@ def fit(examples: Examples, spec: HeadSpec, on_epoch: OnEpoch | None = None) -> 
     in memory give the same head to 1e-5, except with dropout, which is then drawn chunk by chunk.
     """
     config = spec.head
-    standard = _standard(examples.embeddings) if config.standardize or config.kind == "logistic" else None
+    standard = standard_of(examples.embeddings) if config.standardize or config.kind == "logistic" else None
     if standard is not None:
         examples = dataclasses.replace(examples, embeddings=standardized(examples.embeddings, *standard))
     if config.kind == "logistic":
-        head: nn.Module = logistic_regression(examples, spec)
+        head: nn.Module = _logistic_regression(examples, spec)
     else:
         width, device = examples.embeddings.shape[1], examples.embeddings.device
         head = new_head(width, spec.num_classes, spec.training.seed, config).to(device)
@@ -46,6 +46,20 @@ def fit(examples: Examples, spec: HeadSpec, on_epoch: OnEpoch | None = None) -> 
     if standard is not None:
         _fold_in(head, *standard)
     return head.eval()
+
+
+def _logistic_regression(examples: Examples, spec: HeadSpec) -> LogisticHead:
+    """L2-regularised logistic regression on standardised embeddings (N, D), its strength by the log-loss over folds."""
+    x, target = examples.embeddings, spec.target
+    assert isinstance(x, Tensor)
+    folds = target.folds(examples.label_array(), 1, spec.training.seed, examples.groups, examples.extra)
+    (found,) = regressions([Part(x.double(), examples.labels, folds)], spec.num_classes, target)
+    head = LogisticHead(x.shape[1], spec.num_classes, device=x.device)
+    head.C = found.C
+    with torch.no_grad():
+        head.weight.copy_(found.weight)
+        head.bias.copy_(found.bias)
+    return head
 
 
 def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: OnEpoch | None = None) -> None:
@@ -59,11 +73,11 @@ def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: On
     parts = _validation_parts(examples, spec) if config.patience else None
     if parts is not None:
         examples, validation = (examples.take(rows) for rows in parts)
-    optimizer = _optimizer(head, spec)
+    optimizer = adam(head.parameters(), spec)
     criterion = spec.target.criterion(examples.labels, spec.num_classes, config)
     order = torch.Generator().manual_seed(training.seed)
     best: tuple[float, int, Any] = (float("inf"), 0, None)  # loss, epoch, weights
-    with _seeded(training.seed, examples.embeddings.device, bool(config.dropout)):
+    with seeded(training.seed, examples.embeddings.device, bool(config.dropout)):
         for epoch in range(1, training.epochs + 1):
             steps = batches(len(examples), training.batch_size, order)
             loss = _epoch(head, examples, steps, optimizer, criterion)
@@ -81,12 +95,12 @@ def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: On
         head.load_state_dict(best[2])
 
 
-def _optimizer(head: nn.Module, spec: HeadSpec) -> torch.optim.Optimizer:
+def adam(parameters: Iterable[nn.Parameter], spec: HeadSpec) -> torch.optim.Optimizer:
     """Adam, or AdamW where weights decay."""
     rate, decay = spec.training.learning_rate, spec.head.weight_decay
     if not decay:
-        return torch.optim.Adam(head.parameters(), lr=rate)
-    return torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=decay)
+        return torch.optim.Adam(parameters, lr=rate)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
 def _epoch(
@@ -143,7 +157,7 @@ def _validation_parts(examples: Examples, spec: HeadSpec) -> tuple[np.ndarray, n
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device, active: bool) -> Iterator[None]:
+def seeded(seed: int, device: torch.device, active: bool) -> Iterator[None]:
     """If active, dropout draws from the seed, and afterwards the generators are as they were before."""
     if not active:
         yield
@@ -153,7 +167,7 @@ def _seeded(seed: int, device: torch.device, active: bool) -> Iterator[None]:
         yield
 
 
-def _standard(embeddings: Rows) -> tuple[Tensor, Tensor]:
+def standard_of(embeddings: Rows) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each coordinate, (D,) each; 1 for one that is constant."""
     if isinstance(embeddings, Tensor):
         mean, scale = embeddings.mean(dim=0), embeddings.std(dim=0, correction=0)

@@ -1,19 +1,28 @@
-"""Logistic regression as a head: scikit-learn's fit in a linear layer. Knows no encoder or Ray."""
+"""Logistic regressions as heads: many at once, each on its own part of the same examples. Knows no encoder or Ray.
+
+What is minimised is what scikit-learn's LogisticRegression minimises: C times the summed cross-entropy, and half the
+squared weights.
+"""
 
 from __future__ import annotations
 
-import warnings
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from golem_ray.heads.examples import Examples
-from golem_ray.heads.training_set import HeadSpec
+from golem_ray.data.folds import Folds
+from golem_ray.heads.minimize import EXACT, minimize
+from golem_ray.heads.target import Target
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Values of scikit-learn's C that a logistic regression's is chosen from: the inverse of its regularisation."""
 
+_NEAR = 1e-6
+"""Tolerance of the fits that a strength is chosen by, in single precision: log-losses are exact to five digits."""
 
 _NEVER = -100.0
 """Logit of a class without examples, far below the other classes' logits."""
@@ -26,59 +35,170 @@ class LogisticHead(nn.Linear):
     """The chosen one of STRENGTHS."""
 
 
-def logistic_regression(examples: Examples, spec: HeadSpec) -> LogisticHead:
-    """L2-regularised logistic regression on standardised embeddings (N, D), its strength by the log-loss over folds.
+@dataclass(frozen=True)
+class Part:
+    """What one regression is fitted on, and the folds that its strength is chosen by."""
 
-    If there are fewer examples than coordinates, only the directions that the examples span are fitted: the weights of
-    the others are zero.
+    features: Tensor
+    """(N, D) float64, standardised."""
+    labels: Tensor
+    """(N,) int64."""
+    folds: Folds
+    """Of `rounds` rounds, those of the first one first."""
+    rounds: int = 1
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A regression that was fitted."""
+
+    weight: Tensor
+    """(K, D) float64, of standardised features."""
+    bias: Tensor
+    """(K,) float64."""
+    C: float
+    unseen: np.ndarray
+    """(R, N, K) float32: in each round, logits on each example by a fit of that strength to other folds; else NaN."""
+
+
+def regressions(parts: Sequence[Part], num_classes: int, target: Target, tolerance: float = EXACT) -> list[Regression]:
+    """A regression for each part, all at once, its strength the one with the least log-loss over the part's folds.
+
+    Strengths are tried from the least C on, until one has a larger loss than the one before: weaker regularisation
+    would have a larger loss still, and take the longest.
+
+    The regressions are exact to the tolerance, as `minimize` takes it. If there are fewer examples than coordinates,
+    only the directions that the examples span are fitted: the weights of the others are zero.
     """
-    x, target = examples.embeddings, spec.target
-    assert isinstance(x, torch.Tensor)
-    features, labels = x.cpu().double().numpy(), examples.label_array()
-    directions = None
-    if features.shape[0] < features.shape[1]:
-        directions = np.linalg.svd(features, full_matrices=False)[2]
-        features = features @ directions.T
-    folds = target.folds(labels, 1, spec.training.seed, examples.groups, examples.extra)
-    losses = []
-    for strength in STRENGTHS if folds else (1.0,):
-        loss = 0.0
-        for train, test in folds:
-            weight, bias = _regression(features[train], labels[train], spec.num_classes, strength)
-            logits = torch.from_numpy(features[test] @ weight.T + bias)
-            loss += target.losses(logits, torch.from_numpy(labels[test]), "sum").item()
-        losses.append(loss)
-    strength = STRENGTHS[int(np.argmin(losses))] if folds else 1.0
-    weight, bias = _regression(features, labels, spec.num_classes, strength)
-    if directions is not None:
-        weight = weight @ directions
-    head = LogisticHead(weight.shape[1], spec.num_classes)
-    head.C = strength
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weight))
-        head.bias.copy_(torch.from_numpy(bias))
-    return head.to(x.device)
+    turned = [_turned(part.features) for part in parts]
+    num_rows, width = (max(x.shape[axis] for x, _ in turned) for axis in (0, 1))
+    device = parts[0].features.device
+    x = torch.zeros(len(parts), num_rows, width + 1, dtype=torch.float64, device=device)
+    labels = torch.zeros(len(parts), num_rows, dtype=torch.int64, device=device)
+    whole = torch.zeros(len(parts), 1, num_rows, dtype=torch.bool, device=device)
+    most = max(len(part.folds) for part in parts)
+    trained = torch.zeros(len(parts), most, num_rows, dtype=torch.bool, device=device)
+    for number, (part, (features, _)) in enumerate(zip(parts, turned, strict=True)):
+        size = len(part.labels)
+        x[number, :size, : features.shape[1]] = features
+        x[number, :size, -1] = 1
+        labels[number, :size] = part.labels
+        whole[number, 0, :size] = True
+        for fold, (train, _) in enumerate(part.folds):
+            trained[number, fold, torch.from_numpy(train).to(device)] = True
+    unseen = [np.full((part.rounds, len(part.labels), num_classes), np.nan, dtype=np.float32) for part in parts]
+    chosen = torch.ones(len(parts), dtype=torch.float64, device=device)
+    start = None
+    if most:
+        chosen, start = _chosen(parts, _Problem(x.float(), labels, trained, num_classes), unseen, target)
+    near = _Problem(x.float(), labels, whole, num_classes).fitted(chosen, start, _NEAR)
+    final = _Problem(x, labels, whole, num_classes)
+    fitted = final.fitted(chosen, near.double(), tolerance)[:, 0]
+    logits_of_absent = torch.where(final.present[:, 0], 0.0, _NEVER)
+    found = []
+    for number, (features, directions) in enumerate(turned):
+        weight = fitted[number, :, : features.shape[1]] @ directions
+        bias = fitted[number, :, -1] + logits_of_absent[number]
+        found.append(Regression(weight, bias, float(chosen[number]), unseen[number]))
+    return found
 
 
-def _regression(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, strength: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (K, D) and bias (K,) of scikit-learn's fit; a class without examples is far below the others."""
-    from sklearn.linear_model import LogisticRegression
+def _turned(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N, D) in the directions (R, D) in which they vary, orthonormal: (N, R) and these; R at least 1.
 
-    weight, bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, _NEVER)
-    present = np.unique(labels)
-    if len(present) == 1:
-        bias[present] = 0.0
-        return weight, bias
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with few examples, as if labels were numbers
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, labels)
-    if len(present) == 2:  # one row, for the second class against the first
-        weight[present], bias[present] = (
-            np.stack([-model.coef_[0], model.coef_[0]]) / 2,
-            np.array([-model.intercept_[0], model.intercept_[0]]) / 2,
-        )
-    else:
-        weight[present], bias[present] = model.coef_, model.intercept_
-    return weight, bias
+    The penalty is the same in any such directions, and in these a fit is soon done.
+    """
+    size, width = features.shape
+    gram = features @ features.T if size < width else features.T @ features
+    values, vectors = torch.linalg.eigh(gram)
+    kept = values > 1e-12 * values[-1:].clamp(min=1e-300)
+    kept[-1] = True
+    values, vectors = values[kept], vectors[:, kept]
+    if size >= width:
+        return features @ vectors, vectors.T
+    scale = values.clamp(min=1e-300).sqrt()
+    return vectors * scale, (features.T @ (vectors / scale)).T
+
+
+def _chosen(
+    parts: Sequence[Part], problem: _Problem, unseen: list[np.ndarray], target: Target
+) -> tuple[Tensor, Tensor | None]:
+    """The strength of each part, (B,), and where to start with it, (B, 1, K, W); fills in the logits `unseen`."""
+    least = [float("inf")] * len(parts)
+    device = problem.x.device
+    chosen = torch.ones(len(parts), dtype=torch.float64, device=device)
+    best = torch.zeros(len(parts), 1, *problem.present.shape[2:], problem.x.shape[2], device=device)
+    weights: Tensor | None = None
+    running = [number for number, part in enumerate(parts) if part.folds]
+    problem = problem.of(running)
+    for strength in STRENGTHS:
+        weights = problem.fitted(chosen.new_full((len(running),), strength), weights, _NEAR)
+        logits = problem.logits(weights) + torch.where(problem.present, 0.0, _NEVER)[..., None]  # (B, S, K, N)
+        better = []
+        for place, number in enumerate(running):
+            part = parts[number]
+            tested = np.concatenate([test for _, test in part.folds])
+            folds = np.repeat(np.arange(len(part.folds)), [len(test) for _, test in part.folds])
+            rows, numbers = (torch.from_numpy(each).to(device) for each in (tested, folds))
+            own = logits[place, numbers, :, rows]
+            loss = target.losses(own, part.labels[rows], "sum").item()
+            if loss < least[number]:
+                least[number] = loss
+                chosen[number] = strength
+                best[number, 0] = weights[place, : len(part.folds)].mean(dim=0)
+                unseen[number][folds * part.rounds // len(part.folds), tested] = own.float().cpu().numpy()
+                better.append(place)
+        if not better:
+            break
+        if len(better) < len(running):
+            running, weights, problem = [running[place] for place in better], weights[better], problem.of(better)
+    return chosen, best
+
+
+class _Problem:
+    """Regressions of B sets of examples, S for each set, on the rows that `trained` says."""
+
+    def __init__(self, x: Tensor, labels: Tensor, trained: Tensor, num_classes: int) -> None:
+        self.x = x  # (B, N, W), the last column all ones
+        self.turned = x.transpose(1, 2).contiguous()
+        self.trained = trained[:, :, None].to(x.dtype)  # (B, S, 1, N)
+        of_class = torch.nn.functional.one_hot(labels, num_classes).to(x.dtype).transpose(1, 2)  # (B, K, N)
+        self.targets = of_class[:, None] * self.trained  # (B, S, K, N)
+        counts = self.targets.sum(dim=3)
+        self.present = (counts > 0) | (counts.sum(dim=2, keepdim=True) == 0)  # (B, S, K); all where nothing is fitted
+        num_present = self.present.sum(dim=2)
+        # Of two classes scikit-learn fits one row of weights, which is as twice the penalty on two.
+        self.doubled = torch.where(num_present == 2, 2.0, 1.0).to(x.dtype)[..., None, None]
+        self.curvature = self.trained[:, :, 0] @ x.square() / 2  # no fit is more curved
+        self.size = self.trained.sum(dim=(2, 3)).clamp(min=1)  # (B, S)
+
+    def of(self, sets: list[int]) -> _Problem:
+        """The same of some of the sets."""
+        some = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(some, name, value[sets])
+        return some
+
+    def logits(self, weights: Tensor) -> Tensor:
+        """Weights (B, S, K, W) -> (B, S, K, N)."""
+        return (weights.flatten(1, 2) @ self.turned).view(*weights.shape[:3], -1)
+
+    def fitted(self, strengths: Tensor, start: Tensor | None, tolerance: float = EXACT) -> Tensor:
+        """The weights (B, S, K, W) with strengths (B,), found from `start` on."""
+        strengths = strengths.to(self.x.dtype)
+        penalty = self.doubled / strengths[:, None, None, None]  # (B, S, 1, 1)
+        penalty = penalty.expand(*self.present.shape[:2], 1, self.x.shape[2]).clone()
+        penalty[..., -1] = 0  # the bias
+        if start is None:
+            start = torch.zeros(*self.present.shape, self.x.shape[2], dtype=self.x.dtype, device=self.x.device)
+        absent = torch.where(self.present, 0.0, -1e30).to(self.x.dtype)[..., None]
+
+        def loss(weights: Tensor) -> tuple[Tensor, Tensor]:
+            logs = (self.logits(weights) + absent).log_softmax(dim=2)
+            fit = -(logs * self.targets).sum(dim=(2, 3))
+            residual = logs.exp_().mul_(self.trained).sub_(self.targets)
+            gradient = (residual.flatten(1, 2) @ self.x).view_as(weights) + penalty * weights
+            return fit + (penalty * weights.square()).sum(dim=(2, 3)) / 2, gradient
+
+        bound = self.curvature[:, :, None] + penalty
+        return minimize(loss, start, bound.clamp(min=1e-12), self.size, tolerance)

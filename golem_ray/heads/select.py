@@ -1,75 +1,158 @@
-"""How a candidate is scored on examples that it was not fitted on, and how a layer is chosen.
+"""How a candidate is judged on examples that it was not fitted on, and how one of several is chosen.
 
 Knows no modality, encoder or Ray.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from golem_ray.data.folds import Folds, rows_by_label
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.fit import fit, log_loss, logits_of
-from golem_ray.heads.training_set import HeadSpec
-from golem_ray.metrics.comparison import Round, Score, best_candidate
-from golem_ray.metrics.intervals import mean_and_error
+from golem_ray.heads.many import inner_folds, unseen_logits
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec
+from golem_ray.metrics.comparison import Round, Score, best_candidate, difference, ranked
+from golem_ray.progress import Progress
+
+ROUNDS = 5
+"""Rounds of cross-validation that the plain candidate and the best few are judged by, after one of all."""
+
+FINALISTS = 3
+"""How many of the best those are."""
+
+MOST_ROWS = 2000
+"""Examples that candidates are judged on: more would tell little more of which is better, and take longer."""
 
 _DIVERGED = 1e6
 """Log-loss of a head whose training did not converge."""
 
 
-def score(examples: Examples, spec: HeadSpec, repeats: int) -> Score | None:
-    """The cross-validated score of heads fitted as the spec says; None if there are no folds."""
-    labels = examples.label_array()
-    right, times, loss = np.zeros(len(labels)), np.zeros(len(labels)), 0.0
-    for train, test in _every_fold(examples, spec, repeats):
-        head, tested = fit(examples.take(train), spec), examples.take(test)
-        right[test] += spec.target.right(logits_of(head, tested.embeddings), labels[test])
-        times[test] += 1
-        found = log_loss(head, tested, spec)
-        loss += (found if math.isfinite(found) else _DIVERGED) * len(test)
-    if not times.any():
-        return None
-    of_each = np.divide(right, times, out=np.full(len(labels), np.nan), where=times > 0)
-    return Score(right.sum() / times.sum(), loss / times.sum(), of_each)
+class Choice(NamedTuple):
+    """A candidate that was chosen."""
+
+    number: int
+    scores: list[Score | None]
+    """Of every candidate; None for one that was not tried, or where there are no folds."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """The scores as plain JSON values, for each candidate that was tried with its number."""
+        return [
+            {"number": number, "accuracy": score.accuracy, "log_loss": score.log_loss}
+            for number, score in enumerate(self.scores)
+            if score is not None
+        ]
 
 
-def best_layer(scores: Sequence[Score | None], groups: np.ndarray | None) -> int:
-    """The number of the best layer, if it beats the layer `last` by more than a standard error; else that of `last`.
+def choose(
+    examples: Examples,
+    candidates: Sequence[HeadCandidate],
+    spec: HeadSpec,
+    sets: Sequence[np.ndarray],
+    report: Callable[[Progress], None],
+) -> list[Choice]:
+    """For each set of rows to train on, (M,) int, the candidate to take, by cross-validation of these rows alone.
 
-    `last` is the one before the last in `scores`. The error is that of the difference, over examples or over groups,
-    (N,) int. This is the rule of one standard error (Breiman et al., Classification and Regression Trees, 1984): among
-    many layers some look better by chance, and few examples leave much to chance.
+    All are judged by one round, and the best few by more. Heads with hidden layers, which take ten times as long, are
+    tried on the columns that the best of the others takes.
     """
-    best, last = best_candidate(scores), len(scores) - 2
-    if best is None or best == last:
-        return last
-    first, second = scores[best], scores[last]
+    labels, groups = examples.label_array(), examples.groups
+    sets = [_some(rows, spec) for rows in sets]
+    scores: list[list[Score | None]] = [[None] * len(candidates) for _ in sets]
+    num_done = 0
+
+    def judge(number: int, wanted: Sequence[int], rounds: int) -> dict[int, Score | None]:
+        nonlocal num_done
+        candidate = candidates[number]
+        own = examples.of_columns(candidate.columns)
+        parts = [(sets[row], sets[row][:0]) for row in wanted]
+        found = unseen_logits(own, parts, dataclasses.replace(spec, head=candidate.head), rounds=rounds)
+        num_done += rounds == 1
+        report(Progress(stage="choosing", done=num_done, total=len(candidates), unit="candidates"))
+        return {row: score_of(unseen.inner, labels[sets[row]], spec) for row, unseen in zip(wanted, found, strict=True)}
+
+    def judge_for(wanted: Sequence[Collection[int]], rounds: int) -> list[dict[int, Score | None]]:
+        """Those candidates of each set."""
+        found: list[dict[int, Score | None]] = [{} for _ in sets]
+        for number in range(len(candidates)):
+            rows = [row for row, numbers in enumerate(wanted) if number in numbers]
+            for row, score in (judge(number, rows, rounds) if rows else {}).items():
+                found[row][number] = score
+                scores[row][number] = score
+        return found
+
+    deep = [number for number, each in enumerate(candidates) if each.head.hidden]
+    judge_for([[number for number in range(len(candidates)) if number not in deep]] * len(sets), 1)
+    best = [candidates[best_candidate(each) or 0].columns for each in scores]
+    judge_for([[number for number in deep if candidates[number].columns == columns] for columns in best], 1)
+    finals = judge_for([{0, *ranked(each)[:FINALISTS]} for each in scores], ROUNDS)
+    choices = []
+    for final, every, rows in zip(finals, scores, sets, strict=True):
+        num_folds = len(inner_folds(examples, rows, spec, 1))
+        choices.append(Choice(pick(final, num_folds, None if groups is None else groups[rows]), every))
+    return choices
+
+
+def _some(rows: np.ndarray, spec: HeadSpec) -> np.ndarray:
+    """At most MOST_ROWS of the rows, (M,) int, ascending, drawn evenly."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return np.sort(np.random.default_rng([spec.training.seed, 4]).choice(rows, MOST_ROWS, replace=False))
+
+
+def score_of(logits: np.ndarray, labels: np.ndarray, spec: HeadSpec) -> Score | None:
+    """The score of logits (R, N, K) in R rounds, NaN where untested, on labels (N,); None if nothing was tested."""
+    tested = ~np.isnan(logits).all(axis=2)
+    if not tested.any():
+        return None
+    right = np.where(tested, spec.target.right(np.nan_to_num(logits), labels), np.nan)
+    losses = losses_of(logits[tested], np.broadcast_to(labels, tested.shape)[tested], spec)
+    return Score(float(np.nansum(right) / tested.sum()), float(losses.mean()), right.astype(np.float32))
+
+
+def losses_of(logits: np.ndarray, labels: np.ndarray, spec: HeadSpec) -> np.ndarray:
+    """(M,) float32: the log-loss on each example in nats, of logits (M, K)."""
+    lost = spec.target.losses(torch.from_numpy(logits), torch.from_numpy(np.array(labels)))
+    return torch.nan_to_num(lost, nan=_DIVERGED, posinf=_DIVERGED).numpy()
+
+
+def pick(scores: Mapping[int, Score | None], num_folds: int, groups: np.ndarray | None) -> int:
+    """The number of the best candidate, if it beats the plain one, 0, by more than a standard error; else 0.
+
+    The error is that of the paired difference, over examples or over groups, (N,) int. This is the rule of one standard
+    error (Breiman et al., Classification and Regression Trees, 1984): among many candidates some look better by chance,
+    and few examples leave much to chance.
+    """
+    numbers = list(scores)
+    best = best_candidate(list(scores.values()))
+    if best is None or numbers[best] == 0:
+        return 0
+    first, second = scores[numbers[best]], scores[0]
     assert first is not None
     assert second is not None
-    gain, error, _ = mean_and_error(first.right - second.right, groups)
-    return best if gain > error else last
+    gain, error, _ = difference(first.right, second.right, num_folds, groups)
+    return numbers[best] if gain > error else 0
 
 
 def round_on(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> Round:
     """What heads fitted as the spec says do in round `number` of `repeats` of cross-validation."""
     labels, target = examples.label_array(), spec.target
     right, losses = np.full((2, len(labels)), np.nan, dtype=np.float32)
-    folds, inner = np.full(len(labels), -1, dtype=np.int8), []
-    for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
-        trained = examples.take(train)
-        found = score(trained, spec, 1)
-        inner.append(None if found is None else Score(found.accuracy, found.log_loss))
-        logits = logits_of(fit(trained, spec), examples.take(test).embeddings)
-        lost = target.losses(torch.from_numpy(logits), torch.from_numpy(labels[test]))
-        losses[test] = torch.nan_to_num(lost, nan=_DIVERGED, posinf=_DIVERGED)
-        right[test] = target.right(logits, labels[test])
-        folds[test] = fold
-    return Round(right, losses, folds, tuple(inner))
+    numbers, inner = np.full(len(labels), -1, dtype=np.int8), []
+    folds = _folds(examples, spec, repeats, number)
+    for fold, ((train, test), found) in enumerate(
+        zip(folds, unseen_logits(examples, folds, spec, rounds=1), strict=True)
+    ):
+        score = score_of(found.inner, labels[train], spec)
+        inner.append(None if score is None else Score(score.accuracy, score.log_loss))
+        losses[test] = losses_of(found.tested, labels[test], spec)
+        right[test] = target.right(found.tested, labels[test])
+        numbers[test] = fold
+    return Round(right, losses, numbers, tuple(inner))
 
 
 def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, sizes: Sequence[int]) -> np.ndarray:
@@ -78,8 +161,9 @@ def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, size
     (S, N) float32, like `Round.right`. A smaller size takes some of the examples of a larger one; every candidate gets
     the same ones. Extra examples are not counted: all that the fold may train on are in each size, as in a training.
     """
-    labels, target = examples.label_array(), spec.target
+    labels = examples.label_array()
     right = np.full((len(sizes), len(labels)), np.nan, dtype=np.float32)
+    parts: Folds = []
     for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
         rng = np.random.default_rng([spec.training.seed, number, fold, 2])
         turn = np.full(len(train), -1)
@@ -87,15 +171,10 @@ def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, size
         for rows in rows_by_label(labels[train[own]]):
             members = own[rng.permutation(rows)]
             turn[members] = np.arange(len(members))
-        tested = examples.take(test).embeddings
-        for row, size in enumerate(sizes):
-            head = fit(examples.take(train[turn < size]), spec)
-            right[row, test] = target.right(logits_of(head, tested), labels[test])
+        parts += [(train[turn < size], test) for size in sizes]
+    for place, ((_, test), found) in enumerate(zip(parts, unseen_logits(examples, parts, spec), strict=True)):
+        right[place % len(sizes), test] = spec.target.right(found.tested, labels[test])
     return right
-
-
-def _every_fold(examples: Examples, spec: HeadSpec, repeats: int) -> Folds:
-    return spec.target.folds(examples.label_array(), repeats, spec.training.seed, examples.groups, examples.extra)
 
 
 def _folds(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> Folds:

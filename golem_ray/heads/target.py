@@ -76,6 +76,11 @@ class Target(Protocol):
     def criterion(self, labels: Tensor, num_classes: int, config: HeadConfig) -> Criterion:
         """What training on these labels minimises."""
 
+    def criteria(
+        self, labels: Tensor, parts: Tensor, num_classes: int, config: HeadConfig
+    ) -> Callable[[Tensor], Tensor]:
+        """The same for F heads at once, each trained on its part, (F, N) bool: logits (F, K, N) -> (F,) losses."""
+
     def losses(self, logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
         """Log-loss in nats of each example, (M,), or its mean or sum, ()."""
 
@@ -160,6 +165,22 @@ class SingleLabel:
         weights = _class_weights(labels, num_classes) if config.class_weights else None
         loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
         return Criterion(loss, len if weights is None else lambda labels: weights[labels].sum())
+
+    def criteria(
+        self, labels: Tensor, parts: Tensor, num_classes: int, config: HeadConfig
+    ) -> Callable[[Tensor], Tensor]:
+        """Cross-entropy, the class weights of each part by its own frequencies."""
+        import torch
+        from torch.nn.functional import one_hot
+
+        weights = torch.ones(len(parts), num_classes, device=labels.device)
+        if config.class_weights:
+            weights = torch.stack([_class_weights(labels[part], num_classes) for part in parts])
+        smoothed = (1 - config.label_smoothing) * one_hot(labels, num_classes) + config.label_smoothing / num_classes
+        weight_of_each = weights[:, labels] * parts  # (F, N)
+        of_part = parts / weight_of_each.sum(dim=1, keepdim=True)
+        shares = smoothed.T * weights[..., None] * of_part[:, None]  # (F, K, N)
+        return lambda logits: -(logits.log_softmax(dim=1) * shares).sum(dim=(1, 2))
 
     def losses(self, logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
         """Cross-entropy."""

@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from golem_ray.heads.cross_validate import Report, cross_validate
+from golem_ray.heads.cross_validate import Report, rounds_of, unseen_by, validation_metrics
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of, standardized
 from golem_ray.heads.logistic import LogisticHead
 from golem_ray.heads.modules import weights_file
 from golem_ray.heads.rows import Rows, Streamed, moments
-from golem_ray.heads.select import best_layer, score
-from golem_ray.heads.training_set import HeadSpec, TrainedHead, TrainingSet
-from golem_ray.metrics.comparison import Score
+from golem_ray.heads.select import choose
+from golem_ray.heads.training_set import Columns, HeadCandidate, HeadSpec, TrainedHead, TrainingSet
 from golem_ray.progress import Progress
 
 
@@ -38,32 +37,34 @@ def train_head(
     """
     labels = torch.tensor(data.labels, device=device)
     every = Examples(_rows(data, data.embeddings, device), labels, data.groups, data.extra)
-    examples, chosen = every, None
-    layers: dict[str, Any] = {}
-    if data.layers:
-        scores = _layer_scores(every, data, spec, max(repeats, 1), report)
-        chosen = best_layer(scores, data.groups)
-        layers["layers"] = _layer_records(data, scores)
-        of_layer = every.of_layer(chosen).embeddings
-        assert isinstance(of_layer, Tensor)
-        examples = dataclasses.replace(every, embeddings=of_layer.contiguous())
+    rounds = rounds_of(every, spec, repeats)
+    whole = (HeadCandidate(columns=((0, data.embeddings.shape[1]),), head=spec.head),)
+    candidates, chosen, metrics = data.candidates or whole, [0] * (1 + len(rounds.folds)), {}
+    if data.candidates:
+        sets = [np.arange(len(every)), *(train for train, _ in rounds.folds)]
+        choices = choose(every, candidates, spec, sets, report)
+        chosen = [choice.number for choice in choices]
+        metrics["candidates"] = choices[0].records()
+    columns = candidates[chosen[0]].columns
+    examples, spec = every.of_columns(columns), dataclasses.replace(spec, head=candidates[chosen[0]].head)
     head, history = _trained(examples, spec, report)
-    metrics = _training_metrics(head, examples, spec, history) | layers
-    validated, unseen, rows = cross_validate(data, every, spec, repeats, report)
+    metrics |= _training_metrics(head, examples, spec, history)
+    unseen = unseen_by(rounds, candidates, chosen[1:], spec, report)
+    metrics |= validation_metrics(rounds, unseen, spec, nested=bool(data.candidates))
 
     held_out_logits = baseline = None
     if data.held_out is not None:
-        held_out_logits = logits_of(head, torch.tensor(_of_layer(data.held_out, chosen), device=device))
+        held_out_logits = logits_of(head, torch.tensor(_of_columns(data.held_out, columns), device=device))
         baseline = _baseline_logits(data, spec, device)
     return TrainedHead(
         weights=weights_file(head),
-        metrics=metrics | validated,
-        layer=None if chosen is None else data.layers[chosen],
-        unseen_logits=unseen,
-        unseen_rows=rows,
+        metrics=metrics,
+        chosen=chosen[0] if data.candidates else None,
+        unseen_logits=unseen[0],
+        unseen_rows=rounds.rows,
         held_out_logits=held_out_logits,
         baseline_logits=baseline,
-        drawn=_of_layer(_drawn(data), chosen),
+        drawn=_of_columns(_drawn(data), columns),
     )
 
 
@@ -75,7 +76,7 @@ def _rows(data: TrainingSet, values: np.ndarray, device: str) -> Rows:
 
 
 def _drawn(data: TrainingSet) -> np.ndarray:
-    """The embeddings of `data.drawn`, (P, D) or (P, C, D)."""
+    """The embeddings of `data.drawn`, (P, D)."""
     num_trained = len(data.labels)
     trained = data.embeddings[data.drawn[data.drawn < num_trained]]
     if data.held_out is None:
@@ -83,9 +84,9 @@ def _drawn(data: TrainingSet) -> np.ndarray:
     return np.concatenate([trained, data.held_out[data.drawn[data.drawn >= num_trained] - num_trained]])
 
 
-def _of_layer(embeddings: np.ndarray, chosen: int | None) -> np.ndarray:
-    """(M, D), of embeddings (M, D), or of the chosen layer of (M, C, D)."""
-    return embeddings if chosen is None else embeddings[:, chosen]
+def _of_columns(embeddings: np.ndarray, columns: Columns) -> np.ndarray:
+    """(M, D), the chosen columns of embeddings."""
+    return np.concatenate([np.asarray(embeddings)[:, start:stop] for start, stop in columns], axis=1)
 
 
 def _training_metrics(
@@ -108,15 +109,6 @@ def _training_metrics(
     }
 
 
-def _layer_records(data: TrainingSet, scores: list[Score | None]) -> list[dict[str, Any]]:
-    """The score of each layer that has one."""
-    return [
-        {"layer": layer, "accuracy": score.accuracy, "log_loss": score.log_loss}
-        for layer, score in zip(data.layers, scores, strict=True)
-        if score is not None
-    ]
-
-
 def _trained(examples: Examples, spec: HeadSpec, report: Report) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The head, and its loss by epoch."""
     history: list[dict[str, Any]] = []
@@ -127,17 +119,6 @@ def _trained(examples: Examples, spec: HeadSpec, report: Report) -> tuple[nn.Mod
         report(Progress(stage="training", done=epoch, total=epochs, unit="epochs", note=f"loss {loss:.4f}"))
 
     return fit(examples, spec, on_epoch), history
-
-
-def _layer_scores(
-    every: Examples, data: TrainingSet, spec: HeadSpec, repeats: int, report: Report
-) -> list[Score | None]:
-    """The cross-validated score with each layer of (N, C, D)."""
-    scores: list[Score | None] = []
-    for number in range(len(data.layers)):
-        scores.append(score(every.of_layer(number), spec, repeats))
-        report(Progress(stage="choosing a layer", done=len(scores), total=len(data.layers), unit="layers"))
-    return scores
 
 
 def _baseline_logits(data: TrainingSet, spec: HeadSpec, device: str) -> np.ndarray:

@@ -21,16 +21,28 @@ class HeadSpec:
     target: Target = SINGLE_LABEL
 
 
+Columns = tuple[tuple[int, int], ...]
+"""Which columns of wider embeddings: from each start to before its stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadCandidate:
+    """One of several heads to choose from, and what it is trained on."""
+
+    columns: Columns
+    head: HeadConfig
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
     """What a head is trained on, and what it is tested on."""
 
     embeddings: np.ndarray
-    """(N, D) float32, or (N, C, D) of C layers to choose from. Of a `np.memmap`, (N, D), only chunks are in memory."""
+    """(N, D) float32. Of a `np.memmap` only chunks are in memory."""
     labels: np.ndarray
     """(N,) int64."""
-    layers: tuple[int | str, ...] = ()
-    """(C,) names of the layers to choose from."""
+    candidates: tuple[HeadCandidate, ...] = ()
+    """What to choose from, the plain one first; none where there is no choice."""
     groups: np.ndarray | None = None
     """(N,) int64: the examples of a group are never on both sides of a fold."""
     extra: np.ndarray | None = None
@@ -38,7 +50,7 @@ class TrainingSet:
     baseline: np.ndarray | None = None
     """(N, F) float32: the plain vectors that the embeddings have to beat, where there are examples held out."""
     held_out: np.ndarray | None = None
-    """(M, D) or (M, C, D) float32: embeddings of the examples held out."""
+    """(M, D) float32: embeddings of the examples held out."""
     held_out_baseline: np.ndarray | None = None
     """(M, F) float32."""
     drawn: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -55,8 +67,8 @@ class TrainedHead:
     """Plain JSON values."""
     drawn: np.ndarray
     """(P, D) float32: the embeddings of the rows in TrainingSet.drawn."""
-    layer: int | str | None = None
-    """The chosen one of TrainingSet.layers."""
+    chosen: int | None = None
+    """The number of the one of TrainingSet.candidates that was trained."""
     unseen_logits: np.ndarray
     """(N, K) float32: each example's, from the first round of cross-validation; NaN if it was not tested there."""
     unseen_rows: np.ndarray | None = None

@@ -23,11 +23,13 @@ class Candidate:
     encoder: str
     layer: int | str
     pooling: str
+    join_baseline: bool = False
     head: str
     """Its name."""
 
     def __str__(self) -> str:
-        return f"{self.encoder}, layer {self.layer}, {self.pooling}, {self.head}"
+        joined = ", joined with the baseline" if self.join_baseline else ""
+        return f"{self.encoder}, layer {self.layer}, {self.pooling}{joined}, {self.head}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,10 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
 
     Raises ConfigError if an encoder cannot be had or lacks a layer, or a head cannot be trained as configured.
     """
-    if base.model.layer == "auto":
-        raise ConfigError("model.layer: expected a layer to compare with, got 'auto'; the grid is the choice here.")
+    for key in ("model.layer", "model.pooling", "model.join_baseline", "head.kind"):
+        group, name = key.split(".")
+        if getattr(getattr(base, group), name) == "auto":
+            raise ConfigError(f"{key}: expected something to compare with, got 'auto'; the grid is the choice here.")
     if base.model.classifier_input_features != "auto":
         raise ConfigError(
             "model.classifier_input_features: expected 'auto' in a comparison, whose encoders and poolings differ in "
@@ -75,7 +79,11 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
     models = {name: _model(base.model, name) for name in encoders}
     every = {name: _all_layers(base, model) for name, model in models.items()}
     default = Candidate(
-        encoder=own, layer=_named(base.model.layer, every[own]), pooling=base.model.pooling, head=own_head
+        encoder=own,
+        layer=_named(base.model.layer, every[own]),
+        pooling=base.model.pooling,
+        join_baseline=bool(base.model.join_baseline),
+        head=own_head,
     )
     candidates = [default]
     for encoder in grid.encoders or (own,):
@@ -83,7 +91,7 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
         for layer in grid.layers:
             layers += every[encoder].layers if layer == "all" else [_named(layer, every[encoder])]
         candidates += [
-            Candidate(encoder=encoder, layer=layer, pooling=pooling, head=head)
+            dataclasses.replace(default, encoder=encoder, layer=layer, pooling=pooling, head=head)
             for layer in layers
             for pooling in grid.poolings
             for head in grid.heads

@@ -93,7 +93,7 @@ class Fields:
     def _data(self, candidate: Candidate) -> TrainingSet:
         recipe, vectors = self.grid.recipes[candidate.encoder], self.embedded[candidate.encoder].vectors
         return TrainingSet(
-            embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling)[self.used],
+            embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling, bool(recipe.joined))[self.used],
             labels=self.labels,
             groups=self.groups,
             extra=self.extra,

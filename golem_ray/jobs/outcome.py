@@ -19,6 +19,8 @@ from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import printable
 from golem_ray.heads.training_set import HeadSpec, TrainedHead
+from golem_ray.jobs import choice
+from golem_ray.jobs.candidates import Candidate
 from golem_ray.jobs.usable import UsedExamples
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import largest_class
@@ -26,9 +28,9 @@ from golem_ray.report.classifier import Judged, render
 from golem_ray.report.drawings import Points
 from golem_ray.report.words import (
     calibration_line,
+    choice_line,
     cross_validation_line,
     evaluation_line,
-    layer_line,
     left_out_line,
 )
 
@@ -38,8 +40,11 @@ class Run:
     """A run whose head is trained."""
 
     config: TrainConfig
+    """With what was chosen in place of every `auto`."""
     division: Division
     recipe: Recipe
+    candidates: tuple[Candidate, ...] = ()
+    """What was chosen from."""
     digests: np.ndarray
     """(N,) S32: as Embeddings has them."""
     cost: float
@@ -63,6 +68,13 @@ class Run:
     def labels(self) -> np.ndarray:
         """(N,) int64, of the examples that were trained on."""
         return self.division.labels[self.examples.used].astype(np.int64)
+
+    @cached_property
+    def choice(self) -> dict[str, Any] | None:
+        """The record of what was chosen; None where nothing was to be chosen."""
+        if self.head.chosen is None:
+            return None
+        return choice.record(self.candidates, self.head.chosen, self.head.metrics["candidates"])
 
     def answers(self, logits: np.ndarray) -> Answers:
         """What the head says, from its logits (M, K), with calibrated probabilities."""
@@ -103,6 +115,9 @@ class Run:
 def sidecar(run: Run) -> dict[str, Any]:
     """What the sidecar says of the run."""
     source, metrics = run.division.source, dict(run.head.metrics)
+    if run.choice is not None:
+        metrics["choice"] = run.choice
+    metrics.pop("candidates", None)
     if run.evaluation is not None:
         metrics["evaluation"] = run.evaluation
     counts = np.bincount(run.labels, minlength=len(source.labels)).tolist()
@@ -200,8 +215,8 @@ def summary(run: Run) -> str:
         lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
     if left_out:
         lines.insert(1, left_out_line(left_out, listed(beside), judged.group_column))
-    if run.head.layer is not None:
-        lines.insert(1, layer_line(run.head.layer, metrics.get("layers", [])))
+    if run.choice is not None:
+        lines.insert(1, choice_line(run.choice))
     if run.evaluation is not None:
         lines.append(evaluation_line(run.evaluation, run.modality.baseline))
     return "\n".join([*lines, calibration_line(metrics["calibration"])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +20,14 @@ from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.embedding.joining import join_files
 from golem_ray.embedding.modality import modality_of
-from golem_ray.embedding.recipe import Recipe, by_layer
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import Engine
 from golem_ray.errors import ConfigError
 from golem_ray.heads.target import target_of
-from golem_ray.heads.training_set import HeadSpec
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec
 from golem_ray.jobs import outcome
+from golem_ray.jobs.choice import candidates_for, decided, head_candidates
 from golem_ray.jobs.engines import announce, opened
 from golem_ray.jobs.origin import Origin, log_going_on
 from golem_ray.jobs.outcome import Run
@@ -92,12 +92,14 @@ def trained(
     """
     embedded = embed()
     used = used_examples(config, division, embedded)
-    assemble = engine.share(_training_data(division, embedded, used, recipe, cache))
+    candidates = candidates_for(config, recipe)
+    heads = head_candidates(config, recipe, candidates)
+    assemble = engine.share(_training_data(division, embedded, used, heads, cache))
     digests, cost = embedded.digests, embedded.cost
     del embedded  # its vectors are with the engine now
     spec = HeadSpec(
         num_classes=len(division.source.labels),
-        head=config.head,
+        head=heads[0].head if heads else config.head,
         training=config.training,
         target=target_of(config.dataset),
     )
@@ -108,10 +110,13 @@ def trained(
             f"training.learning_rate: expected a rate at which training converges, found the loss to become "
             f"{head.metrics['final_loss']} with {config.training.learning_rate}; use a smaller one."
         )
+    chosen = None if head.chosen is None else candidates[head.chosen]
+    config, recipe = decided(config, recipe, chosen)
     return Run(
         config=config,
         division=division,
-        recipe=recipe if head.layer is None else dataclasses.replace(recipe, layer=head.layer),
+        recipe=recipe,
+        candidates=candidates,
         digests=digests,
         cost=cost,
         examples=used,
@@ -213,7 +218,11 @@ def _embed(
 
 
 def _training_data(
-    division: Division, embedded: Embeddings, used: UsedExamples, recipe: Recipe, cache: EmbeddingCache | None
+    division: Division,
+    embedded: Embeddings,
+    used: UsedExamples,
+    candidates: tuple[HeadCandidate, ...],
+    cache: EmbeddingCache | None,
 ) -> FromMemory | FromCache:
     """What gives the head's task its data."""
     rows = TrainingRows(
@@ -222,11 +231,10 @@ def _training_data(
         labels=division.labels[used.used].astype(np.int64),
         groups=used.groups,
         extra=used.extra,
-        layers=recipe.layers if recipe.layer == "all" else (),
+        candidates=candidates,
         drawn=used.drawn,
     )
     if len(embedded.vectors):
-        vectors = by_layer(embedded.vectors, recipe) if recipe.layer == "all" else embedded.vectors
-        return FromMemory(rows=rows, vectors=vectors, baseline=embedded.baseline)
+        return FromMemory(rows=rows, vectors=embedded.vectors, baseline=embedded.baseline)
     assert cache is not None
     return FromCache(rows=rows, cache=cache, digests=embedded.digests)

@@ -13,7 +13,7 @@ import numpy as np
 
 from golem_ray.embedding.cache import EmbeddingCache
 from golem_ray.errors import ConfigError
-from golem_ray.heads.training_set import TrainingSet
+from golem_ray.heads.training_set import HeadCandidate, TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class TrainingRows:
     """(N,) int64: those of one group are never on both sides of a fold."""
     extra: np.ndarray | None = None
     """(N,) bool: as TrainingSet.extra."""
-    layers: tuple[int | str, ...]
-    """Names of the layers to choose from; none where there is no choice."""
+    candidates: tuple[HeadCandidate, ...]
+    """As TrainingSet.candidates."""
     drawn: np.ndarray
     """(P,) int64: as TrainingSet.drawn."""
 
@@ -43,7 +43,7 @@ class TrainingRows:
         return TrainingSet(
             embeddings=embeddings,
             labels=self.labels,
-            layers=self.layers,
+            candidates=self.candidates,
             groups=self.groups,
             extra=self.extra,
             drawn=self.drawn,
@@ -59,7 +59,7 @@ class FromMemory:
 
     rows: TrainingRows
     vectors: np.ndarray
-    """(R, D) or (R, C, D) float32, of all rows."""
+    """(R, D) float32, of all rows."""
     baseline: np.ndarray | None
     """(R, F) float32, where there are examples to test on."""
 

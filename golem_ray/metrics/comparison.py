@@ -23,14 +23,19 @@ class Score(NamedTuple):
     accuracy: float
     log_loss: float
     """In nats."""
-    right: np.ndarray = np.zeros(0)
-    """(N,): in which share of the rounds each example was recognised; NaN for one that was not tested."""
+    right: np.ndarray = np.zeros((0, 0))
+    """(R, N) float32: 1 for an example that was recognised in a round, 0 for one that was not, NaN if not tested."""
+
+
+def ranked(scores: Sequence[Score | None]) -> list[int]:
+    """The candidates that have a score: the most accurate one first, of equal ones the one with the least log-loss."""
+    known = [(-score.accuracy, score.log_loss, number) for number, score in enumerate(scores) if score is not None]
+    return [number for _, _, number in sorted(known)]
 
 
 def best_candidate(scores: Sequence[Score | None]) -> int | None:
-    """The most accurate one, of equal ones the one with the least log-loss; None if no candidate has a score."""
-    ranked = [(score.accuracy, -score.log_loss, -number) for number, score in enumerate(scores) if score is not None]
-    return -max(ranked)[2] if ranked else None
+    """The first of `ranked`; None if no candidate has a score."""
+    return next(iter(ranked(scores)), None)
 
 
 class Round(NamedTuple):
@@ -47,15 +52,23 @@ class Round(NamedTuple):
 
 
 def paired(first: np.ndarray, second: np.ndarray, num_folds: int, groups: np.ndarray | None) -> dict[str, Any]:
-    """By how much `first` is more accurate than `second`: {"value", "interval_95"}.
+    """By how much `first` is more accurate than `second`: {"value", "interval_95"}. Both as `difference` takes them."""
+    value, error, units = difference(first, second, num_folds, groups)
+    half = students_half(error, units)
+    return {"value": value, "interval_95": [max(-1.0, value - half), min(1.0, value + half)]}
+
+
+def difference(
+    first: np.ndarray, second: np.ndarray, num_folds: int, groups: np.ndarray | None
+) -> tuple[float, float, int]:
+    """By how much `first` is more accurate than `second`, its standard error, and over how many units.
 
     Both (R, N): right or wrong in R rounds of num_folds folds, NaN where not tested. groups: (N,) int or None.
     """
     found = [mean_and_error(one - other, groups) for one, other in zip(first, second, strict=True)]
     value, units = float(np.mean([mean for mean, _, _ in found])), found[0][2]
     variance = np.mean([error**2 for _, error, _ in found]) * (1 / len(first) + num_folds / (num_folds - 1))
-    half = students_half(float(np.sqrt(variance)), units)
-    return {"value": value, "interval_95": [max(-1.0, value - half), min(1.0, value + half)]}
+    return value, float(np.sqrt(variance)), units
 
 
 def accuracy_of(right: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:

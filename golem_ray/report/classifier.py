@@ -20,11 +20,12 @@ from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED, Figure
 from golem_ray.report.drawings import (
     Points,
     draw_confusion,
-    draw_layers,
+    draw_lines,
     draw_loss,
     draw_map,
     draw_per_class,
     draw_reliability,
+    lines_by_layer,
 )
 from golem_ray.report.html import assemble, cell, escape, number, section, table
 from golem_ray.report.words import on_one_side, validated_line
@@ -40,9 +41,8 @@ _CONFUSIONS = "Rows are labels, columns what was said; shades are shares of a ro
 
 
 _LAYERS = (
-    "Cross-validated accuracy with each of the encoder's layers, on the clips that were trained on. The filled dot is "
-    "the layer that was taken: the best one, or the last where the best is within a standard error of it. Differences "
-    "may be chance; the figures above do not profit from the choice."
+    "What the classifier was chosen from: cross-validated accuracy, on the clips that were trained on, of each layer "
+    "under a kind of head. Small differences may be chance; the figures above do not profit from the choice."
 )
 
 
@@ -108,9 +108,10 @@ def render(
             section("Can its probabilities be believed?", _calibration(document), "reliability"),
             _mistakes(judged, column),
         ]
-    if document["metrics"].get("layers"):
-        drawings["layers"] = draw_layers(document["metrics"]["layers"], document["encoder"].get("layer"))
-        parts.append(section("Layers", _LAYERS, "layers"))
+    layers = lines_by_layer(_group(document["metrics"], "choice").get("candidates", []))
+    if layers:
+        drawings["layers"] = draw_lines(layers, "layer", "accuracy")
+        parts.append(section("Candidates by layer", _LAYERS, "layers"))
     if document["metrics"].get("loss_history"):
         drawings["loss"] = draw_loss(document["metrics"]["loss_history"])
         parts.append(section("Training loss", "Cross-entropy on the clips that were trained on, in nats.", "loss"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from golem_ray.report.drawings import draw_lines
+from golem_ray.report.drawings import draw_lines, lines_by_layer
 from golem_ray.report.html import assemble, cell, escape, number, section, table
 from golem_ray.report.words import clips, percent, points, rounds_played
 
-_MOST_ROWS, _MOST_LINES = 200, 12
+_MOST_ROWS = 200
 
 
 _LAYERS = (
@@ -49,7 +49,7 @@ def render_comparison(result: dict[str, Any]) -> str:
         _ranking(rows, result["default"]),
     ]
     drawings = {}
-    layers = _layer_lines(rows)
+    layers = lines_by_layer(rows)
     if layers:
         drawings["layers"] = draw_lines(layers, "layer", "accuracy")
         parts.append(section("By layer", _LAYERS, "layers"))
@@ -80,21 +80,3 @@ def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:
     ]
     more = f"<p>And {len(rows) - _MOST_ROWS} more: see comparison.json.</p>" if len(rows) > _MOST_ROWS else ""
     return table(["Candidate", "Accuracy", "95 % interval", "Against the best", "Against the default"], cells) + more
-
-
-def _layer_lines(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each encoder, pooling and head that was tried on several layers, the best ones first."""
-    found: dict[tuple[str, str, str], dict[int | str, float]] = {}
-    for row in rows:
-        found.setdefault((row["encoder"], row["pooling"], row["head"]), {})[row["layer"]] = row["accuracy"]["value"]
-    lines = []
-    for key, by_layer in found.items():
-        layers = sorted(by_layer, key=_place)
-        if len(layers) > 1:
-            shown = [str(layer) for layer in layers]
-            lines.append({"name": ", ".join(key), "x": shown, "y": [by_layer[layer] for layer in layers]})
-    return lines[:_MOST_LINES]
-
-
-def _place(layer: int | str) -> float:
-    return layer if isinstance(layer, int) else {"last": 1e6, "mean": 1e7}[layer]

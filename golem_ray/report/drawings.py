@@ -13,6 +13,10 @@ from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
 from golem_ray.metrics.intervals import wilson_interval
 from golem_ray.report.axes import axis, class_axis, heatmap, height_of, plain_layout, shown
 
+_MOST_LINES = 12
+
+_LAST: dict[object, float] = {"last": 1e6, "mean": 1e7}
+
 _MAX_COUNTED, _MAX_LEGEND = 20, 40
 """Most classes whose confusions are written as numbers, and that the map's legend names."""
 
@@ -124,28 +128,26 @@ def draw_loss(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"data": [drawn], "layout": plain_layout(300, **axes)}
 
 
-def draw_layers(scores: Sequence[dict[str, Any]], chosen: object) -> dict[str, Any]:
-    """Accuracy by layer: [{"layer", "accuracy", ...}]."""
-    names = [str(entry["layer"]) for entry in scores]
-    drawn = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "x": names,
-        "y": [entry["accuracy"] for entry in scores],
-        "line": {"color": "#9bb8d3"},
-        "marker": {
-            "color": "#2f5f9e",
-            "size": 10,
-            "symbol": ["circle" if name == str(chosen) else "circle-open" for name in names],
-        },
-        "hovertext": [
-            f"layer {name}<br>{entry['accuracy']:.1%}, log-loss {entry['log_loss']:.3f}"
-            for name, entry in zip(names, scores, strict=True)
-        ],
-        "hoverinfo": "text",
-    }
-    axes = {"xaxis": axis("layer", type="category"), "yaxis": axis("accuracy", rangemode="tozero", tickformat=".0%")}
-    return {"data": [drawn], "layout": plain_layout(300, **axes)}
+def lines_by_layer(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For `draw_lines`: accuracy by layer, a line for each encoder, pooling and head that was tried on several layers.
+
+    The rows are candidates, the best first, each with its accuracy as a number or a figure.
+    """
+    found: dict[str, dict[int | str, float]] = {}
+    for row in rows:
+        name = ", ".join(filter(None, (row.get("encoder"), row["pooling"], _joined(row), row["head"])))
+        accuracy = row["accuracy"]
+        found.setdefault(name, {})[row["layer"]] = accuracy["value"] if isinstance(accuracy, dict) else accuracy
+    lines = []
+    for name, by_layer in found.items():
+        layers = sorted(by_layer, key=lambda layer: _LAST.get(layer, layer))
+        if len(layers) > 1:
+            lines.append({"name": name, "x": list(map(str, layers)), "y": [by_layer[layer] for layer in layers]})
+    return lines[:_MOST_LINES]
+
+
+def _joined(row: dict[str, Any]) -> str:
+    return "joined with the baseline" if row.get("join_baseline") else ""
 
 
 def draw_lines(lines: Sequence[dict[str, Any]], across: str, up: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from golem_ray.data.split import HELD_OUT
@@ -45,7 +44,7 @@ def cross_validation_line(scores: dict[str, Any] | None, repeats: int, group_col
     if scores is None:
         reason = "it is turned off" if repeats == 0 else "no class has two clips, or clips of two groups"
         return f"No cross-validated accuracy: {reason}."
-    more = ", the layer chosen anew in each" if scores.get("nested") else ""
+    more = ", the choice made anew in each" if scores.get("nested") else ""
     line = validated_line(scores, more + on_one_side(group_column))
     if scores["repeats"] < repeats:
         line += f" Not {repeats} rounds: of so many clips in so many classes that would take too long."
@@ -73,18 +72,20 @@ def validated_line(scores: dict[str, Any], more: str = "") -> str:
     )
 
 
-def layer_line(chosen: int | str, scores: Sequence[dict[str, Any]]) -> str:
-    """A sentence about the choice of a layer: [{"layer", "accuracy", ...}]."""
-    if not scores:
-        return "No layer could be chosen, for want of classes with two clips: the last one was taken."
-    by_name = {entry["layer"]: entry["accuracy"] for entry in scores}
-    best = max(by_name, key=lambda layer: by_name[layer])
-    line = f"Of {len(scores)} layers, {chosen} was taken: cross-validated accuracy {by_name[chosen]:.1%}"
-    if by_name[best] > by_name[chosen]:
-        line += f", that of {best} {by_name[best]:.1%}, which is within a standard error"
-    elif chosen != "last":
-        line += f", that of the last {by_name['last']:.1%}"
-    return f"{line} (the figures below do not profit from the choice)."
+def choice_line(choice: dict[str, Any]) -> str:
+    """A sentence about the choice between candidates, as jobs/choice.py records it."""
+    rows = {row["name"]: row["accuracy"] for row in choice["candidates"]}
+    chosen, plain, second = choice["chosen"], choice["plain"], choice["second"]
+    if not rows:
+        return f"Nothing could be chosen, for want of classes with two clips: taken was {chosen}."
+    line = f"Of {len(rows)} candidates, taken was {chosen}: cross-validated accuracy {rows[chosen]:.1%}"
+    if chosen != plain:
+        line += f", the plain one ({plain}) {rows[plain]:.1%}"
+    if second is not None:
+        better = chosen == plain and rows[second] > rows[chosen]
+        within = ", which is within a standard error" if better else ""
+        line += f", {'the best' if better else 'the next'} ({second}) {rows[second]:.1%}{within}"
+    return f"{line}. The figures below do not profit from the choice."
 
 
 def left_out_line(number: int, names: str, group_column: str | None = None) -> str:

@@ -13,7 +13,7 @@ from golem_ray.data.table import Content
 from golem_ray.embedding.modality import Baseline, Card, Encoder, Modality
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.speech.facts import FACTS, LONG, describe, is_silent
-from golem_ray.speech.families import WHOLE_S
+from golem_ray.speech.families import LOG_MEL_SIZE, WHOLE_S
 from golem_ray.speech.inspect import configured_recipe, fingerprint, provenance, recorded_recipe, traits_of
 from golem_ray.speech.player import player
 
@@ -23,7 +23,7 @@ def _read(content: bytes, recipe: Recipe) -> np.ndarray:
     from golem_ray.speech.read import load_clip
 
     traits = traits_of(recipe)
-    return load_clip(content, traits.sampling_rate, traits.shortest_s)
+    return _trimmed(load_clip(content, traits.sampling_rate, traits.shortest_s), recipe)
 
 
 def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) -> np.ndarray:
@@ -31,7 +31,15 @@ def _given(example: object, recipe: Recipe, sampling_rate: int | None = None) ->
     from golem_ray.speech.read import as_waveform
 
     traits = traits_of(recipe)
-    return as_waveform(example, traits.sampling_rate, sampling_rate, traits.shortest_s)
+    return _trimmed(as_waveform(example, traits.sampling_rate, sampling_rate, traits.shortest_s), recipe)
+
+
+def _trimmed(waveform: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The waveform as the recipe wants it: without the silence at its ends, or as it is."""
+    from golem_ray.speech.read import trim_silence
+
+    traits = traits_of(recipe)
+    return trim_silence(waveform, traits.sampling_rate, traits.shortest_s) if recipe.trimmed else waveform
 
 
 def _as_file(example: object, recipe: Recipe, sampling_rate: int | None = None) -> bytes:
@@ -86,7 +94,7 @@ MODALITY = Modality(
         ),
         what="audio",
     ),
-    baseline=Baseline(key="log_mel", name="log-mel statistics", short="log-mel", size=80),
+    baseline=Baseline(key="log_mel", name="log-mel statistics", short="log-mel", size=LOG_MEL_SIZE),
     card=Card(
         task="audio-classification",
         tags=("audio-classification", "speech", "linear-probe"),

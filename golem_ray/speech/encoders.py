@@ -99,12 +99,12 @@ class SpeechEncoder:
         self._stop.set()
 
     def embed(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """A clip's vector, by the recipe: N arrays (T,) float32 at the encoder's rate -> (N, vector_size) float32.
+        """A clip's vector, by the recipe: N arrays (T,) float32 at the encoder's rate -> (N, encoded_size) float32.
 
         Where clips are split into windows, it is over the frames of all of a clip's windows.
         """
         windows = [window for row, wave in enumerate(waveforms) for window in self._windows(row, len(wave))]
-        embeddings = np.zeros((len(waveforms), self.recipe.vector_size), dtype=np.float32)
+        embeddings = np.zeros((len(waveforms), self.recipe.encoded_size), dtype=np.float32)
         if not windows:
             return embeddings
         order = self._batches(windows)

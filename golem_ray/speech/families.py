@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from golem_ray.speech.exact_forward import Frames
 
 
+TRIMMED_DB = 35.0
+"""How far below a clip's loudest window all of what is trimmed stays."""
+
+TRIM_WINDOW_S = 0.025
+
+LOG_MEL_SIZE = 80
+"""Width of the baseline's vector."""
+
 MIN_DURATION_S = 0.025
 """Shortest clip that is used, whatever the family: what Wav2Vec2 turns into a frame, 400 samples at 16 kHz."""
 

@@ -21,7 +21,7 @@ from golem_ray.config import ModelConfig, ProcessingConfig
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.sample import SAMPLE
-from golem_ray.speech.families import MIN_DURATION_S, family_of
+from golem_ray.speech.families import LOG_MEL_SIZE, MIN_DURATION_S, TRIM_WINDOW_S, TRIMMED_DB, family_of
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
 """Whose versions change a clip's vector. Not PyAV, by whose rounding those of some files alone differ: that it is
@@ -54,8 +54,8 @@ def traits_of(recipe: Recipe) -> SpeechTraits:
     return recipe.encoder.traits
 
 
-def recipe_for(model: ModelConfig, max_seconds: float | None = None) -> Recipe:
-    """How the configured embeddings are made; all layers where one is still to be chosen.
+def recipe_for(model: ModelConfig, max_seconds: float | None = None, *, trimmed: bool = False) -> Recipe:
+    """How the configured embeddings are made; with all that there is to choose from where that is still to be chosen.
 
     Clips longer than max_seconds are split into windows. Raises ConfigError if the encoder cannot be had, or has no
     such layer.
@@ -64,13 +64,15 @@ def recipe_for(model: ModelConfig, max_seconds: float | None = None) -> Recipe:
     layer: int | str = model.layer
     if isinstance(layer, int) and layer > info.num_layers:
         raise ConfigError(f"model.layer: expected 0 to {info.num_layers}, the blocks of {info.name}, got {layer}.")
-    if layer in ("auto", "mean") and info.traits.has_adapter:
+    if layer == "mean" and info.traits.has_adapter:
         raise ConfigError(
-            f"model.layer: expected 'last' or a number for {info.name}, whose adapter gives other frames than its "
-            f"blocks, got {layer!r}."
+            f"model.layer: expected 'last', 'auto' or a number for {info.name}, whose adapter gives other frames than "
+            f"its blocks, got {layer!r}."
         )
-    if layer in ("auto", info.num_layers):
-        layer = "all" if layer == "auto" else "last"
+    if layer == "auto":
+        layer = "last" if info.traits.has_adapter else "all"
+    elif layer == info.num_layers:
+        layer = "last"
     return Recipe(
         modality="speech",
         encoder=info,
@@ -78,13 +80,16 @@ def recipe_for(model: ModelConfig, max_seconds: float | None = None) -> Recipe:
         window=max_seconds,
         compiled=model.compile,
         layer=layer,
-        pooling=model.pooling,
+        pooling="mean+std" if model.pooling == "auto" else model.pooling,
+        trimmed=trimmed,
+        joined=LOG_MEL_SIZE if model.join_baseline else 0,
     )
 
 
 def configured_recipe(model: ModelConfig, processing: ProcessingConfig) -> Recipe:
     """The recipe of a run's configuration. Raises ConfigError, also if the encoder is of another rate."""
-    recipe = recipe_for(model, processing.max_seconds)
+    trim = processing.trim_silence
+    recipe = recipe_for(model, processing.max_seconds, trimmed=model.pooling == "auto" if trim == "auto" else trim)
     made_for = traits_of(recipe).sampling_rate
     if processing.target_sampling_rate != made_for:
         raise ConfigError(
@@ -99,9 +104,9 @@ def recorded_recipe(record: dict[str, Any], name: str, revision: str | None) -> 
 
     Whether PyTorch compiled it is left out: that changes rounding alone.
     """
-    kept = {key: record[key] for key in ("precision", "layer", "pooling") if key in record}
+    kept = {key: record[key] for key in ("precision", "layer", "pooling", "join_baseline") if key in record}
     model = ModelConfig(feature_extractor_model=name, revision=revision, **kept)
-    return recipe_for(model, record.get("max_seconds"))
+    return recipe_for(model, record.get("max_seconds"), trimmed=record.get("trim_silence", False))
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
@@ -117,6 +122,8 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
         "pooling": recipe.pooling,
         "precision": recipe.precision,
         "max_seconds": recipe.window,
+        "trim_silence": recipe.trimmed,
+        "join_baseline": bool(recipe.joined),
         "compiled": recipe.compiled,
     }
 
@@ -133,6 +140,8 @@ def fingerprint(recipe: Recipe) -> dict[str, Any]:
         "compiled": recipe.compiled,
         "layer": recipe.layer,
         "pooling": recipe.pooling,
+        **({"trim_silence": [TRIMMED_DB, TRIM_WINDOW_S]} if recipe.trimmed else {}),
+        **({"join_baseline": recipe.joined} if recipe.joined else {}),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 

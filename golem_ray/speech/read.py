@@ -18,7 +18,7 @@ import soundfile
 from golem_ray.data.table import read_content
 from golem_ray.errors import ConfigError, ExampleError
 from golem_ray.speech.containers import Container, blocks, container_of
-from golem_ray.speech.families import MIN_DURATION_S
+from golem_ray.speech.families import MIN_DURATION_S, TRIM_WINDOW_S, TRIMMED_DB
 
 if TYPE_CHECKING:
     import torchaudio
@@ -189,6 +189,30 @@ def check_waveform(waveform: np.ndarray, rate: int, shortest_s: float) -> None:
         raise ExampleError("samples that are not finite")
     if waveform.size < shortest_s * rate:
         raise ExampleError(f"{1000 * waveform.size / rate:.1f} ms long, shorter than {1000 * shortest_s:.0f} ms")
+
+
+def trim_silence(waveform: np.ndarray, rate: int, shortest_s: float = MIN_DURATION_S) -> np.ndarray:
+    """The waveform (T,) without the silence before and after: a view, at least shortest_s long if (T,) is.
+
+    Silence is what stays more than TRIMMED_DB below the loudest TRIM_WINDOW_S, over windows of that length. What is
+    kept begins and ends with a sample that is as loud by itself, so that silence that is added to a clip, or a second
+    trimming, makes no difference.
+    """
+    size = min(round(TRIM_WINDOW_S * rate), len(waveform))
+    powers = np.concatenate([[0.0], np.cumsum(waveform.astype(np.float64) ** 2)])
+    windows = (powers[size:] - powers[:-size]) / size
+    least = windows.max() / 10 ** (TRIMMED_DB / 10)
+    loud = np.flatnonzero(windows >= least)
+    if least <= 0:
+        return waveform
+    first, last = int(loud[0]), int(loud[-1]) + size
+    samples = np.flatnonzero(waveform[first:last].astype(np.float64) ** 2 >= least)
+    start, stop = first + int(samples[0]), first + int(samples[-1]) + 1
+    missing = math.ceil(shortest_s * rate) - (stop - start)
+    if missing > 0:
+        start = max(0, min(start - missing // 2, len(waveform) - (stop - start) - missing))
+        stop = min(len(waveform), start + math.ceil(shortest_s * rate))
+    return waveform[start:stop]
 
 
 def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:

@@ -76,7 +76,9 @@ def embeddings() -> FromMemory:
     vectors = np.random.default_rng(0).standard_normal((len(labels), 768), dtype=np.float32) + centres[:, None]
     assert vectors.nbytes > STORE_BYTES
     nothing = np.zeros(0, dtype=np.int64)
-    rows = TrainingRows(used=np.arange(len(labels)), held=nothing, labels=labels, groups=None, layers=(), drawn=nothing)
+    rows = TrainingRows(
+        used=np.arange(len(labels)), held=nothing, labels=labels, groups=None, candidates=(), drawn=nothing
+    )
     return FromMemory(rows=rows, vectors=vectors, baseline=None)
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.heads import cross_validate, fit, logistic
+from golem_ray.heads import cross_validate, fit
 from golem_ray.heads.rounds import play_fewer, play_round
 from golem_ray.heads.target import SINGLE_LABEL
 from golem_ray.heads.training_set import TrainingSet
-from tests.heads.training import LAYERS, blobs, examples, layered, of_epochs, spec, trained
+from tests.heads.training import blobs, by_layer, examples, layered, of_epochs, spec, trained
 
 EXTRA = np.arange(60) >= 40
 
@@ -60,8 +60,8 @@ def test_a_head_of_a_fold_was_trained_on_them_but_not_on_a_tested_examples_copy(
 
 def test_a_layer_is_chosen_by_the_others_alone(asked):
     embeddings, labels = layered(1)
-    _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=20), repeats=1, layers=LAYERS, extra=EXTRA)
-    assert result.layer == 1
+    _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=20), repeats=1, candidates=by_layer(), extra=EXTRA)
+    assert result.chosen == 1
     assert len(asked) > 5  # of the choice, and of the choice in each fold
     for folds, extra in asked:
         for _, test in folds:
@@ -71,7 +71,7 @@ def test_a_layer_is_chosen_by_the_others_alone(asked):
 def test_the_strength_of_a_logistic_head_is_chosen_by_the_others_alone(asked):
     embeddings, labels = blobs(3, 20, 5)
     data = dataclasses.replace(examples(embeddings, labels), extra=EXTRA)
-    logistic.logistic_regression(data, spec(3, HeadConfig(kind="logistic")))
+    fit.fit(data, spec(3, HeadConfig(kind="logistic")))
     ((folds, extra),) = asked
     assert np.array_equal(extra, EXTRA)
     for train, test in folds:
@@ -107,13 +107,15 @@ def test_a_learning_curve_counts_the_others_and_always_trains_on_all_extra_ones(
     from golem_ray.heads import select
 
     embeddings, labels = blobs(3, 20, 5)
-    seen, fitted = [], select.fit
-    monkeypatch.setattr(select, "fit", lambda data, *more: seen.append(data) or fitted(data, *more))
+    seen, fitted = [], select.unseen_logits
+    monkeypatch.setattr(
+        select, "unseen_logits", lambda data, folds, spec: seen.extend(folds) or fitted(data, folds, spec)
+    )
     play_fewer(TrainingSet(embeddings=embeddings, labels=labels, extra=EXTRA), of_epochs(labels, 2), 1, 0, (2,))
     assert len(seen) == 5
-    for data in seen:
-        assert data.extra.sum() == 20
-        assert np.bincount(data.label_array()[~data.extra]).tolist() == [2, 2, 2]
+    for train, _ in seen:
+        assert set(np.flatnonzero(EXTRA)) <= set(train)
+        assert np.bincount(labels[train[~EXTRA[train]]]).tolist() == [2, 2, 2]
 
 
 def test_the_head_on_the_baseline_stops_by_the_others_too(monkeypatch):

@@ -8,7 +8,7 @@ from golem_ray.config import TrainingConfig
 from golem_ray.heads import cross_validate
 from golem_ray.heads.target import SINGLE_LABEL
 from golem_ray.progress import Progress
-from tests.heads.training import LAYERS, blobs, layered, trained
+from tests.heads.training import LAYERS, blobs, by_layer, layered, trained
 
 
 @pytest.mark.parametrize("informative", [0, 2])
@@ -17,39 +17,41 @@ def test_the_layer_that_tells_classes_apart_is_chosen_and_trained_on(informative
     config = TrainingConfig(epochs=20)
     held_out, truth = layered(informative)
     seen, result = trained(
-        embeddings, labels, 4, config, repeats=1, layers=LAYERS, held_out=held_out,
-        baseline=embeddings[:, 0], held_out_baseline=held_out[:, 0],
+        embeddings, labels, 4, config, repeats=1, candidates=by_layer(), held_out=held_out,
+        baseline=embeddings[:, :8], held_out_baseline=held_out[:, :8],
     )  # fmt: skip
-    assert result.layer == LAYERS[informative]
-    _, alone = trained(embeddings[:, informative], labels, 4, config, repeats=1)
+    assert result.chosen == informative
+    _, alone = trained(embeddings[:, 8 * informative :][:, :8], labels, 4, config, repeats=1)
     assert result.weights == alone.weights
-    curve = {each["layer"]: each["accuracy"] for each in result.metrics["layers"]}
-    assert list(curve) == list(LAYERS)
-    assert curve.pop(result.layer) > 0.8 > 0.5 > max(curve.values())
+    scores = {each["number"]: each["accuracy"] for each in result.metrics["candidates"]}
+    assert list(scores) == list(range(LAYERS))
+    assert scores.pop(informative) > 0.8 > 0.5 > max(scores.values())
     assert result.metrics["cross_validation"]["nested"]
     assert result.metrics["cross_validation"]["accuracy"] > 0.8
     assert (result.held_out_logits.argmax(axis=1) == truth).all()
-    assert [step.done for step in seen if step.stage == "choosing a layer"] == [1, 2, 3, 4]
+    assert [step.done for step in seen if step.stage == "choosing"] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
 def test_on_noise_the_accuracy_with_a_chosen_layer_is_chance():
-    layers, labels = (*range(14), "last", "mean"), np.arange(60) % 4
+    labels = np.arange(60) % 4
     inside, reported, chosen = 0, [], []
     for seed in range(1, 5):
-        embeddings = np.random.default_rng(seed).standard_normal((60, 16, 6)).astype(np.float32)
-        _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=10, seed=seed), repeats=1, layers=layers)
+        embeddings = np.random.default_rng(seed).standard_normal((60, 16 * 6)).astype(np.float32)
+        training = TrainingConfig(epochs=10, seed=seed)
+        _, result = trained(embeddings, labels, 4, training, repeats=1, candidates=by_layer(16, 6))
         scores = result.metrics["cross_validation"]
         inside += scores["interval_95"][0] <= 0.25 <= scores["interval_95"][1]
         reported.append(scores["accuracy"])
-        chosen += [each["accuracy"] for each in result.metrics["layers"] if each["layer"] == result.layer]
+        chosen += [max(each["accuracy"] for each in result.metrics["candidates"])]
     assert inside >= 3
     assert np.mean(reported) < 0.29 < 0.31 < np.mean(chosen)  # what is reported is not the winner's own figure
 
 
-def test_without_folds_the_last_layer_is_taken():
-    _, result = trained(layered(None, num_examples=4)[0], np.arange(4), 4, TrainingConfig(epochs=2), layers=LAYERS)
-    assert (result.layer, result.metrics["layers"]) == ("last", [])
+def test_without_folds_the_plain_candidate_is_taken():
+    embeddings, labels = layered(None, num_examples=4)
+    _, result = trained(embeddings, labels, 4, TrainingConfig(epochs=2), candidates=by_layer())
+    assert (result.chosen, result.metrics["candidates"]) == (0, [])
 
 
 def test_metrics_say_what_was_learned_and_what_it_is_worth():

@@ -7,9 +7,10 @@ from golem_ray.config import HeadConfig, TrainingConfig
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.rounds import play_round
 from golem_ray.heads.train_head import train_head
-from golem_ray.heads.training_set import HeadSpec, TrainingSet
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec, TrainingSet
 
-LAYERS = (0, 1, "last", "mean")
+LAYERS = 4
+"""Layers of `layered`, the first one the plain candidate."""
 
 
 def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -20,13 +21,19 @@ def blobs(num_classes: int, per_class: int, width: int, seed: int = 0) -> tuple[
 
 
 def layered(informative, num_examples=60, seed=0):
-    """(N, 4, 8) embeddings that are noise but for one layer, if any; labels of four classes."""
+    """(N, 4 * 8) embeddings that are noise but for one layer, if any; labels of four classes."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_examples) % 4
-    embeddings = rng.standard_normal((num_examples, len(LAYERS), 8)).astype(np.float32)
+    embeddings = rng.standard_normal((num_examples, LAYERS, 8)).astype(np.float32)
     if informative is not None:
         embeddings[:, informative] += 3 * rng.standard_normal((4, 8))[labels]
-    return embeddings, labels
+    return embeddings.reshape(num_examples, -1), labels
+
+
+def by_layer(number=LAYERS, width=8, head=None):
+    """A candidate for each layer of embeddings (N, number * width)."""
+    starts = range(0, number * width, width)
+    return tuple(HeadCandidate(columns=((start, start + width),), head=head or HeadConfig()) for start in starts)
 
 
 def examples(embeddings, labels, groups=None):
