@@ -56,7 +56,7 @@ def test_scikit_learn_clones_searches_and_cross_validates_it(estimator, forwards
 def test_what_cannot_be_is_said(estimator):
     with pytest.raises(NotFittedError):
         estimator.predict(CLIPS)
-    with pytest.raises(ConfigError, match="head.kind: expected 'gradient' or 'logistic', got 'forest'"):
+    with pytest.raises(ConfigError, match="head.kind: expected 'gradient' or 'logistic' or 'auto', got 'forest'"):
         clone(estimator).set_params(kind="forest").fit(CLIPS, LABELS)
     with pytest.raises(DataError, match="clip 1: not audio"):
         estimator.fit(CLIPS, LABELS).predict([CLIPS[0], b"noise"])

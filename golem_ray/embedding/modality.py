@@ -91,6 +91,8 @@ class Modality:
     """Of what examples cost, as a metric's name has it."""
     content: Content
     baseline: Baseline
+    encoders: tuple[str, ...]
+    """Names of well-known encoders to try."""
     card: Card
     shown: str
     """Head of a report's column that shows examples."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from golem_ray.data.folds import Folds
+from golem_ray.data.folds import Folds, rows_by_label
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.many import unseen_logits
 from golem_ray.heads.rows import Streamed
 from golem_ray.heads.training_set import HeadCandidate, HeadSpec
-from golem_ray.metrics.comparison import accuracy_of
+from golem_ray.metrics.comparison import accuracy_of, paired
 from golem_ray.progress import Progress
 
 Report = Callable[[Progress], None]
@@ -96,10 +97,40 @@ def unseen_by(
     return logits
 
 
-def validation_metrics(rounds: Rounds, logits: np.ndarray, spec: HeadSpec, *, nested: bool) -> dict[str, Any]:
+def unseen_on_baseline(rounds: Rounds, vectors: np.ndarray, spec: HeadSpec) -> np.ndarray:
+    """The same of heads on the baseline's vectors (M, F) of the training set, standardised by what they train on.
+
+    Adam's plain learning rate suits unit scale.
+    """
+    taken = torch.tensor(np.array(vectors if rounds.rows is None else vectors[rounds.rows]))
+    examples = dataclasses.replace(rounds.examples, embeddings=taken.to(rounds.examples.labels.device))
+    head = spec.head if spec.head.kind == "logistic" else dataclasses.replace(spec.head, standardize=True)
+    whole = (HeadCandidate(columns=((0, taken.shape[1]),), head=head),)
+    return unseen_by(
+        dataclasses.replace(rounds, examples=examples), whole, [0] * len(rounds.folds), spec, lambda progress: None
+    )
+
+
+def halved(rounds: Rounds, seed: int) -> Rounds:
+    """The first round alone, whose heads train on half of each class's examples, rounded up, and on all extra ones."""
+    examples, halves = rounds.examples, []
+    labels, extra = examples.label_array(), examples.extra
+    for fold, (train, test) in enumerate(rounds.folds[: len(rounds.folds) // rounds.number]):
+        rng = np.random.default_rng([seed, fold, 5])
+        own = train if extra is None else train[~extra[train]]
+        kept = [rng.permutation(own[rows])[: (len(rows) + 1) // 2] for rows in rows_by_label(labels[own])]
+        rest = [] if extra is None else [train[extra[train]]]
+        halves.append((np.sort(np.concatenate([*kept, *rest])), test))
+    return dataclasses.replace(rounds, folds=halves, number=1)
+
+
+def validation_metrics(
+    rounds: Rounds, logits: np.ndarray, spec: HeadSpec, *, nested: bool, baseline: np.ndarray | None = None
+) -> dict[str, Any]:
     """What the logits (R, N, K) show, {"cross_validation": None without folds, "calibration"}.
 
-    The interval is that of a single round, since more rounds are the same examples again.
+    The interval is that of a single round, since more rounds are the same examples again. `baseline` has the logits of
+    heads on its vectors, (R, N, K).
     """
     examples = rounds.examples
     labels, tested = examples.label_array(), ~np.isnan(logits).all(axis=2)
@@ -119,6 +150,31 @@ def validation_metrics(rounds: Rounds, logits: np.ndarray, spec: HeadSpec, *, ne
         }
         flags = {"nested": nested, "sampled": rounds.rows is not None}
         scores |= {flag: True for flag, holds in flags.items() if holds}
+        if baseline is not None:
+            plain = np.where(tested, spec.target.right(np.nan_to_num(baseline), labels), np.nan)
+            found = accuracy_of(plain, examples.groups)
+            difference = paired(right, plain, num_folds, examples.groups) if num_folds > 1 else None
+            scores["baseline"] = {
+                "accuracy": found["value"],
+                "interval_95": found["interval_95"],
+                "against_it": difference,
+            }
     every_label = np.broadcast_to(labels, tested.shape)
     calibration = spec.target.calibrate(logits[tested], every_label[tested], int(tested[0].sum()))
     return {"cross_validation": scores, "calibration": calibration}
+
+
+def is_in_doubt(metrics: dict[str, Any]) -> bool:
+    """Whether the interval of the cross-validated accuracy holds chance, or the baseline does as well."""
+    scores = metrics["cross_validation"]
+    if scores is None:
+        return False
+    rival = scores.get("baseline", {}).get("accuracy", -1.0)
+    return bool(scores["interval_95"][0] <= metrics["chance"] or rival >= scores["accuracy"])
+
+
+def growth(rounds: Rounds, every: np.ndarray, half: np.ndarray, spec: HeadSpec) -> float:
+    """By how much accuracy grows from heads of `halved`, logits (1, N, K), to those of the same round, in (R, N, K)."""
+    labels, tested = rounds.examples.label_array(), ~np.isnan(every[0]).all(axis=1)
+    more, fewer = (spec.target.right(np.nan_to_num(logits[0]), labels)[tested] for logits in (every, half))
+    return float(more.mean() - fewer.mean())

@@ -95,12 +95,12 @@ def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: On
         head.load_state_dict(best[2])
 
 
-def adam(parameters: Iterable[nn.Parameter], spec: HeadSpec) -> torch.optim.Optimizer:
-    """Adam, or AdamW where weights decay."""
+def adam(parameters: Iterable[nn.Parameter], spec: HeadSpec, *, fused: bool | None = None) -> torch.optim.Optimizer:
+    """Adam, or AdamW where weights decay; `fused`, which is faster, rounds otherwise."""
     rate, decay = spec.training.learning_rate, spec.head.weight_decay
     if not decay:
-        return torch.optim.Adam(parameters, lr=rate)
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.Adam(parameters, lr=rate, fused=fused)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
 
 
 def _epoch(

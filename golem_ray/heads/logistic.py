@@ -91,9 +91,9 @@ def regressions(parts: Sequence[Part], num_classes: int, target: Target, toleran
     start = None
     if most:
         chosen, start = _chosen(parts, _Problem(x.float(), labels, trained, num_classes), unseen, target)
-    near = _Problem(x.float(), labels, whole, num_classes).fitted(chosen, start, _NEAR)
+    near = _Problem(x.float(), labels, whole, num_classes).fitted(chosen, start, target, _NEAR)
     final = _Problem(x, labels, whole, num_classes)
-    fitted = final.fitted(chosen, near.double(), tolerance)[:, 0]
+    fitted = (near.double() if tolerance > _NEAR else final.fitted(chosen, near.double(), target, tolerance))[:, 0]
     logits_of_absent = torch.where(final.present[:, 0], 0.0, _NEVER)
     found = []
     for number, (features, directions) in enumerate(turned):
@@ -132,7 +132,7 @@ def _chosen(
     running = [number for number, part in enumerate(parts) if part.folds]
     problem = problem.of(running)
     for strength in STRENGTHS:
-        weights = problem.fitted(chosen.new_full((len(running),), strength), weights, _NEAR)
+        weights = problem.fitted(chosen.new_full((len(running),), strength), weights, target, _NEAR)
         logits = problem.logits(weights) + torch.where(problem.present, 0.0, _NEVER)[..., None]  # (B, S, K, N)
         better = []
         for place, number in enumerate(running):
@@ -183,7 +183,7 @@ class _Problem:
         """Weights (B, S, K, W) -> (B, S, K, N)."""
         return (weights.flatten(1, 2) @ self.turned).view(*weights.shape[:3], -1)
 
-    def fitted(self, strengths: Tensor, start: Tensor | None, tolerance: float = EXACT) -> Tensor:
+    def fitted(self, strengths: Tensor, start: Tensor | None, target: Target, tolerance: float) -> Tensor:
         """The weights (B, S, K, W) with strengths (B,), found from `start` on."""
         strengths = strengths.to(self.x.dtype)
         penalty = self.doubled / strengths[:, None, None, None]  # (B, S, 1, 1)
@@ -194,10 +194,8 @@ class _Problem:
         absent = torch.where(self.present, 0.0, -1e30).to(self.x.dtype)[..., None]
 
         def loss(weights: Tensor) -> tuple[Tensor, Tensor]:
-            logs = (self.logits(weights) + absent).log_softmax(dim=2)
-            fit = -(logs * self.targets).sum(dim=(2, 3))
-            residual = logs.exp_().mul_(self.trained).sub_(self.targets)
-            gradient = (residual.flatten(1, 2) @ self.x).view_as(weights) + penalty * weights
+            fit, slopes = target.losses_and_slopes(self.logits(weights) + absent, self.targets)
+            gradient = (slopes.flatten(1, 2) @ self.x).view_as(weights) + penalty * weights
             return fit + (penalty * weights.square()).sum(dim=(2, 3)) / 2, gradient
 
         bound = self.curvature[:, :, None] + penalty

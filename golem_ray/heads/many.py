@@ -6,6 +6,7 @@ all parts alike, and logistic regressions stop a little before the minimum. Know
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ def unseen_logits(
     examples: Examples, folds: Folds, spec: HeadSpec, *, rounds: int = 0, done: Done = lambda number: None
 ) -> list[Unseen]:
     """What heads fitted as the spec says give on the test rows of each fold (train, test), and within its training rows
-    in so many rounds of cross-validation.
+    in so many rounds of cross-validation. Where a fold has no test rows, only the latter is done.
 
     A logistic regression chooses its strength by those very rounds (by one, if there are none): the same fits serve
     for both.
@@ -55,19 +56,21 @@ def unseen_logits(
     if spec.head.kind == "logistic":
         return list(_logistic(examples, folds, spec, rounds, done))
     nested = [inner_folds(examples, train, spec, rounds) for train, _ in folds]
-    parts = [
-        *folds,
-        *((train[kept], train[test]) for (train, _), each in zip(folds, nested, strict=True) for kept, test in each),
+    outer = [(train, test) for train, test in folds if len(test)]
+    inner_parts = [
+        (train[kept], train[test]) for (train, _), each in zip(folds, nested, strict=True) for kept, test in each
     ]
     found: list[np.ndarray] = []
-    for batch in _batches(parts, examples, spec):
+    for batch in _batches([*outer, *inner_parts], examples, spec):
         found += _gradient(examples, batch, spec)
         done(len(batch))
-    of_inner, unseen = iter(found[len(folds) :]), []
-    for (train, _), each, tested in zip(folds, nested, found, strict=False):
+    of_outer, of_inner, unseen = iter(found[: len(outer)]), iter(found[len(outer) :]), []
+    nothing = np.zeros((0, spec.num_classes), dtype=np.float32)
+    for (train, test), each in zip(folds, nested, strict=True):
+        tested = next(of_outer) if len(test) else nothing
         inner = np.full((rounds, len(train), spec.num_classes), np.nan, dtype=np.float32)
-        for number, (_, test) in enumerate(each):
-            inner[number * rounds // len(each), test] = next(of_inner)
+        for number, (_, left) in enumerate(each):
+            inner[number * rounds // len(each), left] = next(of_inner)
         unseen.append(Unseen(tested, inner))
     return unseen
 
@@ -94,7 +97,9 @@ def _logistic(examples: Examples, folds: Folds, spec: HeadSpec, rounds: int, don
             )
             for (train, _), (mean, scale) in zip(batch, standards, strict=True)
         ]
-        fitted = regressions(parts, spec.num_classes, spec.target, _TOLERANCE)
+        judged_within = not any(len(test) for _, test in batch)
+        tolerance = math.inf if judged_within else _TOLERANCE
+        fitted = regressions(parts, spec.num_classes, spec.target, tolerance)
         for (_, test), (mean, scale), found in zip(batch, standards, fitted, strict=True):
             tested = ((embeddings[test] - mean) / scale).double() @ found.weight.T + found.bias
             yield Unseen(tested.float().cpu().numpy(), found.unseen[:rounds])
@@ -124,7 +129,7 @@ def _gradient(examples: Examples, parts: Folds, spec: HeadSpec) -> list[np.ndarr
         trained[number, torch.from_numpy(train).to(embeddings.device)] = True
     heads = _Heads(embeddings, trained, spec)
     loss_of = spec.target.criteria(examples.labels, trained, spec.num_classes, spec.head)
-    optimizer = adam(heads.parameters(), spec)
+    optimizer = adam(heads.parameters(), spec, fused=True)
     with seeded(spec.training.seed, embeddings.device, bool(spec.head.dropout)):
         for _ in range(spec.training.epochs):
             optimizer.zero_grad()

@@ -36,16 +36,22 @@ class Choice(NamedTuple):
     """A candidate that was chosen."""
 
     number: int
-    scores: list[Score | None]
-    """Of every candidate; None for one that was not tried, or where there are no folds."""
+    finals: dict[int, Score | None]
+    """Of the candidates that were judged by ROUNDS rounds."""
+    others: dict[int, Score | None]
+    """Of the others that were tried."""
 
     def records(self) -> list[dict[str, Any]]:
-        """The scores as plain JSON values, for each candidate that was tried with its number."""
-        return [
-            {"number": number, "accuracy": score.accuracy, "log_loss": score.log_loss}
-            for number, score in enumerate(self.scores)
-            if score is not None
-        ]
+        """The scores as plain JSON values, each with its candidate's number: those of many rounds first, best first."""
+        found = []
+        for rounds, scores in ((ROUNDS, self.finals), (1, self.others)):
+            numbers = list(scores)
+            for number in (numbers[place] for place in ranked(list(scores.values()))):
+                score = scores[number]
+                assert score is not None
+                figures = {"accuracy": score.accuracy, "log_loss": score.log_loss, "rounds": rounds}
+                found.append({"number": number, **figures})
+        return found
 
 
 def choose(
@@ -71,8 +77,9 @@ def choose(
         own = examples.of_columns(candidate.columns)
         parts = [(sets[row], sets[row][:0]) for row in wanted]
         found = unseen_logits(own, parts, dataclasses.replace(spec, head=candidate.head), rounds=rounds)
-        num_done += rounds == 1
-        report(Progress(stage="choosing", done=num_done, total=len(candidates), unit="candidates"))
+        if rounds == 1:
+            num_done += 1
+            report(Progress(stage="choosing", done=num_done, total=len(candidates), unit="candidates"))
         return {row: score_of(unseen.inner, labels[sets[row]], spec) for row, unseen in zip(wanted, found, strict=True)}
 
     def judge_for(wanted: Sequence[Collection[int]], rounds: int) -> list[dict[int, Score | None]]:
@@ -93,7 +100,11 @@ def choose(
     choices = []
     for final, every, rows in zip(finals, scores, sets, strict=True):
         num_folds = len(inner_folds(examples, rows, spec, 1))
-        choices.append(Choice(pick(final, num_folds, None if groups is None else groups[rows]), every))
+        number = pick(final, num_folds, None if groups is None else groups[rows])
+        others: dict[int, Score | None] = {
+            place: score for place, score in enumerate(every) if score is not None and place not in final
+        }
+        choices.append(Choice(number, final, others))
     return choices
 
 

@@ -81,6 +81,12 @@ class Target(Protocol):
     ) -> Callable[[Tensor], Tensor]:
         """The same for F heads at once, each trained on its part, (F, N) bool: logits (F, K, N) -> (F,) losses."""
 
+    def losses_and_slopes(self, logits: Tensor, of_class: Tensor) -> tuple[Tensor, Tensor]:
+        """The summed log-loss, (...), and its derivative by each logit; logits (..., K, N), and 1 for labels, else 0.
+
+        An example that is of no class counts nothing.
+        """
+
     def losses(self, logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
         """Log-loss in nats of each example, (M,), or its mean or sum, ()."""
 
@@ -181,6 +187,11 @@ class SingleLabel:
         of_part = parts / weight_of_each.sum(dim=1, keepdim=True)
         shares = smoothed.T * weights[..., None] * of_part[:, None]  # (F, K, N)
         return lambda logits: -(logits.log_softmax(dim=1) * shares).sum(dim=(1, 2))
+
+    def losses_and_slopes(self, logits: Tensor, of_class: Tensor) -> tuple[Tensor, Tensor]:
+        """Of cross-entropy."""
+        logs = logits.log_softmax(dim=-2)
+        return -(logs * of_class).sum(dim=(-2, -1)), logs.exp_() * of_class.sum(dim=-2, keepdim=True) - of_class
 
     def losses(self, logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
         """Cross-entropy."""

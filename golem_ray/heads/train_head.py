@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from golem_ray.heads.cross_validate import Report, rounds_of, unseen_by, validation_metrics
+from golem_ray.heads.cross_validate import (
+    Report,
+    growth,
+    halved,
+    is_in_doubt,
+    rounds_of,
+    unseen_by,
+    unseen_on_baseline,
+    validation_metrics,
+)
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of, standardized
 from golem_ray.heads.logistic import LogisticHead
@@ -39,7 +48,8 @@ def train_head(
     every = Examples(_rows(data, data.embeddings, device), labels, data.groups, data.extra)
     rounds = rounds_of(every, spec, repeats)
     whole = (HeadCandidate(columns=((0, data.embeddings.shape[1]),), head=spec.head),)
-    candidates, chosen, metrics = data.candidates or whole, [0] * (1 + len(rounds.folds)), {}
+    candidates, chosen = data.candidates or whole, [0] * (1 + len(rounds.folds))
+    metrics: dict[str, Any] = {}
     if data.candidates:
         sets = [np.arange(len(every)), *(train for train, _ in rounds.folds)]
         choices = choose(every, candidates, spec, sets, report)
@@ -50,7 +60,18 @@ def train_head(
     head, history = _trained(examples, spec, report)
     metrics |= _training_metrics(head, examples, spec, history)
     unseen = unseen_by(rounds, candidates, chosen[1:], spec, report)
-    metrics |= validation_metrics(rounds, unseen, spec, nested=bool(data.candidates))
+    plain = None
+    if data.baseline is not None and rounds.folds:
+        plain = unseen_on_baseline(rounds, data.baseline, spec)
+    metrics |= validation_metrics(rounds, unseen, spec, nested=bool(data.candidates), baseline=plain)
+    if is_in_doubt(metrics):
+        half = halved(rounds, spec.training.seed)
+        few = unseen_by(half, candidates, chosen[1 : 1 + len(half.folds)], spec, _ignore)
+        few_plain = None if data.baseline is None else unseen_on_baseline(half, data.baseline, spec)
+        metrics["cross_validation"]["growth"] = {
+            "encoder": growth(rounds, unseen, few, spec),
+            "baseline": None if plain is None or few_plain is None else growth(rounds, plain, few_plain, spec),
+        }
 
     held_out_logits = baseline = None
     if data.held_out is not None:

@@ -48,7 +48,7 @@ class TrainingSet:
     extra: np.ndarray | None = None
     """(N,) bool: those that are only ever trained on, in every fold that tests none of their group; None for none."""
     baseline: np.ndarray | None = None
-    """(N, F) float32: the plain vectors that the embeddings have to beat, where there are examples held out."""
+    """(N, F) float32: the plain vectors that the embeddings have to beat. Beyond memory, if examples are held out."""
     held_out: np.ndarray | None = None
     """(M, D) float32: embeddings of the examples held out."""
     held_out_baseline: np.ndarray | None = None

@@ -65,13 +65,12 @@ def decided(config: TrainConfig, recipe: Recipe, candidate: Candidate | None) ->
 def record(candidates: Sequence[Candidate], chosen: int, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a sidecar says of the choice, as plain JSON values.
 
-    {"chosen", "second": names, "plain", "candidates": [{"name", "layer", ..., "accuracy", "log_loss"}, ...]}, those
-    that were tried, the best first; `second` is the best but the chosen one.
+    {"chosen", "second": names, "plain", "candidates": [{"name", "layer", ..., "accuracy", "log_loss", "rounds"}, ...]},
+    those that were tried, as `Choice.records` orders them; `second` is the best but the chosen one.
     """
-    ranked = sorted(scores, key=lambda score: (-score["accuracy"], score["log_loss"], score["number"]))
     rows = [
         {**dataclasses.asdict(candidates[score["number"]]), "name": str(candidates[score["number"]]), **score}
-        for score in ranked
+        for score in scores
     ]
     for row in rows:
         del row["encoder"], row["number"]

@@ -24,6 +24,7 @@ from golem_ray.jobs.candidates import Candidate
 from golem_ray.jobs.usable import UsedExamples
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import largest_class
+from golem_ray.report.advice import advice
 from golem_ray.report.classifier import Judged, render
 from golem_ray.report.drawings import Points
 from golem_ray.report.words import (
@@ -209,7 +210,7 @@ def summary(run: Run) -> str:
         f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
         f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
         f"class {metrics['largest_class']:.1%}{alone}.",
-        cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column),
+        cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column, run.modality.baseline),
     ]
     if run.examples.num_under_two_labels:
         lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
@@ -219,7 +220,14 @@ def summary(run: Run) -> str:
         lines.insert(1, choice_line(run.choice))
     if run.evaluation is not None:
         lines.append(evaluation_line(run.evaluation, run.modality.baseline))
-    return "\n".join([*lines, calibration_line(metrics["calibration"])])
+    return "\n".join([*lines, calibration_line(metrics["calibration"]), *advised(run)])
+
+
+def advised(run: Run) -> list[str]:
+    """What to do where the figures do not show that the classifier is worth something."""
+    metrics = run.head.metrics if run.evaluation is None else {**run.head.metrics, "evaluation": run.evaluation}
+    modality, encoder = run.modality, run.recipe.encoder.name
+    return advice(metrics, modality.baseline, modality.encoders, encoder=encoder, is_chosen=run.choice is not None)
 
 
 def report(run: Run, document: dict[str, Any]) -> str:

@@ -202,11 +202,12 @@ def _embed(
         if run_dir is not None and cache is not None:
             run_folder.check_digests(run_dir, cache, division, digests)
         name_equal_files(division, digests)
+    gathered = len(division.tested) <= config.cluster.gather_limit
     task = EmbeddingTask(
         recipe=recipe,
-        baseline=bool(division.tested.any()),
+        baseline=gathered or bool(division.tested.any()),
         cache=cache,
-        gathered=len(division.tested) <= config.cluster.gather_limit,
+        gathered=gathered,
         crash_notes=None if run_dir is None else run_folder.crash_notes(run_dir),
     )
     most = allowed(config.processing.max_bad_fraction, len(division.tested))

@@ -39,7 +39,8 @@ class TrainingRows:
         self, embeddings: np.ndarray, held_out: np.ndarray, baselines: tuple[np.ndarray, np.ndarray] | None
     ) -> TrainingSet:
         """The set, from vectors of the rows to train on and to test on, and the baseline's of both."""
-        tested = baselines is not None and len(self.held) > 0
+        baseline, held_out_baseline = baselines or (None, None)
+        tested = baseline is not None and len(self.held) > 0
         return TrainingSet(
             embeddings=embeddings,
             labels=self.labels,
@@ -48,8 +49,8 @@ class TrainingRows:
             extra=self.extra,
             drawn=self.drawn,
             held_out=held_out if tested else None,
-            baseline=baselines[0] if tested and baselines else None,
-            held_out_baseline=baselines[1] if tested and baselines else None,
+            baseline=baseline,
+            held_out_baseline=held_out_baseline if tested else None,
         )
 
 
@@ -61,7 +62,7 @@ class FromMemory:
     vectors: np.ndarray
     """(R, D) float32, of all rows."""
     baseline: np.ndarray | None
-    """(R, F) float32, where there are examples to test on."""
+    """(R, F) float32."""
 
     def __call__(self, scratch: Path) -> TrainingSet:
         """The set; nothing is put into the folder."""
@@ -103,7 +104,8 @@ class FromCache:
                 f"paths.run_dir: expected the embeddings of {len(known)} clips in {cache.folder}, found {known.sum()}; "
                 "were files removed? Run again: the others are embedded anew."
             )
-        return self.rows.training_set(embeddings, held_out, (baseline, held_out_baseline))
+        baselines = (baseline, held_out_baseline) if len(self.rows.held) else None
+        return self.rows.training_set(embeddings, held_out, baselines)
 
     def _read(self, rows: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Put the rows' vectors in place; the baseline's, if there are examples to test on, and which were known."""

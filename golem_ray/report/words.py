@@ -39,13 +39,15 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     )
 
 
-def cross_validation_line(scores: dict[str, Any] | None, repeats: int, group_column: str | None = None) -> str:
+def cross_validation_line(
+    scores: dict[str, Any] | None, repeats: int, group_column: str | None = None, baseline: Baseline | None = None
+) -> str:
     """A sentence about the cross-validation, in which no value of the column of groups is on both sides of a fold."""
     if scores is None:
         reason = "it is turned off" if repeats == 0 else "no class has two clips, or clips of two groups"
         return f"No cross-validated accuracy: {reason}."
     more = ", the choice made anew in each" if scores.get("nested") else ""
-    line = validated_line(scores, more + on_one_side(group_column))
+    line = validated_line(scores, more + on_one_side(group_column), baseline)
     if scores["repeats"] < repeats:
         line += f" Not {repeats} rounds: of so many clips in so many classes that would take too long."
     singles = scores["num_single_clip_classes"]
@@ -62,13 +64,18 @@ def on_one_side(group_column: str | None) -> str:
     return f", no {group_column} on both sides of a fold" if group_column else ""
 
 
-def validated_line(scores: dict[str, Any], more: str = "") -> str:
+def validated_line(scores: dict[str, Any], more: str = "", baseline: Baseline | None = None) -> str:
     """A sentence about the accuracy of a cross-validation, with more words about how it was done."""
     low, high = scores["interval_95"]
+    rival = scores.get("baseline")
+    beside = ""
+    if rival and baseline is not None:
+        lower, upper = rival["interval_95"]
+        beside = f"; the same head on {baseline.name} {rival['accuracy']:.1%} ({lower:.1%} to {upper:.1%})"
     return (
         f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
         f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
-        f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'}{more})."
+        f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'}{more}){beside}."
     )
 
 

@@ -95,6 +95,7 @@ MODALITY = Modality(
         what="audio",
     ),
     baseline=Baseline(key="log_mel", name="log-mel statistics", short="log-mel", size=LOG_MEL_SIZE),
+    encoders=("facebook/wav2vec2-base", "microsoft/wavlm-base-plus"),
     card=Card(
         task="audio-classification",
         tags=("audio-classification", "speech", "linear-probe"),

@@ -6,9 +6,10 @@ import torch
 
 from golem_ray.config import TrainingConfig
 from golem_ray.heads import cross_validate
+from golem_ray.heads.select import Choice
 from golem_ray.heads.target import SINGLE_LABEL
 from golem_ray.progress import Progress
-from tests.heads.training import LAYERS, blobs, by_layer, layered, trained
+from tests.heads.training import LAYERS, blobs, by_layer, examples, layered, spec, trained
 
 
 @pytest.mark.parametrize("informative", [0, 2])
@@ -24,12 +25,61 @@ def test_the_layer_that_tells_classes_apart_is_chosen_and_trained_on(informative
     _, alone = trained(embeddings[:, 8 * informative :][:, :8], labels, 4, config, repeats=1)
     assert result.weights == alone.weights
     scores = {each["number"]: each["accuracy"] for each in result.metrics["candidates"]}
-    assert list(scores) == list(range(LAYERS))
+    assert sorted(scores) == list(range(LAYERS))
+    assert next(iter(scores)) == informative
     assert scores.pop(informative) > 0.8 > 0.5 > max(scores.values())
     assert result.metrics["cross_validation"]["nested"]
     assert result.metrics["cross_validation"]["accuracy"] > 0.8
     assert (result.held_out_logits.argmax(axis=1) == truth).all()
     assert [step.done for step in seen if step.stage == "choosing"] == [1, 2, 3, 4]
+
+
+def test_the_baseline_stands_beside_a_cross_validation_and_its_growth_is_told_where_it_wins():
+    """The baseline's vectors tell the classes apart, the embeddings do not, whatever their number."""
+    noise, labels = layered(None, num_examples=120)
+    telling, _ = blobs(4, 30, 5)
+    metrics = trained(noise, labels, 4, repeats=2, baseline=telling)[1].metrics
+    scores = metrics["cross_validation"]
+    assert scores["baseline"]["accuracy"] > 0.9 > 0.5 > scores["accuracy"]
+    _, high = scores["baseline"]["against_it"]["interval_95"]
+    assert high < -0.3
+    assert scores["growth"]["baseline"] == pytest.approx(0, abs=0.1)
+    better = trained(telling, labels, 4, repeats=2, baseline=noise)[1].metrics["cross_validation"]
+    assert better["baseline"]["accuracy"] < 0.5
+    assert "growth" not in better
+
+
+def test_growth_is_by_heads_of_half_of_each_classs_examples_in_the_same_folds():
+    embeddings, labels = blobs(3, 21, 4)
+    every = examples(embeddings, labels)
+    rounds = cross_validate.rounds_of(every, spec(3), 2)
+    half = cross_validate.halved(rounds, 0)
+    assert half.number == 1
+    for (train, test), (fewer, same) in zip(rounds.folds[:5], half.folds, strict=True):
+        assert np.array_equal(test, same)
+        assert set(fewer) < set(train)
+        counts = np.bincount(labels[train])
+        assert np.array_equal(np.bincount(labels[fewer]), (counts + 1) // 2)
+
+
+def test_each_fold_trains_the_candidate_that_was_chosen_for_it_by_its_training_examples(monkeypatch):
+    embeddings, labels = layered(None)
+    asked = []
+
+    def choose(every, candidates, spec, sets, report):
+        asked.extend(sets)
+        return [Choice(number % LAYERS, {}, {}) for number in range(len(sets))]
+
+    monkeypatch.setattr("golem_ray.heads.train_head.choose", choose)
+    training = TrainingConfig(epochs=10)
+    _, result = trained(embeddings, labels, 4, training, repeats=1, candidates=by_layer())
+    folds = spec(4).target.folds(labels, 1, 0)
+    assert np.array_equal(asked[0], np.arange(60))
+    for number, ((train, test), rows) in enumerate(zip(folds, asked[1:], strict=True), start=1):
+        assert np.array_equal(rows, train)
+        start = 8 * (number % LAYERS)
+        _, alone = trained(embeddings[:, start : start + 8], labels, 4, training, repeats=1)
+        np.testing.assert_allclose(result.unseen_logits[test], alone.unseen_logits[test], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_a_wrong_grid_is_one_line(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("changes", "grid", "error", "words"),
     [
-        ({"model": {"layer": "auto"}}, {}, ConfigError, r"model\.layer: expected a layer to compare with"),
+        ({"model": {"layer": "auto"}}, {}, ConfigError, r"model\.layer: expected something to compare with"),
         ({"model": {"layer": 9}}, {}, ConfigError, r"model\.layer: expected 0 to 2"),
         ({"model": {"classifier_input_features": 32}}, {}, ConfigError, r"classifier_input_features: expected 'auto'"),
         ({}, {"heads": {"default": HeadConfig(hidden=(3,))}}, ConfigError, r"grid\.heads: expected another name"),

@@ -57,11 +57,13 @@ def test_a_chosen_layer_is_recorded_made_again_and_used(clips_folder, tmp_path, 
     result = golem_ray.train(configuration(clips_folder, encoder_folder, tmp_path / "v.pth", **changes))
     sidecar = json.loads((tmp_path / "v.json").read_text())
     chosen = sidecar["encoder"]["layer"]
-    scores = {each["layer"]: each["accuracy"] for each in sidecar["metrics"]["layers"]}
-    assert list(scores) == [0, 1, "last", "mean"]
+    scores = {each["layer"]: each["accuracy"] for each in sidecar["metrics"]["choice"]["candidates"]}
+    assert set(scores) == {0, 1, "last", "mean"}
     assert scores[chosen] == max(scores.values()) or chosen == "last"
-    assert f"Of 4 layers, {chosen} was taken: cross-validated accuracy {scores[chosen]:.1%}" in result["summary"]
-    assert "the layer chosen anew in each" in result["summary"]
+    taken = f"Of 4 candidates, taken was {encoder_folder}, layer {chosen}, mean+std, configured"
+    assert f"{taken}: cross-validated accuracy {scores[chosen]:.1%}" in result["summary"]
+    assert "the choice made anew in each" in result["summary"]
+    assert sidecar["config"]["model"]["layer"] == chosen
     assert sidecar["head"]["in_features"] == 64
     assert '"layers": {"data"' in (tmp_path / "report.html").read_text()
     first = (tmp_path / "v.pth").read_bytes()

@@ -62,7 +62,7 @@ def test_clips_are_held_out_by_speaker_and_the_sidecar_makes_the_same_head_again
     scores = sidecar["metrics"]["evaluation"]
     assert (scores["how"], scores["num_clips"], sidecar["clips"]["used"]) == ("held out", 8, 16)
     assert "Accuracy on the 8 clips held out (no who of theirs was trained on) " in result["summary"]
-    assert "2 x 4 folds over 16 clips, no who on both sides of a fold)." in result["summary"]
+    assert "2 x 4 folds over 16 clips, no who on both sides of a fold);" in result["summary"]
     assert "folds over 16 clips, no who on both sides of a fold)" in (tmp_path / "report.html").read_text()
     assert sidecar["metrics"]["cross_validation"]["folds"] == 4  # of the four speakers that are left
     first = (tmp_path / "v.pth").read_bytes()

@@ -89,7 +89,7 @@ def test_a_configuration_becomes_a_recipe(encoder_folder, tmp_path):
     with pytest.raises(ConfigError, match=r"model\.layer: expected 0 to 2, the blocks of .*, got 3"):
         recipe_for(configured(encoder_folder, layer=3))
     adapted = write_encoder(tmp_path / "enc", add_adapter=True)
-    with pytest.raises(ConfigError, match=r"model\.layer: expected 'last' or a number for .* got 'mean'"):
+    with pytest.raises(ConfigError, match=r"model\.layer: expected 'last', 'auto' or a number for .* got 'mean'"):
         recipe_for(configured(adapted, layer="mean"))
 
 
