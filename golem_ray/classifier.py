@@ -30,6 +30,8 @@ class Prediction:
     """That class's."""
     probabilities: dict[str, float]
     """Of every class, the likeliest first; they add up to 1."""
+    unsure: bool = False
+    """Whether the classifier was trained to reject such an example: its label had better not be believed."""
     problem: str = ""
     """Why the example cannot be used."""
     remark: str = ""
@@ -188,10 +190,18 @@ class TrainedClassifier:
 def predictions(saved: artifact.Artifact, embeddings: np.ndarray) -> list[Prediction]:
     """What the artifact says of embeddings (N, D) float32."""
     probabilities = saved.probabilities(embeddings)
+    unsure = saved.unsure(embeddings, probabilities)
+    rejected = np.zeros(len(embeddings), dtype=bool) if unsure is None else unsure
     found = []
-    for row, order in zip(probabilities, saved.target.ranking(probabilities), strict=True):
-        ranked = {saved.labels[number]: float(row[number]) for number in order}
-        found.append(Prediction(label=saved.labels[order[0]], probability=float(row[order[0]]), probabilities=ranked))
+    for row, order, is_unsure in zip(probabilities, saved.target.ranking(probabilities), rejected, strict=True):
+        found.append(
+            Prediction(
+                label=saved.labels[order[0]],
+                probability=float(row[order[0]]),
+                probabilities={saved.labels[number]: float(row[number]) for number in order},
+                unsure=bool(is_unsure),
+            )
+        )
     return found
 
 

@@ -29,6 +29,7 @@ from golem_ray.artifact import sharing
 from golem_ray.artifact.format import build_head, parse_sidecar
 from golem_ray.config.presets import SIDECAR_FORMAT, SIDECAR_VERSION
 from golem_ray.errors import ConfigError, StorageError, one_line
+from golem_ray.heads.reject import unsure
 from golem_ray.heads.target import SINGLE_LABEL, TARGETS, Target
 
 if TYPE_CHECKING:
@@ -222,6 +223,11 @@ class Artifact:
     def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, D) float32 -> (N, K) float64, calibrated where the artifact is."""
         return self.target.probabilities(self.logits(embeddings), self.document["metrics"].get("calibration"))
+
+    def unsure(self, embeddings: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
+        """What it rejects of embeddings (N, D) with probabilities (N, K): (N,) bool; None if it rejects nothing."""
+        record = self.document["metrics"].get("reject")
+        return record and unsure(record, self.target.answers(probabilities).confidence, embeddings)
 
 
 def in_memory(weights: bytes, sidecar: dict[str, Any]) -> Artifact:

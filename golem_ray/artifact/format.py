@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from golem_ray.config import ModelConfig
 from golem_ray.config.presets import SIDECAR_FORMAT, split_sidecar
 from golem_ray.errors import ConfigError
+from golem_ray.heads.reject import is_record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,6 +53,7 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
         "metrics.calibration": not isinstance(calibration, dict | None)
         or not isinstance(temperature, int | float)
         or not 0 < temperature < math.inf,
+        "metrics.reject": isinstance(metrics, dict) and not _is_reject(metrics.get("reject"), document.get("head")),
     }
     problems |= {f"metrics.{key}": wrong for key, wrong in _wrong_metrics(metrics).items()}
     for key, wrong in problems.items():
@@ -117,6 +119,10 @@ def _wrong_metrics(metrics: object) -> dict[str, bool]:
         "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
         "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
     }
+
+
+def _is_reject(record: object, head: object) -> bool:
+    return is_record(record, head.get("in_features") if isinstance(head, dict) else None)
 
 
 def _is_choice(choice: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from golem_ray.cli.parser import FLAT, HIDDEN, POSITIONAL, parse
 from golem_ray.cli.resume import begun, resumed
@@ -37,6 +37,9 @@ class TrainCommand:
     auto: bool = False
     """Choose layer, pooling, head, and whether the baseline's vector is joined, by cross-validation, but for what flags
     say; and trim silence. Short for `auto` as the value of these keys."""
+    reject: float | Literal["unlike"] | None = None
+    """Short for `evaluation.reject`: call clips `unsure`, so that other labels are right with this precision, or those
+    that are unlike all classes."""
     json: bool = False
     """End stdout with one line: {"savedArtifactPath": ..., "summary": ...}."""
     allow_drift: bool = False
@@ -141,6 +144,9 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
             "leave it out."
         )
     config = _without_foreign_revisions(command.config, before, given)
+    if command.reject is not None:
+        evaluation = dataclasses.replace(config.evaluation, reject=command.reject)
+        config = dataclasses.replace(config, evaluation=evaluation)
     return dataclasses.replace(command, config=left_open(config, given) if command.auto else config)
 
 

@@ -66,8 +66,8 @@ class ProcessingConfig:
     """A longer clip is split into windows of so many seconds, whose frames are averaged; if not given, only clips of
     more than five minutes are, into 30 s."""
     trim_silence: bool | Literal["auto"] = "auto"
-    """Leave out what comes before and after a clip's sound: what stays 35 dB below its loudest moment. `auto` does so
-    where `model.layer` or `model.pooling` is `auto`."""
+    """Leave out what comes before and after a clip's sound: what stays 35 dB below its loudest moment, but for the
+    tenth of a second beside it. `auto` does so where `model.pooling` is `auto`."""
 
     def __post_init__(self) -> None:
         check_positive("processing.target_sampling_rate", self.target_sampling_rate)
@@ -203,6 +203,9 @@ class EvaluationConfig:
     """Clips, or a share of them between 0 and 1, that are kept from training and tested on; none if not given."""
     group_column: str | None = None
     """Column, such as the speaker, whose values are never on both sides of a fold or of the holdout."""
+    reject: float | Literal["unlike"] | None = None
+    """Which clips the classifier calls `unsure`: a precision, 0 to 1, has cross-validation find the least probability
+    at which labels are right that often; `unlike` means clips that are unlike all classes; none if not given."""
 
     def __post_init__(self) -> None:
         if self.holdout is not None and not (
@@ -221,3 +224,13 @@ class EvaluationConfig:
             raise ConfigError("evaluation.split: expected a name, found ''; leave it out for none.")
         if self.repeats < 0:
             raise ConfigError(f"evaluation.repeats: expected 0 or more, got {self.repeats!r}.")
+        if isinstance(self.reject, float | int) and not 0 < self.reject < 1:
+            raise ConfigError(
+                f"evaluation.reject: expected a precision between 0 and 1, such as 0.9, or 'unlike', got "
+                f"{self.reject!r}."
+            )
+        if self.reject is not None and not self.repeats:
+            raise ConfigError(
+                "evaluation.reject: expected rounds of cross-validation, by which it is found, got evaluation.repeats "
+                "0; leave one of the two out."
+            )

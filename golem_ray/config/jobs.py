@@ -129,7 +129,8 @@ class PredictConfig:
     top_k: int = 3
     """How many of the likeliest classes to name for each clip."""
     threshold: float | None = None
-    """A probability: a clip whose likeliest class has less is called `unsure`."""
+    """A probability: a clip whose likeliest class has less is called `unsure`; in place of what the classifier was
+    trained to reject, if it was."""
 
     def __post_init__(self) -> None:
         check_positive("top_k", self.top_k)

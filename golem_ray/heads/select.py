@@ -26,7 +26,7 @@ FINALISTS = 3
 """How many of the best those are."""
 
 MOST_ROWS = 2000
-"""Examples that candidates are judged on: more would tell little more of which is better, and take longer."""
+"""Examples that candidates and distances are judged on: more would tell little more, and take longer."""
 
 _DIVERGED = 1e6
 """Log-loss of a head whose training did not converge."""
@@ -67,7 +67,7 @@ def choose(
     tried on the columns that the best of the others takes.
     """
     labels, groups = examples.label_array(), examples.groups
-    sets = [_some(rows, spec) for rows in sets]
+    sets = [some_of(rows, spec) for rows in sets]
     scores: list[list[Score | None]] = [[None] * len(candidates) for _ in sets]
     num_done = 0
 
@@ -108,7 +108,7 @@ def choose(
     return choices
 
 
-def _some(rows: np.ndarray, spec: HeadSpec) -> np.ndarray:
+def some_of(rows: np.ndarray, spec: HeadSpec) -> np.ndarray:
     """At most MOST_ROWS of the rows, (M,) int, ascending, drawn evenly."""
     if len(rows) <= MOST_ROWS:
         return rows

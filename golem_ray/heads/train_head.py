@@ -14,6 +14,7 @@ from torch import nn
 
 from golem_ray.heads.cross_validate import (
     Report,
+    Rounds,
     growth,
     halved,
     is_in_doubt,
@@ -25,9 +26,11 @@ from golem_ray.heads.cross_validate import (
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of, standardized
 from golem_ray.heads.logistic import LogisticHead
+from golem_ray.heads.many import inner_folds
 from golem_ray.heads.modules import weights_file
+from golem_ray.heads.reject import by_distance, by_precision, unsure
 from golem_ray.heads.rows import Rows, Streamed, moments
-from golem_ray.heads.select import choose
+from golem_ray.heads.select import choose, some_of
 from golem_ray.heads.training_set import Columns, HeadCandidate, HeadSpec, TrainedHead, TrainingSet
 from golem_ray.progress import Progress
 
@@ -64,6 +67,8 @@ def train_head(
     if data.baseline is not None and rounds.folds:
         plain = unseen_on_baseline(rounds, data.baseline, spec)
     metrics |= validation_metrics(rounds, unseen, spec, nested=bool(data.candidates), baseline=plain)
+    if spec.reject is not None:
+        metrics["reject"] = _rejection(rounds, unseen, columns, spec, metrics["calibration"])
     if is_in_doubt(metrics):
         half = halved(rounds, spec.training.seed)
         few = unseen_by(half, candidates, chosen[1 : 1 + len(half.folds)], spec, _ignore)
@@ -73,9 +78,13 @@ def train_head(
             "baseline": None if plain is None or few_plain is None else growth(rounds, plain, few_plain, spec),
         }
 
-    held_out_logits = baseline = None
+    held_out_logits = baseline = rejected = None
     if data.held_out is not None:
-        held_out_logits = logits_of(head, torch.tensor(_of_columns(data.held_out, columns), device=device))
+        held_out = _of_columns(data.held_out, columns)
+        held_out_logits = logits_of(head, torch.tensor(held_out, device=device))
+        if spec.reject is not None:
+            answers = spec.target.answers(spec.target.probabilities(held_out_logits, metrics["calibration"]))
+            rejected = unsure(metrics["reject"], answers.confidence, held_out)
         baseline = _baseline_logits(data, spec, device)
     return TrainedHead(
         weights=weights_file(head),
@@ -84,9 +93,25 @@ def train_head(
         unseen_logits=unseen[0],
         unseen_rows=rounds.rows,
         held_out_logits=held_out_logits,
+        held_out_unsure=rejected,
         baseline_logits=baseline,
         drawn=_of_columns(_drawn(data), columns),
     )
+
+
+def _rejection(
+    rounds: Rounds, unseen: np.ndarray, columns: Columns, spec: HeadSpec, calibration: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The record of what is not named: see reject.py. Distances are of the columns that the final head takes."""
+    examples, labels = rounds.examples, rounds.examples.label_array()
+    if spec.reject != "unlike":
+        assert isinstance(spec.reject, float)
+        return by_precision(spec.reject, unseen, labels, examples.groups, spec.target, calibration)
+    embeddings = examples.of_columns(columns).embeddings
+    assert isinstance(embeddings, torch.Tensor)
+    rows = some_of(np.arange(len(examples)), spec)
+    folds = [(rows[train], rows[test]) for train, test in inner_folds(examples, rows, spec, 1)]
+    return by_distance(embeddings.cpu().numpy(), labels, examples.groups, folds, spec.training.seed)
 
 
 def _rows(data: TrainingSet, values: np.ndarray, device: str) -> Rows:

@@ -19,6 +19,8 @@ class HeadSpec:
     head: HeadConfig = field(default_factory=HeadConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     target: Target = SINGLE_LABEL
+    reject: float | str | None = None
+    """What `evaluation.reject` says."""
 
 
 Columns = tuple[tuple[int, int], ...]
@@ -75,5 +77,7 @@ class TrainedHead:
     """(N,) int64: which rows of the training set `unseen_logits` has; None says all of them."""
     held_out_logits: np.ndarray | None = None
     """(M, K) float32, of the examples held out."""
+    held_out_unsure: np.ndarray | None = None
+    """(M,) bool: those that are rejected, where the head was to learn that."""
     baseline_logits: np.ndarray | None = None
     """(M, K) float32, of the same head trained on the baseline's vectors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +26,7 @@ from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import MOST_CONFUSED, confusion
 from golem_ray.report.classifier import Column, Judged, render
 from golem_ray.report.drawings import Points
-from golem_ray.report.words import evaluation_table, percent
+from golem_ray.report.words import covered_words, evaluation_table, percent
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class _Seen:
         self.good = np.zeros(num_examples, dtype=bool)
         self.digests = np.zeros(num_examples, dtype="S32")
         self.bad: dict[int, str] = {}
+        self.unsure: np.ndarray | None = np.zeros(num_examples, dtype=bool)
         self._mapped = drawn(np.arange(num_examples))
         width = saved.document["head"]["in_features"]
         self._vectors = np.zeros((len(self._mapped), width), dtype=np.float32)  # at once: many small arrays leave gaps
@@ -144,7 +146,12 @@ class _Seen:
     def take(self, batch: VectorBatch) -> None:
         """Some examples of the source."""
         assert batch.vectors is not None
-        self.probabilities[batch.rows] = self.saved.probabilities(batch.vectors)
+        self.probabilities[batch.rows] = probabilities = self.saved.probabilities(batch.vectors)
+        rejected = self.saved.unsure(batch.vectors, probabilities)
+        if self.unsure is None or rejected is None:
+            self.unsure = None
+        else:
+            self.unsure[batch.rows] = rejected
         self.digests[batch.rows] = batch.digests
         self.good[batch.rows] = [not reason for reason in batch.reasons]
         self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
@@ -155,7 +162,8 @@ class _Seen:
         """What the classifier says of those rows, (M,). What it says of others is dropped."""
         probabilities = self.probabilities[rows]
         del self.probabilities
-        return self.saved.target.answers(probabilities)
+        unsure = None if self.unsure is None else self.unsure[rows]
+        return dataclasses.replace(self.saved.target.answers(probabilities), unsure=unsure)
 
     def points(self, rows: np.ndarray, trained: np.ndarray) -> Points:
         """What the report maps of the rows; trained: (N,) bool."""
@@ -284,4 +292,6 @@ def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, 
     if found["unknown_labels"]:
         named = ", ".join(f"{printable(name)} ({count})" for name, count in found["unknown_labels"].items())
         lines.append(f"Labels that the artifact does not know, counted as missed: {named}.")
+    if "rejected" in found:
+        lines.append(f"It {covered_words(found['rejected'])}.")
     return "\n".join([*lines, *evaluation_table(found)])

@@ -33,6 +33,7 @@ from golem_ray.report.words import (
     cross_validation_line,
     evaluation_line,
     left_out_line,
+    rejection_line,
 )
 
 
@@ -102,15 +103,16 @@ class Run:
         target = self.spec.target
         plain = target.answers(target.probabilities(self.head.baseline_logits))
         baselines = {self.modality.baseline.key: plain}
-        return found | self._evaluate(self.examples.unseen, self.head.held_out_logits, baselines)
+        answers = dataclasses.replace(self.answers(self.head.held_out_logits), unsure=self.head.held_out_unsure)
+        return found | self._evaluate(self.examples.unseen, answers, baselines)
 
     def _evaluate(
-        self, rows: np.ndarray, logits: np.ndarray, baselines: dict[str, Answers] | None = None
+        self, rows: np.ndarray, answers: Answers, baselines: dict[str, Answers] | None = None
     ) -> dict[str, Any]:
         labels = self.division.labels[rows].astype(np.int64)
         largest, names = largest_class(self.labels), self.division.names
         groups = None if self.division.groups is None else self.division.groups[rows]
-        return self.spec.target.evaluate(self.answers(logits), labels, names, largest, baselines, groups)
+        return self.spec.target.evaluate(answers, labels, names, largest, baselines, groups)
 
 
 def sidecar(run: Run) -> dict[str, Any]:
@@ -220,7 +222,10 @@ def summary(run: Run) -> str:
         lines.insert(1, choice_line(run.choice))
     if run.evaluation is not None:
         lines.append(evaluation_line(run.evaluation, run.modality.baseline))
-    return "\n".join([*lines, calibration_line(metrics["calibration"]), *advised(run)])
+    lines.append(calibration_line(metrics["calibration"]))
+    if "reject" in metrics:
+        lines.append(rejection_line(metrics["reject"]))
+    return "\n".join([*lines, *advised(run)])
 
 
 def advised(run: Run) -> list[str]:
@@ -239,7 +244,7 @@ def report(run: Run, document: dict[str, Any]) -> str:
         names=[run.division.name(row) for row in rows],
         tested=run.division.tested[rows],
     )
-    return render(document, _tested(run), points)
+    return render(document, _tested(run), points, advice=advised(run))
 
 
 def _tested(run: Run) -> Judged | None:
@@ -254,7 +259,7 @@ def _tested(run: Run) -> Judged | None:
         rows, logits = judged[scored], run.head.unseen_logits[scored]
         if not len(rows):
             return None
-        scores = run._evaluate(rows, logits)
+        scores = run._evaluate(rows, run.answers(logits))
         how = (
             f"The {len(rows)} {'' if sampled is None else 'sampled '}clips of the first round of cross-validation, "
             "each judged by a head that was trained on the other folds (the temperature of its probabilities was "

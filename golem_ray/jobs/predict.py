@@ -27,7 +27,8 @@ from golem_ray.jobs.vectors import applied_vectors
 _ROWS_AT_ONCE = 1024
 
 UNSURE = "unsure"
-"""What stands for the label of an example whose likeliest class is less likely than the threshold."""
+"""What stands for the label of an example whose likeliest class is less likely than the threshold, if one is given, and
+else of one that the artifact had better not name."""
 
 
 def predict(saved: artifact.Artifact, files: Sequence[str], config: PredictConfig) -> Iterator[dict[str, Any]]:
@@ -36,7 +37,7 @@ def predict(saved: artifact.Artifact, files: Sequence[str], config: PredictConfi
     {"id", "label", "probability", "label_2", "probability_2", ..., "problem", "remark"}; label and probability are
     None for an example that cannot be used, and `problem` says why; `remark` says what is odd of one that can. With a
     threshold, one that is less likely than that is labelled `unsure`, and "likeliest" says of what class it would have
-    been.
+    been; without, the same holds of what the artifact rejects, if it was trained to.
 
     Raises UserError: before the work what is seen by then; with the first predictions, that no example can be used;
     later, that too many cannot.
@@ -89,6 +90,9 @@ class _Ranked:
         self.bad: dict[int, str] = {}
         self.remarks: dict[int, str] = {}
         self.num_done = self._next = 0
+        self.unsure: np.ndarray | None = None
+        if config.threshold is not None or saved.document["metrics"].get("reject"):
+            self.unsure = np.zeros(num_examples, dtype=bool)
         self._done = np.zeros(num_examples, dtype=bool)
 
     def take(self, batch: VectorBatch) -> None:
@@ -98,6 +102,10 @@ class _Ranked:
         order = self.saved.target.ranking(probabilities, self.classes.shape[1])
         self.classes[batch.rows] = order
         self.probabilities[batch.rows] = np.take_along_axis(probabilities, order, axis=1)
+        if self.unsure is not None:
+            threshold, sure = self.config.threshold, self.probabilities[batch.rows, 0]
+            rejected = self.saved.unsure(batch.vectors, probabilities) if threshold is None else sure < threshold
+            self.unsure[batch.rows] = rejected
         self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
         self.remarks.update(batch.remarked())
         self._done[batch.rows] = True
@@ -116,10 +124,9 @@ class _Ranked:
             suffix = "" if place == 1 else f"_{place}"
             record[f"label{suffix}"] = None if problem else names[number]
             record[f"probability{suffix}"] = None if problem else float(self.probabilities[row, place - 1])
-        threshold = self.config.threshold
-        if threshold is not None:
+        if self.unsure is not None:
             record["likeliest"] = record["label"]
-            if record["label"] is not None and record["probability"] < threshold:
+            if not problem and self.unsure[row]:
                 record["label"] = UNSURE
         return {**record, "problem": problem, "remark": self.remarks.get(row)}
 

@@ -102,6 +102,7 @@ def trained(
         head=heads[0].head if heads else config.head,
         training=config.training,
         target=target_of(config.dataset),
+        reject=config.evaluation.reject,
     )
     head, worker = engine.train(assemble, spec, config.evaluation.repeats)
     clock.lap("training")

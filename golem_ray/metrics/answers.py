@@ -17,6 +17,8 @@ class Answers:
     """(N,) int64: the class that it takes each example for."""
     confidence: np.ndarray
     """(N,): that class's probability."""
+    unsure: np.ndarray | None = None
+    """(N,) bool: those that it had better not name; None if it was not trained to reject any."""
 
     def __len__(self) -> int:
         return len(self.decisions)

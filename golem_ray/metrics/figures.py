@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray.metrics.answers import Answers
+from golem_ray.metrics.coverage import covered
 from golem_ray.metrics.intervals import share_interval, students_half
 
 
@@ -250,12 +251,15 @@ def evaluate(
     """How good N answers are for labels (N,) int64, as plain JSON values; `names` of labels, K or more.
 
     Beside the figures stand those of guessing, with the class `largest` as the most frequent one in training, and
-    those of each of the baselines, by its key.
+    those of each of the baselines, by its key. Where some may be rejected, "rejected" is what `covered` gives.
     """
     beside: dict[str, Any] = dict(guesses(labels, answers.num_classes, largest))
     beside |= {key: figures(each, labels, groups) for key, each in (baselines or {}).items()}
     counts = np.bincount(labels, minlength=len(names))
-    return {
+    rejected = {}
+    if answers.unsure is not None:
+        rejected["rejected"] = covered((answers.decisions == labels)[None].astype(float), ~answers.unsure[None], groups)
+    return rejected | {
         "num_clips": len(labels),
         "unknown_labels": {
             name: int(count)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def wilson_interval(accuracy: float, num_examples: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(accuracy: float, num_examples: float, z: float = 1.959964) -> tuple[float, float]:
     """The 95 % interval of an accuracy measured on num_examples independent examples.
 
     Wilson's score interval (E. B. Wilson, JASA 1927), which also holds for few examples and near 0 and 1.

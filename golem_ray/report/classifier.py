@@ -20,6 +20,7 @@ from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED, Figure
 from golem_ray.report.drawings import (
     Points,
     draw_confusion,
+    draw_coverage,
     draw_lines,
     draw_loss,
     draw_map,
@@ -28,7 +29,7 @@ from golem_ray.report.drawings import (
     lines_by_layer,
 )
 from golem_ray.report.html import assemble, cell, escape, number, section, table
-from golem_ray.report.words import on_one_side, validated_line
+from golem_ray.report.words import on_one_side, rejection_line, validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 """Examples that the tables name at most."""
@@ -86,6 +87,7 @@ def render(
     points: Points | None,
     *,
     column: Column | None = None,
+    advice: Sequence[str] = (),
 ) -> str:
     """The page, from an artifact's sidecar, the examples that it was tested on and embeddings.
 
@@ -93,7 +95,7 @@ def render(
     """
     names = judged.names if judged else document["labels"]
     drawings: dict[str, dict[str, Any]] = {}
-    parts = [_heading(document), *_figures(document, judged)]
+    parts = [_heading(document), *_figures(document, judged), *(f"<p><b>{escape(line)}</b></p>" for line in advice)]
     if judged:
         decisions = judged.answers.decisions
         confusions = '<h2>Confusions</h2>\n<p class="note">Left out: too many classes for a drawing of all pairs.</p>'
@@ -102,10 +104,12 @@ def render(
             confusions = section("Confusions", _CONFUSIONS, "confusion")
         drawings["per-class"] = draw_per_class(judged.labels, decisions, names)
         drawings["reliability"] = draw_reliability(judged.labels, judged.answers)
+        drawings["coverage"] = draw_coverage(judged.labels, judged.answers)
         parts += [
             confusions,
             section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
             section("Can its probabilities be believed?", _calibration(document), "reliability"),
+            section("If it may be unsure", _rejection(document), "coverage"),
             _mistakes(judged, column),
         ]
     layers = lines_by_layer(_group(document["metrics"], "choice").get("candidates", []))
@@ -210,6 +214,14 @@ def _calibration(document: dict[str, Any]) -> str:
         return f"{words} Not calibrated, for want of cross-validated clips."
     temperature, num_examples = calibration["temperature"], calibration["num_clips"]
     return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_examples} cross-validated clips."
+
+
+def _rejection(document: dict[str, Any]) -> str:
+    words = (
+        "If only the clips that it is surest of are named, more of these are right: `--reject` chooses where to stop."
+    )
+    record = document["metrics"].get("reject")
+    return words if record is None else f"{words} {rejection_line(record)}"
 
 
 def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:

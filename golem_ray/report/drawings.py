@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray.metrics.answers import Answers
+from golem_ray.metrics.coverage import coverage_curve
 from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
 from golem_ray.metrics.intervals import wilson_interval
 from golem_ray.report.axes import axis, class_axis, heatmap, height_of, plain_layout, shown
@@ -113,6 +114,28 @@ def draw_reliability(labels: np.ndarray, answers: Answers) -> dict[str, Any]:
         "yaxis": axis("share that was right", range=[-0.05, 1.05], tickformat=".0%"),
     }
     return {"data": [{**line, "line": {"color": "#aaa", "dash": "dot"}}, drawn], "layout": plain_layout(360, **axes)}
+
+
+def draw_coverage(labels: np.ndarray, answers: Answers) -> dict[str, Any]:
+    """How often the classifier is right where it names only what it is surest of, with labels (N,) int64."""
+    points = coverage_curve(answers.confidence, (answers.decisions == labels).astype(np.float64))
+    drawn = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [point["coverage"] for point in points],
+        "y": [point["precision"] for point in points],
+        "marker": {"color": "#4a7fb5", "size": 5},
+        "hovertext": [
+            f"threshold {point['threshold']:.3f}<br>{point['coverage']:.1%} named, {point['precision']:.1%} rightly"
+            for point in points
+        ],
+        "hoverinfo": "text",
+    }
+    axes = {
+        "xaxis": axis("share that is named", range=[0, 1.03], tickformat=".0%"),
+        "yaxis": axis("share of these that is right", range=[-0.05, 1.05], tickformat=".0%"),
+    }
+    return {"data": [drawn], "layout": plain_layout(320, **axes)}
 
 
 def draw_loss(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

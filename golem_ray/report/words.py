@@ -35,7 +35,8 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
     low, high = rival["interval_95"]
     return (
         f"{line} {percent(scores['figures']['accuracy'])}; the same head on {baseline.name} {rival['value']:.1%} "
-        f"({low:.1%} to {high:.1%}), chance {scores['baselines']['chance']['accuracy']:.1%}."
+        f"({low:.1%} to {high:.1%}), chance {scores['baselines']['chance']['accuracy']:.1%}"
+        f"{'; it ' + covered_words(scores['rejected']) if 'rejected' in scores else ''}."
     )
 
 
@@ -108,6 +109,38 @@ def calibration_line(calibration: dict[str, Any] | None) -> str:
     return (
         f"Probabilities are calibrated: a temperature of {calibration['temperature']:.2f}, from "
         f"{calibration['num_clips']} cross-validated clips."
+    )
+
+
+def covered_words(found: dict[str, Any]) -> str:
+    """What a classifier that rejects does, as `metrics.coverage.covered` has it: `names 61.0% (...) of them, ...`."""
+    if found["precision"] is None:
+        return "names none of them, and calls all `unsure`"
+    return f"names {percent(found['coverage'])} of them, {percent(found['precision'])} of these rightly"
+
+
+def rejection_line(record: dict[str, Any]) -> str:
+    """Sentences about what the classifier calls `unsure`, as heads/reject.py records it."""
+    if record["by"] == "unlike":
+        if record["threshold"] is None:
+            return (
+                "How unlike the classes a clip may be is not known, for want of three classes with several clips: "
+                "every clip is called `unsure`."
+            )
+        return (
+            f"A clip that is unlike all classes is called `unsure`. Of cross-validated clips {percent(record['kept'])} "
+            f"are kept; of those whose class was left out {percent(record['refused'])} are refused."
+        )
+    wanted = f"{record['precision']:.0%}"
+    if record["threshold"] is None:
+        return (
+            f"No probability is known from which on {wanted} of the labels are right, with all of the interval: every "
+            "clip is called `unsure`. More clips may help, or to ask for less."
+        )
+    return (
+        f"A clip whose label is less likely than {record['threshold']:.3f} is called `unsure`, so that {wanted} of the "
+        f"others are right. Of cross-validated clips, by which that was chosen, it "
+        f"{covered_words(record['cross_validated'])}."
     )
 
 

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from golem_ray.speech.exact_forward import Frames
 
 
-TRIMMED_DB = 35.0
-"""How far below a clip's loudest window all of what is trimmed stays."""
+QUIET_DB = 35.0
+"""How far below a clip's loudest window all of what is trimmed stays, but for a margin."""
 
-TRIM_WINDOW_S = 0.025
+SILENT_DB = 50.0
+"""How far below it a sample is that no margin begins or ends with."""
+
+MARGIN_S, TRIM_WINDOW_S = 0.1, 0.025
 
 LOG_MEL_SIZE = 80
 """Width of the baseline's vector."""

@@ -21,7 +21,15 @@ from golem_ray.config import ModelConfig, ProcessingConfig
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
 from golem_ray.errors import ConfigError, one_line
 from golem_ray.sample import SAMPLE
-from golem_ray.speech.families import LOG_MEL_SIZE, MIN_DURATION_S, TRIM_WINDOW_S, TRIMMED_DB, family_of
+from golem_ray.speech.families import (
+    LOG_MEL_SIZE,
+    MARGIN_S,
+    MIN_DURATION_S,
+    QUIET_DB,
+    SILENT_DB,
+    TRIM_WINDOW_S,
+    family_of,
+)
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
 """Whose versions change a clip's vector. Not PyAV, by whose rounding those of some files alone differ: that it is
@@ -140,7 +148,7 @@ def fingerprint(recipe: Recipe) -> dict[str, Any]:
         "compiled": recipe.compiled,
         "layer": recipe.layer,
         "pooling": recipe.pooling,
-        **({"trim_silence": [TRIMMED_DB, TRIM_WINDOW_S]} if recipe.trimmed else {}),
+        **({"trim_silence": [QUIET_DB, SILENT_DB, MARGIN_S, TRIM_WINDOW_S]} if recipe.trimmed else {}),
         **({"join_baseline": recipe.joined} if recipe.joined else {}),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }

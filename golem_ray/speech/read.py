@@ -18,7 +18,7 @@ import soundfile
 from golem_ray.data.table import read_content
 from golem_ray.errors import ConfigError, ExampleError
 from golem_ray.speech.containers import Container, blocks, container_of
-from golem_ray.speech.families import MIN_DURATION_S, TRIM_WINDOW_S, TRIMMED_DB
+from golem_ray.speech.families import MARGIN_S, MIN_DURATION_S, QUIET_DB, SILENT_DB, TRIM_WINDOW_S
 
 if TYPE_CHECKING:
     import torchaudio
@@ -194,20 +194,25 @@ def check_waveform(waveform: np.ndarray, rate: int, shortest_s: float) -> None:
 def trim_silence(waveform: np.ndarray, rate: int, shortest_s: float = MIN_DURATION_S) -> np.ndarray:
     """The waveform (T,) without the silence before and after: a view, at least shortest_s long if (T,) is.
 
-    Silence is what stays more than TRIMMED_DB below the loudest TRIM_WINDOW_S, over windows of that length. What is
-    kept begins and ends with a sample that is as loud by itself, so that silence that is added to a clip, or a second
-    trimming, makes no difference.
+    Silence is what stays more than QUIET_DB below the loudest TRIM_WINDOW_S, over windows of that length. Of it,
+    MARGIN_S beside the sound is kept, where soft consonants are, as far as it is not SILENT_DB below the loudest: that
+    is no sound of the clip's own. So nothing that is silent makes a difference where it is added to a clip.
     """
     size = min(round(TRIM_WINDOW_S * rate), len(waveform))
     powers = np.concatenate([[0.0], np.cumsum(waveform.astype(np.float64) ** 2)])
     windows = (powers[size:] - powers[:-size]) / size
-    least = windows.max() / 10 ** (TRIMMED_DB / 10)
+    loudest = windows.max()
+    least = loudest / 10 ** (QUIET_DB / 10)
     loud = np.flatnonzero(windows >= least)
     if least <= 0:
         return waveform
     first, last = int(loud[0]), int(loud[-1]) + size
-    samples = np.flatnonzero(waveform[first:last].astype(np.float64) ** 2 >= least)
-    start, stop = first + int(samples[0]), first + int(samples[-1]) + 1
+    own = waveform.astype(np.float64) ** 2
+    samples = first + np.flatnonzero(own[first:last] >= least)
+    margin = round(MARGIN_S * rate)
+    first, last = max(0, int(samples[0]) - margin), int(samples[-1]) + 1 + margin
+    samples = first + np.flatnonzero(own[first:last] >= loudest / 10 ** (SILENT_DB / 10))
+    start, stop = int(samples[0]), int(samples[-1]) + 1
     missing = math.ceil(shortest_s * rate) - (stop - start)
     if missing > 0:
         start = max(0, min(start - missing // 2, len(waveform) - (stop - start) - missing))

@@ -1,5 +1,7 @@
 """Small training sets, and heads trained on them."""
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -44,10 +46,13 @@ def spec(num_classes, head=None, training=None):
     return HeadSpec(num_classes=num_classes, head=head or HeadConfig(), training=training or TrainingConfig())
 
 
-def trained(embeddings, labels, num_classes, training=None, *, repeats=0, device="cpu", config=None, **more):
+def trained(
+    embeddings, labels, num_classes, training=None, *, repeats=0, device="cpu", config=None, reject=None, **more
+):
     """The progress and the result of train_head."""
     data, seen = TrainingSet(embeddings=embeddings, labels=labels, **more), []
-    result = train_head(data, spec(num_classes, config, training), repeats=repeats, device=device, report=seen.append)
+    wanted = dataclasses.replace(spec(num_classes, config, training), reject=reject)
+    result = train_head(data, wanted, repeats=repeats, device=device, report=seen.append)
     return seen, result
 
 

@@ -164,3 +164,29 @@ def test_a_family_may_need_longer_clips_than_others(encoder_folder, monkeypatch)
     for given in (clip, tone(0, 0.1, 16000)):
         with pytest.raises(ExampleError, match="shorter than 200 ms"):
             MODALITY.given(given, recipe)
+
+
+def test_silence_that_is_added_to_a_clip_is_trimmed_and_its_own_soft_ends_are_not():
+    rng = np.random.default_rng(0)
+    loud, soft = (level * rng.standard_normal(size).astype(np.float32) for level, size in ((0.3, 8000), (0.004, 800)))
+    clip = np.concatenate([soft, loud, soft])  # 50 ms that are 37 dB below the rest
+    trimmed = read.trim_silence(clip, 16000)
+    assert len(clip) - 20 < len(trimmed) <= len(clip)
+    faint = 1e-5 * rng.standard_normal(16000).astype(np.float32)
+    for silence in (np.zeros(16000, dtype=np.float32), faint):
+        assert np.array_equal(read.trim_silence(np.concatenate([silence, clip, silence]), 16000), trimmed)
+    hiss = 0.004 * rng.standard_normal(16000).astype(np.float32)
+    kept = read.trim_silence(np.concatenate([hiss, clip, hiss]), 16000)
+    assert len(loud) + 2 * 1600 <= len(kept) <= len(loud) + 2 * (1600 + 400)  # a tenth of a second, and a window
+
+
+def test_what_is_trimmed_stays_long_enough_and_silence_alone_stays():
+    click = np.zeros(4000, dtype=np.float32)
+    for place in (0, 10, 2000, 3999):
+        click[:] = 0
+        click[place] = 0.5
+        trimmed = read.trim_silence(click, 16000)
+        assert len(trimmed) == 400
+        assert trimmed.max() == 0.5
+    click[:] = 0
+    assert len(read.trim_silence(click, 16000)) == 4000

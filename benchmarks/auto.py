@@ -1,0 +1,356 @@
+"""What `--auto`, `--reject` and trimming are worth, on draws of clips to train on, tested on others.
+
+    python benchmarks/auto.py pairs TASK SIZE [--draws 20] [--fsdd FOLDER]    --auto against the default
+    python benchmarks/auto.py noise TASK SIZE                                 whether figures of random labels hold chance
+    python benchmarks/auto.py reject TASK SIZE [--precision 0.9]              what a threshold keeps of what it promises
+    python benchmarks/auto.py trimming TASK SIZE                              the default, trimmed and not, and padded clips
+    python benchmarks/auto.py speed                                           28 candidates x 5 x 5 folds on 535 vectors
+
+TASK is `intents` or `digits` (bundled; tested on `test`, and for SIZE 336 and more drawn from both splits together),
+`fsdd` (a folder of FSDD's clips with its metadata.csv: each speaker is tested by heads of the others; SIZE clips of each
+digit), `style` or `question` (made by espeak-ng: one phrase as a statement, slow, high, whispered; or as a question; four of
+twelve voices are tested). Vectors are the bundled encoder's, and stay in --cache.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from material import machine
+
+from golem_ray.config import HeadConfig, ModelConfig, ProcessingConfig
+from golem_ray.config.grid import HEADS
+from golem_ray.heads.examples import Examples
+from golem_ray.heads.many import unseen_logits
+from golem_ray.heads.select import choose
+from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.train_head import train_head
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec, TrainingSet
+from golem_ray.metrics.intervals import students_half
+from golem_ray.sample import SAMPLE
+from golem_ray.speech.baseline import log_mel_statistics
+from golem_ray.speech.encoders import SpeechEncoder
+from golem_ray.speech.inspect import configured_recipe
+from golem_ray.speech.read import load_clip, resample, trim_silence
+
+RATE, SIZE, LAST = 16000, 256, 5
+"""Of the bundled encoder; the place of its last layer among its layers and their mean."""
+
+PHRASES = (
+    "the station, a red apple, seven houses, my brother, the weather today, an open window, the last train, green tea, "
+    "his new car, a letter from home, the old school, two tickets, the garden gate, fresh bread, some music, the blue door, "
+    "our neighbours, a cup of coffee, the long road, winter nights"
+).split(", ")
+
+VOICES = "en en-us en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-029 en-us+f2 en+m3 en+f4 en-us+m5 en+f1 en-us+m7".split()
+
+
+def spoken(task: str) -> Iterator[tuple[np.ndarray, str, str]]:
+    """Each phrase by each voice in each class, with noise 30 dB below it: waveform, class, voice."""
+    rng = np.random.default_rng(0)
+    for voice in VOICES:
+        for phrase in PHRASES:
+            for kind in ("statement", "question") if task == "question" else ("plain", "slow", "high", "whisper"):
+                speed = rng.integers(105, 130) if kind == "slow" else rng.integers(150, 190)
+                pitch = rng.integers(75, 95) if kind == "high" else rng.integers(35, 60)
+                who = f"{voice.split('+')[0]}+whisper" if kind == "whisper" else voice
+                said = phrase + {"statement": ".", "question": "?"}.get(kind, "")
+                command = ["espeak-ng", "-v", who, "-s", str(speed), "-p", str(pitch), "--stdout", said]
+                wave, rate = soundfile.read(io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout))
+                noise = rng.standard_normal(len(wave)) * wave.std() * 10 ** (-30 / 20)
+                yield resample((wave + noise).astype(np.float32), rate, RATE), kind, voice
+
+
+def clips(task: str, fsdd: Path | None) -> Iterator[tuple[np.ndarray, str, str]]:
+    """Waveform, class, and who speaks or which split it is of."""
+    if task in ("style", "question"):
+        yield from spoken(task)
+    elif task == "fsdd":
+        assert fsdd is not None, "name the folder by --fsdd"
+        for row in csv.DictReader((fsdd / "metadata.csv").open()):
+            yield load_clip((fsdd / row["file_name"]).read_bytes(), RATE), row["label"], row["speaker"]
+    else:
+        import pyarrow.parquet
+
+        folder, column = (SAMPLE, "intent_class") if task == "intents" else (SAMPLE / "digits", "label")
+        for split in ("train", "test"):
+            for row in pyarrow.parquet.read_table(folder / f"{split}.parquet").to_pylist():
+                yield load_clip(row["audio"]["bytes"], RATE), row[column], split
+
+
+def material(task: str, fsdd: Path | None, cache: Path) -> dict[str, np.ndarray]:
+    """`plain`, `trim` and `pad` (a second of silence on both sides): vectors (N, layers, 2, 256); of each with `_mel` the
+    baseline's; labels `y`; groups or splits `g`."""
+    place = cache / f"{task}.npz"
+    if not place.exists():
+        model = ModelConfig(feature_extractor_model="sample", layer="auto", pooling="mean+std")
+        encoder = SpeechEncoder(configured_recipe(model, ProcessingConfig()), "cpu")
+        torch.set_num_threads(1)
+        waves, labels, groups = zip(*clips(task, fsdd), strict=True)
+        found = {"y": np.unique(labels, return_inverse=True)[1], "g": np.unique(groups, return_inverse=True)[1]}
+        for kind, change in (
+            ("plain", lambda wave: wave),
+            ("trim", lambda wave: trim_silence(wave, RATE)),
+            ("pad", lambda wave: np.pad(wave, RATE)),
+            ("padtrim", lambda wave: trim_silence(np.pad(wave, RATE), RATE)),
+        ):
+            with ThreadPoolExecutor() as pool:
+                changed = [change(wave) for wave in waves]
+                vectors = np.stack(list(pool.map(lambda wave: encoder.embed([wave])[0], changed)))
+                found[kind] = vectors.reshape(len(waves), -1, 2, SIZE)
+                found[f"{kind}_mel"] = np.stack(list(pool.map(lambda wave: log_mel_statistics(wave, RATE), changed)))
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(place, **found)
+    return dict(np.load(place))
+
+
+def draws(
+    task: str, found: dict[str, np.ndarray], size: int, number: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Seed, rows to train on, and rows to test on. Of a split with just so many clips there is one draw."""
+    y, g = found["y"], found["g"]
+    for seed in range(number):
+        rng = np.random.default_rng(seed)
+        if task == "fsdd":
+            for person in np.unique(g):
+                pool, own = np.flatnonzero(g != person), np.random.default_rng(seed)
+                rows = [own.permutation(pool[y[pool] == one])[:size] for one in np.unique(y)]
+                yield seed, np.concatenate(rows), np.flatnonzero(g == person)
+        elif task in ("style", "question"):
+            tested = np.isin(g, rng.permutation(np.unique(g))[:4])
+            yield seed, rng.permutation(np.flatnonzero(~tested))[:size], np.flatnonzero(tested)
+        else:
+            train, test = np.flatnonzero(g == 1), np.flatnonzero(g == 0)  # "test" comes before "train"
+            if size < len(train):
+                yield seed, rng.permutation(train)[:size], test
+            elif number == 1:
+                yield seed, train, test
+            else:
+                rows = rng.permutation(len(y))
+                yield seed, rows[:size], rows[size:]
+
+
+def groups_of(task: str, found: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Who speaks, where that is known."""
+    return None if task in ("intents", "digits") else found["g"]
+
+
+def candidates(joined: tuple[bool, ...] = (False, True), heads: tuple[str, ...] = tuple(HEADS)) -> list[HeadCandidate]:
+    """As `--auto` has them, on vectors as `flat` lays them out."""
+    found = []
+    for name in heads:
+        for join in joined:
+            for parts in (1, 2):
+                for layer in (LAST, 0, 1, 2, 3, 4, 6):
+                    start = layer * 2 * SIZE
+                    beside = ((7 * 2 * SIZE, 7 * 2 * SIZE + 80),) if join else ()
+                    found.append(HeadCandidate(columns=((start, start + parts * SIZE), *beside), head=HEADS[name]))
+    return found
+
+
+def flat(found: dict[str, np.ndarray], kind: str, rows: np.ndarray) -> np.ndarray:
+    """All layers, mean and deviation, and the baseline's vector behind them."""
+    return np.concatenate([found[kind][rows].reshape(len(rows), -1), found[f"{kind}_mel"][rows]], axis=1)
+
+
+def tested(
+    x: np.ndarray, y: np.ndarray, g: np.ndarray | None, cut: int, one: HeadCandidate, classes: int
+) -> np.ndarray:
+    """What a head of the first `cut` rows takes the others for."""
+    examples = Examples(torch.tensor(x), torch.tensor(y), g).of_columns(one.columns)
+    spec = HeadSpec(num_classes=classes, head=one.head)
+    (unseen,) = unseen_logits(examples, [(np.arange(cut), np.arange(cut, len(y)))], spec)
+    return unseen.tested.argmax(axis=1)
+
+
+def pair(task: str, place: Path, seed: int, train: np.ndarray, test: np.ndarray) -> tuple[int, float, float, str]:
+    """Accuracy of `--auto` and of the default, and what was chosen."""
+    torch.set_num_threads(1)
+    found, rows, every = dict(np.load(place)), np.concatenate([train, test]), candidates()
+    y, groups, classes = found["y"], groups_of(task, found), int(found["y"].max()) + 1
+    g = None if groups is None else groups[rows]
+    x = flat(found, "trim", rows)
+    own = Examples(torch.tensor(x[: len(train)]), torch.tensor(y[train]), None if g is None else g[: len(train)])
+    (choice,) = choose(own, every, HeadSpec(num_classes=classes), [np.arange(len(train))], lambda progress: None)
+    chosen = tested(x, y[rows], g, len(train), every[choice.number], classes)
+    plain = tested(flat(found, "plain", rows), y[rows], g, len(train), every[0], classes)
+    return seed, float((chosen == y[test]).mean()), float((plain == y[test]).mean()), str(choice.number)
+
+
+def noise(task: str, place: Path, seed: int, train: np.ndarray, test: np.ndarray) -> tuple[int, float, float, float]:
+    """The nested figure of random labels, and its interval."""
+    torch.set_num_threads(1)
+    found = dict(np.load(place))
+    classes = int(found["y"].max()) + 1
+    labels, groups = np.random.default_rng(seed + 100).integers(0, classes, len(train)), groups_of(task, found)
+    data = TrainingSet(
+        embeddings=flat(found, "trim", train),
+        labels=labels,
+        groups=None if groups is None else groups[train],
+        candidates=tuple(candidates()),
+    )
+    head = train_head(data, HeadSpec(num_classes=classes), repeats=5)
+    scores = head.metrics["cross_validation"]
+    return seed, scores["accuracy"], *scores["interval_95"]
+
+
+def reject(
+    task: str,
+    place: Path,
+    seed: int,
+    train: np.ndarray,
+    test: np.ndarray,
+    precision: float,
+    one: HeadCandidate,
+    kind: str,
+) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each tested clip whether it is named, whether that is right, and how sure the head is."""
+    torch.set_num_threads(1)
+    found, groups = dict(np.load(place)), None
+    if groups_of(task, found) is not None:
+        groups = found["g"][train]
+    x, classes = flat(found, kind, np.concatenate([train, test])), int(found["y"].max()) + 1
+    x = np.concatenate([x[:, start:stop] for start, stop in one.columns], axis=1)
+    mel = found[f"{kind}_mel"]
+    data = TrainingSet(
+        embeddings=x[: len(train)],
+        labels=found["y"][train],
+        groups=groups,
+        baseline=mel[train],
+        held_out=x[len(train) :],
+        held_out_baseline=mel[test],
+    )
+    head = train_head(data, HeadSpec(num_classes=classes, head=one.head, reject=precision), repeats=5)
+    assert head.held_out_logits is not None
+    assert head.held_out_unsure is not None
+    probabilities = SINGLE_LABEL.probabilities(head.held_out_logits, head.metrics["calibration"])
+    answers = SINGLE_LABEL.answers(probabilities)
+    return seed, ~head.held_out_unsure, answers.decisions == found["y"][test], answers.confidence
+
+
+def mean_and_lower(values: np.ndarray) -> str:
+    """The mean of draws, and the lower end of its 95 % interval."""
+    half = students_half(values.std(ddof=1) / len(values) ** 0.5, len(values)) if len(values) > 1 else 0.0
+    return f"{values.mean():+.4f} (lower end {values.mean() - half:+.4f})"
+
+
+def by_seed(seeds: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Means over the draws of a seed: people who are tested in turn are one draw."""
+    return np.array([values[seeds == seed].mean() for seed in np.unique(seeds)])
+
+
+def report_pairs(done: list[tuple[int, float, float, str]]) -> None:
+    """Print the paired differences."""
+    seeds = np.array([seed for seed, *_ in done])
+    auto, plain = (by_seed(seeds, np.array([row[place] for row in done])) for place in (1, 2))
+    others = sum(number != "0" for *_, number in done)
+    print(f"--auto {auto.mean():.4f}, default {plain.mean():.4f}, difference {mean_and_lower(auto - plain)}")
+    print(f"chosen: another than the default in {others} of {len(done)}")
+
+
+def report_reject(done: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]], precision: float) -> None:
+    """Print in how many draws the precision holds, and the coverage beside that of hindsight."""
+    holds, coverage, best = [], [], []
+    for seed in sorted({seed for seed, *_ in done}):
+        named, right, sure = (np.concatenate([row[place] for row in done if row[0] == seed]) for place in (1, 2, 3))
+        order = np.argsort(-sure, kind="stable")
+        shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        enough = np.flatnonzero(shares >= precision)
+        best.append((enough[-1] + 1) / len(order) if len(enough) else 0.0)
+        holds.append(not named.any() or right[named].mean() >= precision)
+        coverage.append(named.mean())
+    print(f"holds in {sum(holds)} of {len(holds)}; nothing named in {sum(share == 0 for share in coverage)}")
+    print(
+        f"coverage {np.mean(coverage):.3f}, with hindsight {np.mean(best):.3f}: {np.mean(coverage) / np.mean(best):.2f}"
+    )
+
+
+def report_trimming(task: str, found: dict[str, np.ndarray], size: int, number: int) -> None:
+    """Print accuracies of the default with and without, on clips as they are and on padded ones."""
+    y, one, classes = found["y"], candidates()[0], int(found["y"].max()) + 1
+    rows = []
+    for seed, train, test in draws(task, found, size, number):
+        record = [seed]
+        for kind, padded in (("plain", "pad"), ("trim", "padtrim")):
+            x = np.concatenate([flat(found, kind, train), flat(found, kind, test), flat(found, padded, test)])
+            said = tested(x, np.concatenate([y[train], y[test], y[test]]), None, len(train), one, classes)
+            clean, other = said[: len(test)], said[len(test) :]
+            record += [(clean == y[test]).mean(), (other == y[test]).mean(), (clean == other).mean()]
+        rows.append(record)
+    table = np.array(rows)
+    of_draws = [by_seed(table[:, 0], table[:, column]) for column in range(1, 7)]
+    for name, (clean, other, agree) in (("untrimmed", of_draws[:3]), ("trimmed", of_draws[3:])):
+        print(f"{name:10} clean {clean.mean():.3f}, padded {other.mean():.3f}, same label {agree.mean():.3f}")
+    print(f"trimmed less untrimmed: {mean_and_lower(of_draws[3] - of_draws[0])}")
+
+
+def report_speed() -> None:
+    """Time the nested choice among 28 candidates, all layers, both poolings, linear and logistic."""
+    torch.set_num_threads(2)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 535)
+    centres = rng.standard_normal((7, 7 * 2 * SIZE)).astype(np.float32)
+    x = (rng.standard_normal((535, 7 * 2 * SIZE)) + 0.15 * centres[labels]).astype(np.float32)
+    every = tuple(candidates((False,), ("linear", "logistic")))
+    start = time.perf_counter()
+    train_head(TrainingSet(embeddings=x, labels=labels, candidates=every), HeadSpec(num_classes=7), repeats=5)
+    print(f"{time.perf_counter() - start:.1f} s: {len(every)} candidates, nested in 5 x 5 folds of 535 vectors")
+
+
+def main() -> None:
+    """Make the draws of one kind and print what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pairs", "noise", "reject", "trimming", "speed"])
+    parser.add_argument(
+        "task", nargs="?", choices=["intents", "digits", "fsdd", "style", "question"], default="intents"
+    )
+    parser.add_argument("size", nargs="?", type=int, default=50)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--precision", type=float, default=0.9)
+    parser.add_argument(
+        "--layer", type=int, default=LAST, help="of reject: the layer, mean+std where it is not the last"
+    )
+    parser.add_argument("--fsdd", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("benchmark-vectors"))
+    given = parser.parse_args()
+    print(machine())
+    if given.what == "speed":
+        report_speed()
+        return
+    found = material(given.task, given.fsdd, given.cache)
+    if given.what == "trimming":
+        report_trimming(given.task, found, given.size, given.draws)
+        return
+    place = given.cache / f"{given.task}.npz"
+    every = list(draws(given.task, found, given.size, given.draws))
+    one = candidates()[0]
+    if given.layer != LAST:
+        start = given.layer * 2 * SIZE
+        one = dataclasses.replace(one, columns=((start, start + 2 * SIZE),), head=HeadConfig(kind="logistic"))
+    with ProcessPoolExecutor() as pool:
+        if given.what == "pairs":
+            report_pairs([each.result() for each in [pool.submit(pair, given.task, place, *draw) for draw in every]])
+        elif given.what == "noise":
+            done = [each.result() for each in [pool.submit(noise, given.task, place, *draw) for draw in every]]
+            chance = 1 / (int(found["y"].max()) + 1)
+            held = sum(low <= chance <= high for _, _, low, high in done)
+            print(
+                f"the nested figure's interval holds chance in {held} of {len(done)}; mean {np.mean([r[1] for r in done]):.4f}"
+            )
+        else:
+            more = (given.precision, one, "plain")
+            tasks = [pool.submit(reject, given.task, place, *draw, *more) for draw in every]
+            report_reject([each.result() for each in tasks], given.precision)
+
+
+if __name__ == "__main__":
+    main()
