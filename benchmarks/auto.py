@@ -1,15 +1,15 @@
 """What `--auto`, `--reject` and trimming are worth, on draws of clips to train on, tested on others.
 
-    python benchmarks/auto.py pairs TASK SIZE [--draws 20] [--fsdd FOLDER]    --auto against the default
-    python benchmarks/auto.py noise TASK SIZE                                 whether figures of random labels hold chance
-    python benchmarks/auto.py reject TASK SIZE [--precision 0.9]              what a threshold keeps of what it promises
-    python benchmarks/auto.py trimming TASK SIZE                              the default, trimmed and not, and padded clips
-    python benchmarks/auto.py speed                                           28 candidates x 5 x 5 folds on 535 vectors
+    python benchmarks/auto.py pairs TASK SIZE [--draws 20] [--fsdd FOLDER]    # --auto against the default
+    python benchmarks/auto.py noise TASK SIZE                # whether figures of random labels hold chance
+    python benchmarks/auto.py reject TASK SIZE [--precision 0.9]    # what a threshold keeps of what it promises
+    python benchmarks/auto.py trimming TASK SIZE             # the default, trimmed and not, and padded clips
+    python benchmarks/auto.py speed                          # 28 candidates x 5 x 5 folds on 535 vectors
 
-TASK is `intents` or `digits` (bundled; tested on `test`, and for SIZE 336 and more drawn from both splits together),
-`fsdd` (a folder of FSDD's clips with its metadata.csv: each speaker is tested by heads of the others; SIZE clips of each
-digit), `style` or `question` (made by espeak-ng: one phrase as a statement, slow, high, whispered; or as a question; four of
-twelve voices are tested). Vectors are the bundled encoder's, and stay in --cache.
+TASK is `intents` or `digits` (bundled; tested on `test`), `fsdd` (a folder of FSDD's clips with its metadata.csv: each
+speaker is tested by heads of the others, SIZE clips of each digit), `style` or `question` (made by espeak-ng: a phrase
+plain, slow, high or whispered, or as a statement or a question; four of twelve voices are tested). Where SIZE is all of
+`train`, draws differ by the seed of folds and heads alone. Vectors are the bundled encoder's, and stay in --cache.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import soundfile
 import torch
 from material import machine
 
-from golem_ray.config import HeadConfig, ModelConfig, ProcessingConfig
+from golem_ray.config import HeadConfig, ModelConfig, ProcessingConfig, TrainingConfig
 from golem_ray.config.grid import HEADS
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.many import unseen_logits
@@ -45,13 +45,24 @@ from golem_ray.speech.read import load_clip, resample, trim_silence
 RATE, SIZE, LAST = 16000, 256, 5
 """Of the bundled encoder; the place of its last layer among its layers and their mean."""
 
-PHRASES = (
-    "the station, a red apple, seven houses, my brother, the weather today, an open window, the last train, green tea, "
-    "his new car, a letter from home, the old school, two tickets, the garden gate, fresh bread, some music, the blue door, "
-    "our neighbours, a cup of coffee, the long road, winter nights"
-).split(", ")
+PHRASES = """the station/a red apple/seven houses/my brother/the weather today/an open window/the last train/green tea
+his new car/a letter from home/the old school/two tickets/the garden gate/fresh bread/some music/the blue door
+our neighbours/a cup of coffee/the long road/winter nights""".replace("\n", "/").split("/")
 
-VOICES = "en en-us en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-029 en-us+f2 en+m3 en+f4 en-us+m5 en+f1 en-us+m7".split()
+VOICES = [
+    "en",
+    "en-us",
+    "en-gb-scotland",
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-029",
+    "en-us+f2",
+    "en+m3",
+    "en+f4",
+    "en-us+m5",
+    "en+f1",
+    "en-us+m7",
+]
 
 
 def spoken(task: str) -> Iterator[tuple[np.ndarray, str, str]]:
@@ -88,8 +99,8 @@ def clips(task: str, fsdd: Path | None) -> Iterator[tuple[np.ndarray, str, str]]
 
 
 def material(task: str, fsdd: Path | None, cache: Path) -> dict[str, np.ndarray]:
-    """`plain`, `trim` and `pad` (a second of silence on both sides): vectors (N, layers, 2, 256); of each with `_mel` the
-    baseline's; labels `y`; groups or splits `g`."""
+    """Vectors (N, layers, 2, 256) of clips as they are, `plain`, or trimmed, `trim`; with a second of silence on both
+    sides, `pad` and `padtrim`; with `_mel` the baseline's; labels `y`; groups or splits `g`."""
     place = cache / f"{task}.npz"
     if not place.exists():
         model = ModelConfig(feature_extractor_model="sample", layer="auto", pooling="mean+std")
@@ -116,7 +127,7 @@ def material(task: str, fsdd: Path | None, cache: Path) -> dict[str, np.ndarray]
 def draws(
     task: str, found: dict[str, np.ndarray], size: int, number: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Seed, rows to train on, and rows to test on. Of a split with just so many clips there is one draw."""
+    """Seed, rows to train on, and rows to test on. Where all of `train` is taken, seeds vary folds and heads alone."""
     y, g = found["y"], found["g"]
     for seed in range(number):
         rng = np.random.default_rng(seed)
@@ -130,13 +141,7 @@ def draws(
             yield seed, rng.permutation(np.flatnonzero(~tested))[:size], np.flatnonzero(tested)
         else:
             train, test = np.flatnonzero(g == 1), np.flatnonzero(g == 0)  # "test" comes before "train"
-            if size < len(train):
-                yield seed, rng.permutation(train)[:size], test
-            elif number == 1:
-                yield seed, train, test
-            else:
-                rows = rng.permutation(len(y))
-                yield seed, rows[:size], rows[size:]
+            yield seed, rng.permutation(train)[:size] if size < len(train) else train, test
 
 
 def groups_of(task: str, found: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -163,11 +168,11 @@ def flat(found: dict[str, np.ndarray], kind: str, rows: np.ndarray) -> np.ndarra
 
 
 def tested(
-    x: np.ndarray, y: np.ndarray, g: np.ndarray | None, cut: int, one: HeadCandidate, classes: int
+    x: np.ndarray, y: np.ndarray, g: np.ndarray | None, cut: int, one: HeadCandidate, spec: HeadSpec
 ) -> np.ndarray:
     """What a head of the first `cut` rows takes the others for."""
     examples = Examples(torch.tensor(x), torch.tensor(y), g).of_columns(one.columns)
-    spec = HeadSpec(num_classes=classes, head=one.head)
+    spec = dataclasses.replace(spec, head=one.head)
     (unseen,) = unseen_logits(examples, [(np.arange(cut), np.arange(cut, len(y)))], spec)
     return unseen.tested.argmax(axis=1)
 
@@ -176,22 +181,26 @@ def pair(task: str, place: Path, seed: int, train: np.ndarray, test: np.ndarray)
     """Accuracy of `--auto` and of the default, and what was chosen."""
     torch.set_num_threads(1)
     found, rows, every = dict(np.load(place)), np.concatenate([train, test]), candidates()
-    y, groups, classes = found["y"], groups_of(task, found), int(found["y"].max()) + 1
+    y, groups = found["y"], groups_of(task, found)
+    spec = HeadSpec(num_classes=int(y.max()) + 1, training=TrainingConfig(seed=seed))
     g = None if groups is None else groups[rows]
     x = flat(found, "trim", rows)
     own = Examples(torch.tensor(x[: len(train)]), torch.tensor(y[train]), None if g is None else g[: len(train)])
-    (choice,) = choose(own, every, HeadSpec(num_classes=classes), [np.arange(len(train))], lambda progress: None)
-    chosen = tested(x, y[rows], g, len(train), every[choice.number], classes)
-    plain = tested(flat(found, "plain", rows), y[rows], g, len(train), every[0], classes)
+    (choice,) = choose(own, every, spec, [np.arange(len(train))], lambda progress: None)
+    chosen = tested(x, y[rows], g, len(train), every[choice.number], spec)
+    plain = tested(flat(found, "plain", rows), y[rows], g, len(train), every[0], spec)
     return seed, float((chosen == y[test]).mean()), float((plain == y[test]).mean()), str(choice.number)
 
 
 def noise(task: str, place: Path, seed: int, train: np.ndarray, test: np.ndarray) -> tuple[int, float, float, float]:
-    """The nested figure of random labels, and its interval."""
+    """The nested figure of random labels, as many of each, and its interval."""
     torch.set_num_threads(1)
     found = dict(np.load(place))
     classes = int(found["y"].max()) + 1
-    labels, groups = np.random.default_rng(seed + 100).integers(0, classes, len(train)), groups_of(task, found)
+    labels, groups = (
+        np.random.default_rng(seed + 100).permutation(np.arange(len(train)) % classes),
+        groups_of(task, found),
+    )
     data = TrainingSet(
         embeddings=flat(found, "trim", train),
         labels=labels,
@@ -276,13 +285,13 @@ def report_reject(done: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]], pr
 
 def report_trimming(task: str, found: dict[str, np.ndarray], size: int, number: int) -> None:
     """Print accuracies of the default with and without, on clips as they are and on padded ones."""
-    y, one, classes = found["y"], candidates()[0], int(found["y"].max()) + 1
-    rows = []
+    y, one, rows = found["y"], candidates()[0], []
+    spec = HeadSpec(num_classes=int(y.max()) + 1)
     for seed, train, test in draws(task, found, size, number):
         record = [seed]
         for kind, padded in (("plain", "pad"), ("trim", "padtrim")):
             x = np.concatenate([flat(found, kind, train), flat(found, kind, test), flat(found, padded, test)])
-            said = tested(x, np.concatenate([y[train], y[test], y[test]]), None, len(train), one, classes)
+            said = tested(x, np.concatenate([y[train], y[test], y[test]]), None, len(train), one, spec)
             clean, other = said[: len(test)], said[len(test) :]
             record += [(clean == y[test]).mean(), (other == y[test]).mean(), (clean == other).mean()]
         rows.append(record)
@@ -344,7 +353,8 @@ def main() -> None:
             chance = 1 / (int(found["y"].max()) + 1)
             held = sum(low <= chance <= high for _, _, low, high in done)
             print(
-                f"the nested figure's interval holds chance in {held} of {len(done)}; mean {np.mean([r[1] for r in done]):.4f}"
+                f"the nested figure's interval holds chance in {held} of {len(done)}; its mean is "
+                f"{np.mean([row[1] for row in done]):.4f}"
             )
         else:
             more = (given.precision, one, "plain")

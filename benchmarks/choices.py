@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/choices.py [--fsdd path/to/fsdd] [--seeds 20]
 
 Each seed draws clips to train on; every choice is trained on the same ones and tested on the same others: the sample's
-`test` split (other voices, other phrasings), or digits by a person who was left out. `auto` chooses its layer by
-cross-validation on the clips that it is trained on, people apart. Means with Student's 95 % intervals over seeds (where
-all clips are taken, those vary the head and the folds alone, and 5 will do for the learning curve); the gain over the
-default also with an interval over the tested clips, each clip's a mean over seeds.
+`test` split (other voices, other phrasings), or digits by a person who was left out. Means with Student's 95 %
+intervals over seeds (where all clips are taken, those vary the head and the folds alone, and 5 will do for the learning
+curve); the gain over the default also with an interval over the tested clips, each clip's a mean over seeds. What
+`--auto` chooses: auto.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainingConfig
 from golem_ray.embedding.recipe import Recipe, part_of
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import fit, logits_of
-from golem_ray.heads.select import best_layer, score
 from golem_ray.heads.target import SINGLE_LABEL
 from golem_ray.heads.training_set import HeadSpec
 from golem_ray.metrics.intervals import mean_and_error
@@ -43,14 +42,12 @@ from golem_ray.speech.read import load_clip
 HEADS = GridConfig().heads
 CHOICES = {
     "default": ("last", "mean", "linear"),
-    "auto": ("auto", "mean", "linear"),
     "mean of layers": ("mean", "mean", "linear"),
     "mean+std": ("last", "mean+std", "linear"),
     "logistic": ("last", "mean", "logistic"),
     "hidden": ("last", "mean", "hidden"),
     "logistic, mean+std": ("last", "mean+std", "logistic"),
     "hidden, mean+std": ("last", "mean+std", "hidden"),
-    "hidden, auto": ("auto", "mean", "hidden"),
     "best.toml": ("mean", "mean+std", "hidden"),
 }
 SIZES = (1, 2, 5, 10, "all")
@@ -117,8 +114,7 @@ def measure(task: Task, recipe: Recipe, choice: tuple[int | str, str, str], draw
     found = []
     for tested in task.tested:
         rows = draw(task.labels, np.flatnonzero(~tested), seed)
-        chosen = choose(task, recipe, rows, pooling, HEADS[head], seed) if layer == "auto" else layer
-        x = torch.tensor(part_of(task.vectors, recipe, chosen, pooling))
+        x = torch.tensor(part_of(task.vectors, recipe, layer, pooling))
         examples = Examples(x[rows], torch.tensor(task.labels[rows]), groups(task, rows))
         fitted = fit(examples, spec(task, HEADS[head], seed))
         found.append(SINGLE_LABEL.right(logits_of(fitted, x[tested]), task.labels[tested]))
@@ -133,16 +129,6 @@ def spec(task: Task, head: HeadConfig, seed: int) -> HeadSpec:
 def groups(task: Task, rows: np.ndarray) -> np.ndarray | None:
     """The rows' people, by number."""
     return None if task.people is None else np.unique(task.people[rows], return_inverse=True)[1]
-
-
-def choose(task: Task, recipe: Recipe, rows: np.ndarray, pooling: str, head: HeadConfig, seed: int) -> int | str:
-    """The layer that the job would choose on these clips."""
-    y = torch.tensor(task.labels[rows])
-    scores = []
-    for layer in recipe.layers:
-        x = torch.tensor(part_of(task.vectors[rows], recipe, layer, pooling))
-        scores.append(score(Examples(x, y, groups(task, rows)), spec(task, head, seed), 5))
-    return recipe.layers[best_layer(scores, groups(task, rows))]
 
 
 def shown(values: np.ndarray, sign: str = "") -> str:

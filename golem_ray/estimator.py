@@ -32,6 +32,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         *,
         layer: int | str = "last",
         pooling: str = "mean",
+        join_baseline: bool | str = False,
         kind: str = "gradient",
         hidden: Sequence[int] = (),
         layer_norm: bool = False,
@@ -49,6 +50,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.encoder = encoder
         self.layer = layer
         self.pooling = pooling
+        self.join_baseline = join_baseline
         self.kind = kind
         self.hidden = hidden
         self.layer_norm = layer_norm
@@ -94,7 +96,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
         groups.setdefault("evaluation", {}).setdefault("repeats", 1)
         own: dict[str, dict[str, Any]] = {
             "device": {"backend": self.device},
-            "model": {"feature_extractor_model": self.encoder, "layer": self.layer, "pooling": self.pooling},
+            "model": {
+                "feature_extractor_model": self.encoder,
+                "layer": self.layer,
+                "pooling": self.pooling,
+                "join_baseline": self.join_baseline,
+            },
             "head": {
                 "kind": self.kind,
                 "hidden": list(self.hidden),

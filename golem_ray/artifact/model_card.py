@@ -163,7 +163,26 @@ def _figures(metrics: dict[str, Any]) -> str:
         )
     else:
         lines.append("* Probabilities are not calibrated: expect them to be too sure.")
+    lines += _rejection_lines(_group(metrics, "reject"))
     return "\n".join(lines)
+
+
+def _rejection_lines(record: dict[str, Any]) -> list[str]:
+    """What golem_ray calls unsure, where it was trained to; heads/reject.py has checked the record."""
+    if not record:
+        return []
+    if record["threshold"] is None:
+        return ["* `golem_ray` calls every clip `unsure`: it is not known where this classifier can be believed."]
+    if record["by"] == "unlike":
+        kept, refused = (_figure(record[key], "value") for key in ("kept", "refused"))
+        return [
+            f"* `golem_ray` calls a clip `unsure` that is unlike all classes: of clips like those trained on it keeps "
+            f"{kept}, of those of an unknown class it refuses {refused}."
+        ]
+    return [
+        f"* `golem_ray` calls a clip `unsure` whose label is less likely than {record['threshold']:.3f}, so that "
+        f"{record['precision']:.0%} of the other labels are right."
+    ]
 
 
 def _chance(metrics: dict[str, Any]) -> str:

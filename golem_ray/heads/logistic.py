@@ -24,6 +24,9 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 _NEAR = 1e-6
 """Tolerance of the fits that a strength is chosen by, in single precision: log-losses are exact to five digits."""
 
+_ROUGH = 1e-4
+"""That of fits that are only ranked among other candidates: log-losses are exact to three digits."""
+
 _NEVER = -100.0
 """Logit of a class without examples, far below the other classes' logits."""
 
@@ -70,37 +73,45 @@ def regressions(parts: Sequence[Part], num_classes: int, target: Target, toleran
     The regressions are exact to the tolerance, as `minimize` takes it. If there are fewer examples than coordinates,
     only the directions that the examples span are fitted: the weights of the others are zero.
     """
-    turned = [_turned(part.features) for part in parts]
-    num_rows, width = (max(x.shape[axis] for x, _ in turned) for axis in (0, 1))
-    device = parts[0].features.device
-    x = torch.zeros(len(parts), num_rows, width + 1, dtype=torch.float64, device=device)
-    labels = torch.zeros(len(parts), num_rows, dtype=torch.int64, device=device)
-    whole = torch.zeros(len(parts), 1, num_rows, dtype=torch.bool, device=device)
-    most = max(len(part.folds) for part in parts)
-    trained = torch.zeros(len(parts), most, num_rows, dtype=torch.bool, device=device)
-    for number, (part, (features, _)) in enumerate(zip(parts, turned, strict=True)):
-        size = len(part.labels)
-        x[number, :size, : features.shape[1]] = features
-        x[number, :size, -1] = 1
-        labels[number, :size] = part.labels
-        whole[number, 0, :size] = True
-        for fold, (train, _) in enumerate(part.folds):
-            trained[number, fold, torch.from_numpy(train).to(device)] = True
-    unseen = [np.full((part.rounds, len(part.labels), num_classes), np.nan, dtype=np.float32) for part in parts]
-    chosen = torch.ones(len(parts), dtype=torch.float64, device=device)
-    start = None
-    if most:
-        chosen, start = _chosen(parts, _Problem(x.float(), labels, trained, num_classes), unseen, target)
-    near = _Problem(x.float(), labels, whole, num_classes).fitted(chosen, start, target, _NEAR)
-    final = _Problem(x, labels, whole, num_classes)
-    fitted = (near.double() if tolerance > _NEAR else final.fitted(chosen, near.double(), target, tolerance))[:, 0]
+    batch = _Batch(parts)
+    chosen, start, unseen = _chosen(parts, batch, num_classes, target, _NEAR)
+    near = _Problem(batch.x.float(), batch.labels, batch.whole, num_classes).fitted(chosen, start, target, _NEAR)
+    final = _Problem(batch.x, batch.labels, batch.whole, num_classes)
+    fitted = final.fitted(chosen, near.double(), target, tolerance)[:, 0]
     logits_of_absent = torch.where(final.present[:, 0], 0.0, _NEVER)
     found = []
-    for number, (features, directions) in enumerate(turned):
-        weight = fitted[number, :, : features.shape[1]] @ directions
+    for number, directions in enumerate(batch.directions):
+        weight = fitted[number, :, : len(directions)] @ directions
         bias = fitted[number, :, -1] + logits_of_absent[number]
         found.append(Regression(weight, bias, float(chosen[number]), unseen[number]))
     return found
+
+
+def unseen_of(parts: Sequence[Part], num_classes: int, target: Target) -> list[np.ndarray]:
+    """What `Regression.unseen` has, (R, N, K) for each part, of fits that are good enough to rank candidates by."""
+    return _chosen(parts, _Batch(parts), num_classes, target, _ROUGH)[2]
+
+
+class _Batch:
+    """Parts of different sizes in the same arrays."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        turned = [_turned(part.features) for part in parts]
+        num_rows, width = (max(x.shape[axis] for x, _ in turned) for axis in (0, 1))
+        most, device = max(len(part.folds) for part in parts), parts[0].features.device
+        self.directions = [directions for _, directions in turned]
+        self.x = torch.zeros(len(parts), num_rows, width + 1, dtype=torch.float64, device=device)
+        self.labels = torch.zeros(len(parts), num_rows, dtype=torch.int64, device=device)
+        self.whole = torch.zeros(len(parts), 1, num_rows, dtype=torch.bool, device=device)
+        self.trained = torch.zeros(len(parts), most, num_rows, dtype=torch.bool, device=device)
+        for number, (part, (features, _)) in enumerate(zip(parts, turned, strict=True)):
+            size = len(part.labels)
+            self.x[number, :size, : features.shape[1]] = features
+            self.x[number, :size, -1] = 1
+            self.labels[number, :size] = part.labels
+            self.whole[number, 0, :size] = True
+            for fold, (train, _) in enumerate(part.folds):
+                self.trained[number, fold, torch.from_numpy(train).to(device)] = True
 
 
 def _turned(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,18 +132,22 @@ def _turned(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chosen(
-    parts: Sequence[Part], problem: _Problem, unseen: list[np.ndarray], target: Target
-) -> tuple[Tensor, Tensor | None]:
-    """The strength of each part, (B,), and where to start with it, (B, 1, K, W); fills in the logits `unseen`."""
-    least = [float("inf")] * len(parts)
-    device = problem.x.device
+    parts: Sequence[Part], batch: _Batch, num_classes: int, target: Target, tolerance: float
+) -> tuple[Tensor, Tensor | None, list[np.ndarray]]:
+    """The strength of each part, (B,), where to start with it, (B, 1, K, W), and its logits on what it tests."""
+    device = batch.x.device
+    unseen = [np.full((part.rounds, len(part.labels), num_classes), np.nan, dtype=np.float32) for part in parts]
     chosen = torch.ones(len(parts), dtype=torch.float64, device=device)
+    if not batch.trained.shape[1]:
+        return chosen, None, unseen
+    problem = _Problem(batch.x.float(), batch.labels, batch.trained, num_classes)
+    least = [float("inf")] * len(parts)
     best = torch.zeros(len(parts), 1, *problem.present.shape[2:], problem.x.shape[2], device=device)
     weights: Tensor | None = None
     running = [number for number, part in enumerate(parts) if part.folds]
     problem = problem.of(running)
     for strength in STRENGTHS:
-        weights = problem.fitted(chosen.new_full((len(running),), strength), weights, target, _NEAR)
+        weights = problem.fitted(chosen.new_full((len(running),), strength), weights, target, tolerance)
         logits = problem.logits(weights) + torch.where(problem.present, 0.0, _NEVER)[..., None]  # (B, S, K, N)
         better = []
         for place, number in enumerate(running):
@@ -152,7 +167,7 @@ def _chosen(
             break
         if len(better) < len(running):
             running, weights, problem = [running[place] for place in better], weights[better], problem.of(better)
-    return chosen, best
+    return chosen, best, unseen
 
 
 class _Problem:

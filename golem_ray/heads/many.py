@@ -1,12 +1,12 @@
 """Many heads fitted in one program, each on its own part of the same examples: what judging a head takes.
 
 The results are those of `fit.fit` part by part, up to rounding. Two things differ: an example's outputs are dropped in
-all parts alike, and logistic regressions stop a little before the minimum. Knows no modality, encoder or Ray.
+all parts alike, and logistic regressions stop before the minimum, well before where they are only ranked. Knows no
+modality, encoder or Ray.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from torch.nn import functional
 from golem_ray.data.folds import Folds
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import adam, fit, logits_of, seeded, standard_of
-from golem_ray.heads.logistic import Part, regressions
+from golem_ray.heads.logistic import Part, regressions, unseen_of
 from golem_ray.heads.modules import new_head
 from golem_ray.heads.training_set import HeadSpec
 
@@ -97,9 +97,13 @@ def _logistic(examples: Examples, folds: Folds, spec: HeadSpec, rounds: int, don
             )
             for (train, _), (mean, scale) in zip(batch, standards, strict=True)
         ]
-        judged_within = not any(len(test) for _, test in batch)
-        tolerance = math.inf if judged_within else _TOLERANCE
-        fitted = regressions(parts, spec.num_classes, spec.target, tolerance)
+        if not any(len(test) for _, test in batch):
+            nothing = np.zeros((0, spec.num_classes), dtype=np.float32)
+            for unseen in unseen_of(parts, spec.num_classes, spec.target):
+                yield Unseen(nothing, unseen[:rounds])
+            done(len(batch))
+            continue
+        fitted = regressions(parts, spec.num_classes, spec.target, _TOLERANCE)
         for (_, test), (mean, scale), found in zip(batch, standards, fitted, strict=True):
             tested = ((embeddings[test] - mean) / scale).double() @ found.weight.T + found.bias
             yield Unseen(tested.float().cpu().numpy(), found.unseen[:rounds])

@@ -25,6 +25,9 @@ ROUNDS = 5
 FINALISTS = 3
 """How many of the best those are."""
 
+FEW = 100
+"""Of fewer examples no head with hidden layers is seen to be better than one without by a standard error."""
+
 MOST_ROWS = 2000
 """Examples that candidates and distances are judged on: more would tell little more, and take longer."""
 
@@ -64,10 +67,11 @@ def choose(
     """For each set of rows to train on, (M,) int, the candidate to take, by cross-validation of these rows alone.
 
     All are judged by one round, and the best few by more. Heads with hidden layers, which take ten times as long, are
-    tried on the columns that the best of the others takes.
+    tried beside others on the columns that the best of these takes, and not on fewer than FEW examples.
     """
     labels, groups = examples.label_array(), examples.groups
     sets = [some_of(rows, spec) for rows in sets]
+    deep = [number for number, each in enumerate(candidates) if each.head.hidden and not candidates[0].head.hidden]
     scores: list[list[Score | None]] = [[None] * len(candidates) for _ in sets]
     num_done = 0
 
@@ -77,9 +81,10 @@ def choose(
         own = examples.of_columns(candidate.columns)
         parts = [(sets[row], sets[row][:0]) for row in wanted]
         found = unseen_logits(own, parts, dataclasses.replace(spec, head=candidate.head), rounds=rounds)
-        if rounds == 1:
+        if rounds == 1 and number not in deep:
             num_done += 1
-            report(Progress(stage="choosing", done=num_done, total=len(candidates), unit="candidates"))
+            total = len(candidates) - len(deep)
+            report(Progress(stage="choosing", done=num_done, total=total, unit="candidates"))
         return {row: score_of(unseen.inner, labels[sets[row]], spec) for row, unseen in zip(wanted, found, strict=True)}
 
     def judge_for(wanted: Sequence[Collection[int]], rounds: int) -> list[dict[int, Score | None]]:
@@ -92,10 +97,10 @@ def choose(
                 scores[row][number] = score
         return found
 
-    deep = [number for number, each in enumerate(candidates) if each.head.hidden]
     judge_for([[number for number in range(len(candidates)) if number not in deep]] * len(sets), 1)
-    best = [candidates[best_candidate(each) or 0].columns for each in scores]
-    judge_for([[number for number in deep if candidates[number].columns == columns] for columns in best], 1)
+    if len(examples) >= FEW:
+        best = [candidates[best_candidate(each) or 0].columns for each in scores]
+        judge_for([[number for number in deep if candidates[number].columns == columns] for columns in best], 1)
     finals = judge_for([{0, *ranked(each)[:FINALISTS]} for each in scores], ROUNDS)
     choices = []
     for final, every, rows in zip(finals, scores, sets, strict=True):

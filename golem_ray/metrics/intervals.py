@@ -49,11 +49,14 @@ def share_interval(value: float, shares: np.ndarray, groups: np.ndarray | None =
     return max(0.0, min(low, value - half)), min(1.0, max(high, value + half))
 
 
-def students_half(error: float, units: int) -> float:
-    """Half the width of a 95 % interval of a standard error over so many units; infinite for one unit."""
+def students_half(error: float, units: int, quantile: float = 0.975) -> float:
+    """Half the width of a 95 % interval of a standard error over so many units; infinite for one unit.
+
+    With the quantile 0.95 it is how far below the value a lower bound of 95 % confidence is.
+    """
     from scipy.stats import t
 
-    return float(t.ppf(0.975, units - 1) * error) if units > 1 else math.inf
+    return float(t.ppf(quantile, units - 1) * error) if units > 1 else math.inf
 
 
 def in_words(value: float, interval: Sequence[float] | None, unit: str = ".1%") -> str:

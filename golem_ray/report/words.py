@@ -134,12 +134,12 @@ def rejection_line(record: dict[str, Any]) -> str:
     wanted = f"{record['precision']:.0%}"
     if record["threshold"] is None:
         return (
-            f"No probability is known from which on {wanted} of the labels are right, with all of the interval: every "
-            "clip is called `unsure`. More clips may help, or to ask for less."
+            f"No probability is known from which on {wanted} of the labels are right, at 95 % confidence: every clip "
+            "is called `unsure`. More clips may help, or to ask for less."
         )
     return (
         f"A clip whose label is less likely than {record['threshold']:.3f} is called `unsure`, so that {wanted} of the "
-        f"others are right. Of cross-validated clips, by which that was chosen, it "
+        f"others are right (at 95 % confidence). Of cross-validated clips, by which that was chosen, it "
         f"{covered_words(record['cross_validated'])}."
     )
 

@@ -66,3 +66,15 @@ def test_a_revision_of_one_encoder_does_not_go_along_to_another(sidecar):
     assert parsed("--model.feature-extractor-model", "me/larger") == other
     given = dataclasses.replace(other, revision="def")
     assert parsed("--model.feature_extractor_model", "me/larger", "--model.revision", "def") == given
+
+
+def test_auto_and_reject_are_short_for_keys_and_leave_what_is_given():
+    plain = parse_train([]).config
+    config = parse_train(["--auto", "--reject", "0.9", "--model.layer", "2"]).config
+    assert (config.model.layer, config.model.pooling, config.model.join_baseline) == (2, "auto", "auto")
+    assert (config.head.kind, config.evaluation.reject) == ("auto", 0.9)
+    assert (plain.model.layer, plain.head.kind, plain.evaluation.reject) == ("last", "gradient", None)
+    assert parse_train(["--reject", "unlike"]).config.evaluation.reject == "unlike"
+    assert parse_train(["--auto", "--head.hidden", "8"]).config.head.hidden == (8,)
+    with pytest.raises(ConfigError, match=r"reject: expected float or 'unlike' or null, got 'surely'"):
+        parse_train(["--reject", "surely"])

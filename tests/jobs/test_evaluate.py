@@ -155,7 +155,10 @@ def test_the_map_shows_the_vectors_of_its_own_examples_in_whatever_order_they_ca
     table = pa.table({"path": [f"{row}.wav" for row in range(count)], "label": [0] * count})
     source = Source(examples=table, labels=("a",))
     saved = SimpleNamespace(
-        labels=["a"], document={"head": {"in_features": 2}}, probabilities=lambda vectors: np.ones((len(vectors), 1))
+        labels=["a"],
+        document={"head": {"in_features": 2}},
+        probabilities=lambda vectors: np.ones((len(vectors), 1)),
+        unsure=lambda vectors, probabilities: None,
     )
     seen = _Seen(saved, source)
     for rows in np.array_split(np.random.default_rng(0).permutation(count), 40):

@@ -29,21 +29,26 @@ def test_more_rounds_of_the_same_make_no_interval_narrower():
     assert covered(often, often >= 0) == covered(once, once >= 0)
 
 
+def bound(right, confidence, cut):
+    """The lower bound of the precision from a confidence on."""
+    named = right[confidence >= cut]
+    return wilson_interval(named.mean(), len(named), z=1.644854)[0]
+
+
 def test_the_least_threshold_is_taken_that_is_known_to_keep_the_precision():
     confidence, right = sure_and_right(2000)
     threshold = threshold_for(0.9, confidence, right)
-    named = covered(right, confidence >= threshold)
-    assert named["precision"]["interval_95"][0] >= 0.9
-    assert 0.2 < named["coverage"]["value"] < 0.35  # of a uniform confidence from .3 on, .8 and more means .9
+    assert bound(right, confidence, threshold) >= 0.9
+    assert 0.2 < (confidence >= threshold).mean() < 0.35  # of a uniform confidence from .3 on, .8 and more means .9
     lower = np.unique(confidence[confidence < threshold])
-    assert all(covered(right, confidence >= cut)["precision"]["interval_95"][0] < 0.9 for cut in lower[::40])
+    assert all(bound(right, confidence, cut) < 0.9 for cut in lower[::40])
 
 
 def test_few_examples_show_no_precision_even_if_all_are_right():
-    confidence = np.linspace(0.5, 1, 36)[None]
-    assert threshold_for(0.9, confidence[:, :34], np.ones((1, 34))) is None
-    assert threshold_for(0.9, confidence, np.ones((1, 36))) == 0.5
-    assert threshold_for(0.9, confidence, np.full((1, 36), np.nan)) is None
+    confidence = np.linspace(0.5, 1, 25)[None]
+    assert threshold_for(0.9, confidence[:, :24], np.ones((1, 24))) is None
+    assert threshold_for(0.9, confidence, np.ones((1, 25))) == 0.5
+    assert threshold_for(0.9, confidence, np.full((1, 25), np.nan)) is None
 
 
 def test_a_speaker_who_is_always_wrong_is_not_outvoted():
@@ -63,7 +68,7 @@ def test_in_other_examples_the_precision_holds():
         threshold = threshold_for(0.8, confidence[:, rows], right[:, rows])
         assert threshold is not None
         held += right[confidence >= threshold].mean() >= 0.8
-    assert held >= 38
+    assert held >= 36  # a threshold is chosen among many: 95 % become some 92 %
 
 
 def test_the_curve_goes_from_all_to_the_surest():

@@ -62,7 +62,7 @@ def test_a_browser_shows_the_page_without_an_error(browse, tmp_path, width, heig
         "return [...document.querySelectorAll('.js-plotly-plot')].map(p => {const b = p.getBoundingClientRect();"
         "return [p.id, p.querySelectorAll('.main-svg').length, b.left >= 0, b.right <= innerWidth, b.height > 200]})"
     )
-    assert [box[0] for box in boxes] == ["confusion", "per-class", "reliability", "loss", "map"]
+    assert [box[0] for box in boxes] == ["confusion", "per-class", "reliability", "coverage", "loss", "map"]
     assert all(box[1] >= 1 and all(box[2:]) for box in boxes)
     narrowest = "return Math.min(...[...document.querySelectorAll('td')].map(cell => cell.clientWidth))"
     assert driver.execute_script(narrowest) > 60  # no column of single letters
@@ -124,5 +124,5 @@ def test_hostile_names_do_nothing_in_a_browser(browse, tmp_path):
     driver = browse(tmp_path / "report.html", 1280, 900)
     assert driver.get_log("browser") == []
     assert driver.execute_script("return window.hacked") is None
-    assert driver.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 5
+    assert driver.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 6
     assert driver.execute_script("return document.querySelectorAll('.js-plotly-plot a, body img').length") == 0

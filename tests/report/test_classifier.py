@@ -58,7 +58,7 @@ def test_the_page_holds_every_figure_beside_its_interval_and_its_rivals():
     assert len(rows) == len(FIGURES) + 1
     for words in ("Training accuracy, which says what the head knows by heart: 100.0%; chance is 7.1%", "2 x 5 folds"):
         assert words in page
-    assert list(drawn(page)) == ["confusion", "per-class", "reliability", "loss", "map"]
+    assert list(drawn(page)) == ["confusion", "per-class", "reliability", "coverage", "loss", "map"]
     assert len(page) < 5_200_000
     assert page == render(document(INTENTS), which, points(which))
     assert not re.search(r'(?:src|href)="(?!data:)', page.split("<script>")[0])  # nothing is fetched
@@ -68,7 +68,7 @@ def test_confusions_of_very_many_classes_are_left_out():
     names = [str(number) for number in range(MOST_CONFUSED + 1)]
     which = judged(names, num_examples=20)
     page = render(document(names), which, points(which))
-    assert list(drawn(page)) == ["per-class", "reliability", "loss", "map"]
+    assert list(drawn(page)) == ["per-class", "reliability", "coverage", "loss", "map"]
     assert "Left out: too many classes" in page
 
 
