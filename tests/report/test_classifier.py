@@ -126,3 +126,11 @@ def test_audio_is_in_the_page_only_when_asked_for():
     column = Column(title="Audio", html=lambda row: player(content.get(row)))
     players = Reader(render(document(["a", "b"]), which, None, column=column)).players
     assert [player[:15] for player in players] == ["data:audio/wav;", "data:audio/flac"]
+
+
+def test_what_to_do_stands_below_the_figures_and_is_escaped():
+    which = judged(INTENTS, num_examples=60)
+    page = render(document(INTENTS), which, points(which), advice=["Try another <encoder>.", "More clips."])
+    assert "<b>Try another &lt;encoder&gt;.</b></p>\n<p><b>More clips.</b>" in page
+    assert page.index("<b>More clips.") < page.index("<h2>Confusions")
+    assert "<b>" not in render(document(INTENTS), which, points(which)).split("<script")[0]
