@@ -31,6 +31,11 @@ def check_classes(config: TrainConfig, source: Source) -> None:
             f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
             "leave it at auto or choose another dataset."
         )
+    if config.evaluation.reject == "unlike" and found < 3:
+        raise ConfigError(
+            "evaluation.reject: expected three classes or more for 'unlike', of which one is left out to see what is "
+            f"unlike the others, found {found}; ask for a precision, such as 0.9."
+        )
     alike = written_alike(source.labels)
     if alike:
         named = "; ".join(" / ".join(map(repr, names)) for names in alike[:MAX_NAMED])

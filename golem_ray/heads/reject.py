@@ -37,7 +37,7 @@ def by_precision(
 ) -> dict[str, Any]:
     """The record of a threshold that keeps a precision, from cross-validated logits (R, N, K), NaN where untested.
 
-    With what it does there: "coverage" and "cross_validated", as `covered` gives them.
+    With a threshold, "cross_validated" is what it does there, as `covered` gives it.
     """
     right = np.full(logits.shape[:2], np.nan, dtype=np.float32)
     confidence = np.zeros(right.shape)
@@ -95,6 +95,7 @@ class _Means:
 
     @classmethod
     def of(cls, embeddings: np.ndarray, labels: np.ndarray) -> _Means:
+        """Those of embeddings (N, D) with labels (N,)."""
         mean, scale = embeddings.mean(axis=0, dtype=np.float64), embeddings.std(axis=0, dtype=np.float64)
         scale = np.where(scale > 1e-6 * (1 + abs(mean)), scale, 1.0)
         standard = (embeddings - mean) / scale
@@ -112,6 +113,7 @@ class _Means:
 
     @classmethod
     def unpacked(cls, record: Mapping[str, Any]) -> _Means:
+        """Those that `packed` gave. Raises KeyError, TypeError or ValueError for anything else."""
         mean, scale, means = (
             np.frombuffer(base64.b64decode(record[key], validate=True), "<f4") for key in ("mean", "scale", "means")
         )

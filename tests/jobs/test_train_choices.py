@@ -190,3 +190,10 @@ def test_a_precision_that_nothing_shows_leaves_every_clip_unsure(tones, tmp_path
 def test_what_cannot_be_rejected_is_said_at_once(evaluation, said):
     with pytest.raises(ConfigError, match=said):
         golem_ray.train({"evaluation": evaluation})
+
+
+def test_of_two_classes_none_can_be_unlike_and_that_is_said_before_any_work(tmp_path, encoder_folder):
+    two = write_splits(tmp_path / "two", ["300", "600"] * 3, ["300"])
+    config = configuration(two, encoder_folder, tmp_path / "v.pth", evaluation={"reject": "unlike"})
+    with pytest.raises(ConfigError, match=r"reject: expected three classes or more for 'unlike'.* found 2"):
+        golem_ray.train(config)
