@@ -73,35 +73,32 @@ def choose(
     sets = [some_of(rows, spec) for rows in sets]
     deep = [number for number, each in enumerate(candidates) if each.head.hidden and not candidates[0].head.hidden]
     scores: list[list[Score | None]] = [[None] * len(candidates) for _ in sets]
-    num_done = 0
 
     def judge(number: int, wanted: Sequence[int], rounds: int) -> dict[int, Score | None]:
-        nonlocal num_done
         candidate = candidates[number]
         own = examples.of_columns(candidate.columns)
         parts = [(sets[row], sets[row][:0]) for row in wanted]
         found = unseen_logits(own, parts, dataclasses.replace(spec, head=candidate.head), rounds=rounds)
-        if rounds == 1 and number not in deep:
-            num_done += 1
-            total = len(candidates) - len(deep)
-            report(Progress(stage="choosing", done=num_done, total=total, unit="candidates"))
         return {row: score_of(unseen.inner, labels[sets[row]], spec) for row, unseen in zip(wanted, found, strict=True)}
 
-    def judge_for(wanted: Sequence[Collection[int]], rounds: int) -> list[dict[int, Score | None]]:
+    def judge_for(wanted: Sequence[Collection[int]], rounds: int, stage: str) -> list[dict[int, Score | None]]:
         """Those candidates of each set."""
         found: list[dict[int, Score | None]] = [{} for _ in sets]
-        for number in range(len(candidates)):
+        every = sorted(set().union(*wanted))
+        for done, number in enumerate(every, 1):
             rows = [row for row, numbers in enumerate(wanted) if number in numbers]
-            for row, score in (judge(number, rows, rounds) if rows else {}).items():
+            for row, score in judge(number, rows, rounds).items():
                 found[row][number] = score
                 scores[row][number] = score
+            report(Progress(stage=stage, done=done, total=len(every), unit="candidates"))
         return found
 
-    judge_for([[number for number in range(len(candidates)) if number not in deep]] * len(sets), 1)
+    judge_for([[number for number in range(len(candidates)) if number not in deep]] * len(sets), 1, "choosing")
     if len(examples) >= FEW:
         best = [candidates[best_candidate(each) or 0].columns for each in scores]
-        judge_for([[number for number in deep if candidates[number].columns == columns] for columns in best], 1)
-    finals = judge_for([{0, *ranked(each)[:FINALISTS]} for each in scores], ROUNDS)
+        wanted = [[number for number in deep if candidates[number].columns == columns] for columns in best]
+        judge_for(wanted, 1, "choosing, hidden layers")
+    finals = judge_for([{0, *ranked(each)[:FINALISTS]} for each in scores], ROUNDS, "choosing among the best")
     choices = []
     for final, every, rows in zip(finals, scores, sets, strict=True):
         num_folds = len(inner_folds(examples, rows, spec, 1))
