@@ -227,7 +227,7 @@ class Artifact:
     def unsure(self, embeddings: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
         """What it rejects of embeddings (N, D) with probabilities (N, K): (N,) bool; None if it rejects nothing."""
         record = self.document["metrics"].get("reject")
-        return record and unsure(record, self.target.answers(probabilities).confidence, embeddings)
+        return record and unsure(record, self.target.answers(probabilities), embeddings)
 
 
 def in_memory(weights: bytes, sidecar: dict[str, Any]) -> Artifact:

@@ -122,7 +122,8 @@ def _wrong_metrics(metrics: object) -> dict[str, bool]:
 
 
 def _is_reject(record: object, head: object) -> bool:
-    return is_record(record, head.get("in_features") if isinstance(head, dict) else None)
+    sizes = head if isinstance(head, dict) else {}
+    return is_record(record, sizes.get("in_features"), sizes.get("out_features"))
 
 
 def _is_choice(choice: object) -> bool:

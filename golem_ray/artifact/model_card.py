@@ -180,8 +180,9 @@ def _rejection_lines(record: dict[str, Any]) -> list[str]:
             f"{kept}, of those of an unknown class it refuses {refused}."
         ]
     return [
-        f"* `golem_ray` calls a clip `unsure` whose label is less likely than {record['threshold']:.3f}, so that "
-        f"{record['precision']:.0%} of the other labels are right."
+        f"* `golem_ray` calls a clip `unsure` where the chance that its label is right, by its probability and by its "
+        f"nearness to the class, is below {record['threshold']:.3f}, so that {record['precision']:.0%} of the other "
+        "labels are right."
     ]
 
 

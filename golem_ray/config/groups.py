@@ -204,8 +204,8 @@ class EvaluationConfig:
     group_column: str | None = None
     """Column, such as the speaker, whose values are never on both sides of a fold or of the holdout."""
     reject: float | Literal["unlike"] | None = None
-    """Which clips the classifier calls `unsure`: a precision, 0 to 1, has cross-validation find the least probability
-    at which labels are right that often; `unlike` means clips that are unlike all classes; none if not given."""
+    """Which clips the classifier calls `unsure`: a precision, 0 to 1, has cross-validation find where labels are right
+    that often; `unlike` means clips that are unlike all classes; none if not given."""
 
     def __post_init__(self) -> None:
         if self.holdout is not None and not (

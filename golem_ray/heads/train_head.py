@@ -6,6 +6,7 @@ Knows no modality, encoder or Ray: embeddings and labels come in, weights, logit
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def train_head(
         plain = unseen_on_baseline(rounds, data.baseline, spec)
     metrics |= validation_metrics(rounds, unseen, spec, nested=bool(data.candidates), baseline=plain)
     if spec.reject is not None:
-        metrics["reject"] = _rejection(rounds, unseen, columns, spec, metrics["calibration"])
+        metrics["reject"] = _rejection(rounds, unseen, [candidates[each].columns for each in chosen], spec, metrics)
     if is_in_doubt(metrics):
         half = halved(rounds, spec.training.seed)
         few = unseen_by(half, candidates, chosen[1 : 1 + len(half.folds)], spec, _ignore)
@@ -84,7 +85,7 @@ def train_head(
         held_out_logits = logits_of(head, torch.tensor(held_out, device=device))
         if spec.reject is not None:
             answers = spec.target.answers(spec.target.probabilities(held_out_logits, metrics["calibration"]))
-            rejected = unsure(metrics["reject"], answers.confidence, held_out)
+            rejected = unsure(metrics["reject"], answers, held_out)
         baseline = _baseline_logits(data, spec, device)
     return TrainedHead(
         weights=weights_file(head),
@@ -100,18 +101,27 @@ def train_head(
 
 
 def _rejection(
-    rounds: Rounds, unseen: np.ndarray, columns: Columns, spec: HeadSpec, calibration: dict[str, Any] | None
+    rounds: Rounds, unseen: np.ndarray, columns: Sequence[Columns], spec: HeadSpec, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """The record of what is not named: see reject.py. Distances are of the columns that the final head takes."""
+    """The record of what is not named: see reject.py. `columns` are those of the final head and of each fold's.
+
+    Distances are of those of the final head alone.
+    """
     examples, labels = rounds.examples, rounds.examples.label_array()
+
+    def embeddings(fold: int | None) -> np.ndarray:
+        taken = examples.of_columns(columns[0 if fold is None else 1 + fold]).embeddings
+        assert isinstance(taken, torch.Tensor)
+        return taken.cpu().numpy()
+
     if spec.reject != "unlike":
         assert isinstance(spec.reject, float)
-        return by_precision(spec.reject, unseen, labels, examples.groups, spec.target, calibration)
-    embeddings = examples.of_columns(columns).embeddings
-    assert isinstance(embeddings, torch.Tensor)
+        return by_precision(
+            spec.reject, unseen, labels, examples.groups, rounds.folds, embeddings, spec.target, metrics["calibration"]
+        )
     rows = some_of(np.arange(len(examples)), spec)
     folds = [(rows[train], rows[test]) for train, test in inner_folds(examples, rows, spec, 1)]
-    return by_distance(embeddings.cpu().numpy(), labels, examples.groups, folds, spec.training.seed)
+    return by_distance(embeddings(None), labels, examples.groups, folds, spec.training.seed)
 
 
 def _rows(data: TrainingSet, values: np.ndarray, device: str) -> Rows:

@@ -5,6 +5,7 @@ Of N examples in R rounds of cross-validation; a single evaluation is one round.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from golem_ray.metrics.intervals import mean_and_error, share_interval, students
 
 _MOST_CUTS = 1000
 """Thresholds that are tried at most."""
+
+_OF_ONE_GROUP = 25
+"""Fewest examples of one more group that a precision is to hold for: as many as show 90 % if all are right."""
 
 _MOST_POINTS = 200
 """Of a curve."""
@@ -49,14 +53,20 @@ def threshold_for(
     """The confidence from which on examples are named rightly with that precision, and as many as can be.
 
     The precision is a lower bound of 95 % confidence, Wilson's, and with groups Student's over groups: for other
-    examples like these it holds too. None if there is no such confidence: 24 examples that are all right do not show
-    90 %. confidence: (R, N); the others are as `covered` takes them.
+    examples like these it holds too. With groups it is also a bound of 90 % for some examples of one more group,
+    whose precision differs from the mean as those of these groups do. None if there is no such confidence: 24 examples
+    that are all right do not show 90 %. confidence: (R, N); the others are as `covered` takes them.
     """
     for cut in _cuts(confidence[np.isfinite(right)], _MOST_CUTS):
         value, error, units, number = _precision(right, confidence >= cut, groups)
         low = wilson_interval(value, number, z=1.644854)[0]
         if groups is not None:
             low = min(low, value - students_half(error, units, 0.95))
+            if units > 1:
+                chance = value * (1 - value)
+                between = max(0.0, units * (error**2 - chance / number))
+                of_one = between + chance / max(number / units, _OF_ONE_GROUP)
+                low = min(low, value - students_half(math.sqrt(of_one + error**2), units, 0.9))
         if low >= precision:
             return float(cut)
     return None

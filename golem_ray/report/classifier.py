@@ -218,7 +218,8 @@ def _calibration(document: dict[str, Any]) -> str:
 
 def _rejection(document: dict[str, Any]) -> str:
     words = (
-        "If only the clips that it is surest of are named, more of these are right: `--reject` chooses where to stop."
+        "If only the clips that it is surest of are named, more of these are right: `--threshold` stops at a "
+        "probability, and `--reject` finds out where to stop."
     )
     record = document["metrics"].get("reject")
     return words if record is None else f"{words} {rejection_line(record)}"

@@ -134,12 +134,13 @@ def rejection_line(record: dict[str, Any]) -> str:
     wanted = f"{record['precision']:.0%}"
     if record["threshold"] is None:
         return (
-            f"No probability is known from which on {wanted} of the labels are right, at 95 % confidence: every clip "
-            "is called `unsure`. More clips may help, or to ask for less."
+            f"It is not known where {wanted} of the labels are right, at 95 % confidence: every clip is called "
+            "`unsure`. More clips may help, or to ask for less."
         )
     return (
-        f"A clip whose label is less likely than {record['threshold']:.3f} is called `unsure`, so that {wanted} of the "
-        f"others are right (at 95 % confidence). Of cross-validated clips, by which that was chosen, it "
+        "A clip is called `unsure` where the chance that its label is right, by its probability and by its nearness to "
+        f"the class, is below {record['threshold']:.3f}, so that {wanted} of the other labels are right (at 95 % "
+        "confidence). Of cross-validated clips, by which that was chosen, it "
         f"{covered_words(record['cross_validated'])}."
     )
 

@@ -8,14 +8,27 @@ import pytest
 from golem_ray.data.folds import stratified_folds
 from golem_ray.heads import reject
 from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.metrics.answers import Answers
 from tests.heads.training import blobs, trained
+
+
+def sure_of(decisions, confidence):
+    """Answers of that confidence."""
+    return Answers(probabilities=np.zeros((len(decisions), 2)), decisions=decisions, confidence=confidence)
 
 
 def shares(record, known, unknown):
     """The share of each that is named."""
+    record = json.loads(json.dumps(record))
+    sure = [sure_of(np.zeros(len(each), dtype=np.int64), np.ones(len(each))) for each in (known, unknown)]
     return [
-        1 - reject.unsure(json.loads(json.dumps(record)), np.ones(len(each)), each).mean() for each in (known, unknown)
+        1 - reject.unsure(record, answers, each).mean() for answers, each in zip(sure, (known, unknown), strict=True)
     ]
+
+
+def by_precision(wanted, logits, labels, embeddings, groups=None):
+    folds = stratified_folds(labels, len(logits), 0)
+    return reject.by_precision(wanted, logits, labels, groups, folds, lambda fold: embeddings, SINGLE_LABEL, None)
 
 
 def by_distance(embeddings, labels):
@@ -55,7 +68,40 @@ def test_folds_that_test_nothing_leave_no_threshold():
     embeddings, labels = blobs(3, 1, 8)
     assert reject.by_distance(embeddings, labels, None, [], 0)["threshold"] is None
     logits = np.zeros((1, 3, 3), dtype=np.float32) + np.nan
-    assert reject.by_precision(0.9, logits, labels, None, SINGLE_LABEL, None)["threshold"] is None
+    none = reject.by_precision(0.9, logits, labels, None, [], lambda fold: embeddings, SINGLE_LABEL, None)
+    assert none == {"by": "precision", "precision": 0.9, "threshold": None}
+
+
+def test_a_label_that_the_vector_speaks_against_is_not_believed():
+    embeddings, labels = blobs(3, 200, 16)
+    said = np.where(np.random.default_rng(0).uniform(size=600) < 0.25, (labels + 1) % 3, labels)
+    logits = 2 * np.eye(3, dtype=np.float32)[said][None]  # as sure of each, right or wrong
+    record = json.loads(json.dumps(by_precision(0.9, logits, labels, embeddings)))
+    assert reject.is_record(record, 16, 3)
+    assert record["weights"][2] > 0
+    answers = SINGLE_LABEL.answers(SINGLE_LABEL.probabilities(logits[0]))
+    named = ~reject.unsure(record, answers, embeddings)
+    assert (said == labels)[named].mean() > 0.9
+    assert named.mean() > 0.7
+
+
+def test_where_every_label_is_right_its_probability_alone_decides():
+    embeddings, labels = blobs(3, 20, 4)
+    logits = np.linspace(1, 5, 60, dtype=np.float32)[None, :, None] * np.eye(3, dtype=np.float32)[labels]
+    record = by_precision(0.9, logits, labels, embeddings)
+    assert "weights" not in record
+    answers = SINGLE_LABEL.answers(SINGLE_LABEL.probabilities(logits[0]))
+    assert record["threshold"] == answers.confidence.min()
+    assert not reject.unsure(record, answers, embeddings).any()
+
+
+def test_a_class_without_examples_is_near_to_nothing():
+    embeddings, labels = blobs(3, 20, 4)
+    means = reject._Means.of(embeddings[labels < 2], labels[labels < 2], np.arange(3))
+    nearness = means.nearness(embeddings[labels < 2], np.full(40, 2))
+    own = means.nearness(embeddings[labels < 2], labels[labels < 2])
+    assert np.all(nearness < 0)
+    assert np.all(own > nearness)
 
 
 @pytest.mark.parametrize("wanted", [0.9, "unlike"])
@@ -66,7 +112,7 @@ def test_a_head_learns_what_to_reject_and_does_so_with_what_is_held_out(wanted):
     data = {"held_out": embeddings[test], "baseline": embeddings[train], "held_out_baseline": embeddings[test]}
     _, head = trained(embeddings[train], labels[train], 4, repeats=3, reject=wanted, **data)
     record = head.metrics["reject"]
-    assert reject.is_record(record, 4)
+    assert reject.is_record(record, 4, 4)
     right = head.held_out_logits.argmax(axis=1) == labels[test]
     named = ~head.held_out_unsure
     assert 0.1 < named.mean() < 1
@@ -76,7 +122,7 @@ def test_a_head_learns_what_to_reject_and_does_so_with_what_is_held_out(wanted):
         assert right.mean() < 0.87
         assert right[named].mean() >= 0.9
         answers = SINGLE_LABEL.answers(SINGLE_LABEL.probabilities(head.held_out_logits, head.metrics["calibration"]))
-        assert np.array_equal(named, answers.confidence >= record["threshold"])
+        assert np.array_equal(named, ~reject.unsure(json.loads(json.dumps(record)), answers, embeddings[test]))
     _, plain = trained(embeddings[train], labels[train], 4, repeats=3, **data)
     assert "reject" not in plain.metrics
     assert plain.held_out_unsure is None
@@ -87,10 +133,12 @@ def test_a_record_that_was_changed_is_none():
     embeddings, labels = blobs(3, 10, 4)
     unlike = json.loads(json.dumps(by_distance(embeddings, labels)))
     precision = {"by": "precision", "precision": 0.9, "threshold": None}
-    assert all(reject.is_record(each, 4) for each in (None, unlike, precision))
+    assert all(reject.is_record(each, 4, 3) for each in (None, unlike, precision))
     figure = {"value": 0.5, "interval_95": [0.4, 0.6]}
     known = {**precision, "threshold": 0.5, "cross_validated": {"coverage": figure, "precision": figure}}
-    assert reject.is_record(known, 4)
+    weighed = {**known, "weights": [0.0, 1, 2.5], **{key: unlike[key] for key in ("mean", "scale", "means")}}
+    assert reject.is_record(known, 4, 3)
+    assert reject.is_record(weighed, 4, 3)
     for changed in (
         {},
         [],
@@ -106,6 +154,11 @@ def test_a_record_that_was_changed_is_none():
         {**precision, "precision": "0.9"},
         {**known, "cross_validated": None},
         {**known, "cross_validated": {"coverage": figure}},
+        {**weighed, "weights": [0.0, 1]},
+        {**weighed, "weights": [0.0, 1, None]},
+        {**known, "weights": [0.0, 1, 2.5]},
     ):
-        assert not reject.is_record(changed, 4), changed
-    assert not reject.is_record(unlike, 5)
+        assert not reject.is_record(changed, 4, 3), changed
+    assert not reject.is_record(unlike, 5, 3)
+    assert not reject.is_record(weighed, 5, 3)
+    assert not reject.is_record(weighed, 4, 2)

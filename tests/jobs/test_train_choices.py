@@ -170,7 +170,7 @@ def test_what_is_rejected_is_said_alike_by_every_way_to_use_a_classifier(tones, 
 def test_a_precision_that_nothing_shows_leaves_every_clip_unsure(tones, tmp_path, encoder_folder):
     changes = {"evaluation": {"repeats": 1, "reject": 0.99}, "training": {"epochs": 2}}
     summary = golem_ray.train(configuration(tones, encoder_folder, tmp_path / "v.pth", **changes))["summary"]
-    assert "No probability is known from which on 99% of the labels are right" in summary
+    assert "It is not known where 99% of the labels are right" in summary
     classifier = golem_ray.load(tmp_path / "v.pth")
     assert classifier.predict(tones / "test" / "0.wav").unsure
     assert "calls every clip `unsure`" in model_card(classifier.artifact.document, "me/tones")

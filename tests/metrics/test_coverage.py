@@ -57,7 +57,22 @@ def test_a_speaker_who_is_always_wrong_is_not_outvoted():
     groups = np.arange(400) // 20
     assert threshold_for(0.9, confidence, right) == 0.9
     assert threshold_for(0.9, confidence, right, groups) is None
-    assert threshold_for(0.9, confidence, right, np.arange(400) % 20) == 0.9  # one mistake each
+    assert threshold_for(0.88, confidence, right, np.arange(400) % 20) == 0.9  # one mistake each
+    assert threshold_for(0.88, confidence, right, groups) is None
+
+
+def test_speakers_who_differ_leave_one_more_in_doubt():
+    groups, right = np.repeat(np.arange(8), 200), np.ones((1, 1600))
+    for speaker in (0, 1):
+        right[0, np.flatnonzero(groups == speaker)[:44]] = 0  # .78 of theirs, .945 of all
+    confidence = np.full((1, 1600), 0.9)
+    assert threshold_for(0.85, confidence, right, groups) is None  # the mean of speakers is at least .88
+    assert threshold_for(0.78, confidence, right, groups) == 0.9
+    right[0] = np.random.default_rng(0).permutation(right[0])  # now they differ by chance alone
+    assert threshold_for(0.9, confidence, right, groups) == 0.9
+    many = np.arange(1600) // 4  # of four examples each chance is not held against them, but of 25
+    assert threshold_for(0.87, confidence, right, many) == 0.9
+    assert threshold_for(0.9, confidence, right, many) is None
 
 
 def test_in_other_examples_the_precision_holds():
