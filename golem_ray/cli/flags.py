@@ -145,6 +145,8 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
         )
     config = _without_foreign_revisions(command.config, before, given)
     if command.reject is not None:
+        if "evaluation.reject" in given:
+            raise ConfigError("--reject: expected either this or --evaluation.reject, its long form, found both.")
         evaluation = dataclasses.replace(config.evaluation, reject=command.reject)
         config = dataclasses.replace(config, evaluation=evaluation)
     return dataclasses.replace(command, config=left_open(config, given) if command.auto else config)

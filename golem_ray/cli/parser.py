@@ -248,7 +248,9 @@ def _metavar(hint: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
-    return {None: "none", "": "''", True: "true", False: "false"}.get(value, str(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return {None: "none", "": "''"}.get(value, str(value))
 
 
 def _escaped(text: str) -> str:

@@ -64,15 +64,18 @@ def _groups() -> list[str]:
     return [group.name for group in dataclasses.fields(TrainConfig)]
 
 
+_TYPE_NAMES = {type(None): "none", bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
 def type_name(hint: Any) -> str:
-    """How a reader would write the type: int | Literal["all"] -> int or 'all'."""
+    """How a reader would say the type: int | Literal["all"] -> a whole number or 'all'."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list of {type_name(get_args(hint)[0])}"
+        return f"a list, each {type_name(get_args(hint)[0])}"
     if get_args(hint):
         return " or ".join(type_name(part) for part in get_args(hint))
-    return {type(None): "null", bool: "true or false"}.get(hint, hint.__name__)
+    return _TYPE_NAMES.get(hint, hint.__name__)
 
 
 def coerce(key: str, value: object, hint: Any) -> object:

@@ -105,6 +105,11 @@ def _check(config: TrainConfig) -> None:
                 f"evaluation.{key}: expected none in a comparison, which cross-validates, got "
                 f"{getattr(config.evaluation, key)!r}; test the winner on those clips with golem-ray train."
             )
+    if config.evaluation.reject is not None:
+        raise ConfigError(
+            f"evaluation.reject: expected none in a comparison, which keeps no classifier, got "
+            f"{config.evaluation.reject!r}; train the winner with it."
+        )
     if config.evaluation.repeats < 1:
         raise ConfigError("evaluation.repeats: expected 1 or more in a comparison, got 0.")
 

@@ -101,6 +101,7 @@ def judge(
         names=names,
         figures=found["figures"],
         baselines=found["baselines"],
+        rejected=found.get("rejected"),
     )
     found = {"summary": _summary(saved, config, found), **found}
     return found, rows, judged, seen.points(rows, trained)

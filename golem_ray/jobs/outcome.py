@@ -251,6 +251,7 @@ def _tested(run: Run) -> Judged | None:
     """What the report shows: the examples to test on, else those of the first cross-validation."""
     if run.evaluation is not None and run.head.held_out_logits is not None:
         scores, rows, logits = run.evaluation, run.examples.unseen, run.head.held_out_logits
+        unsure = run.head.held_out_unsure
         which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
         how = f"The {len(rows)} clips {which}, which the head did not see."
     else:
@@ -259,7 +260,7 @@ def _tested(run: Run) -> Judged | None:
         rows, logits = judged[scored], run.head.unseen_logits[scored]
         if not len(rows):
             return None
-        scores = run._evaluate(rows, run.answers(logits))
+        scores, unsure = run._evaluate(rows, run.answers(logits)), None
         how = (
             f"The {len(rows)} {'' if sampled is None else 'sampled '}clips of the first round of cross-validation, "
             "each judged by a head that was trained on the other folds (the temperature of its probabilities was "
@@ -269,9 +270,10 @@ def _tested(run: Run) -> Judged | None:
         how=how,
         example=lambda index: run.division.name(rows[index]),
         labels=run.division.labels[rows].astype(np.int64),
-        answers=run.answers(logits),
+        answers=dataclasses.replace(run.answers(logits), unsure=unsure),
         names=run.division.names,
         figures=scores["figures"],
         baselines=scores["baselines"],
+        rejected=scores.get("rejected"),
         baseline=run.modality.baseline,
     )

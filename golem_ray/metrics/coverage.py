@@ -12,6 +12,9 @@ import numpy as np
 
 from golem_ray.metrics.intervals import mean_and_error, share_interval, students_half, wilson_interval
 
+_ONE_SIDED = 1.644854
+"""Standard errors that a lower bound of 95 % confidence is below the value."""
+
 _MOST_CUTS = 1000
 """Thresholds that are tried at most."""
 
@@ -59,7 +62,7 @@ def threshold_for(
     """
     for cut in _cuts(confidence[np.isfinite(right)], _MOST_CUTS):
         value, error, units, number = _precision(right, confidence >= cut, groups)
-        low = wilson_interval(value, number, z=1.644854)[0]
+        low = wilson_interval(value, number, z=_ONE_SIDED)[0]
         if groups is not None:
             low = min(low, value - students_half(error, units, 0.95))
             if units > 1:
@@ -70,6 +73,11 @@ def threshold_for(
         if low >= precision:
             return float(cut)
     return None
+
+
+def fewest(precision: float) -> int:
+    """How many examples show such a precision if all are right: where Wilson's lower bound reaches it."""
+    return math.ceil(_ONE_SIDED**2 * precision / (1 - precision) - 1e-9)
 
 
 def _precision(right: np.ndarray, named: np.ndarray, groups: np.ndarray | None) -> tuple[float, float, int, float]:

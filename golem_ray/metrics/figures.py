@@ -251,14 +251,21 @@ def evaluate(
     """How good N answers are for labels (N,) int64, as plain JSON values; `names` of labels, K or more.
 
     Beside the figures stand those of guessing, with the class `largest` as the most frequent one in training, and
-    those of each of the baselines, by its key. Where some may be rejected, "rejected" is what `covered` gives.
+    those of each of the baselines, by its key. Where some may be rejected, "rejected" is what `covered` gives,
+    with the share of refused ones among the labels that the classifier does not know, if there are any.
     """
     beside: dict[str, Any] = dict(guesses(labels, answers.num_classes, largest))
     beside |= {key: figures(each, labels, groups) for key, each in (baselines or {}).items()}
     counts = np.bincount(labels, minlength=len(names))
     rejected = {}
     if answers.unsure is not None:
-        rejected["rejected"] = covered((answers.decisions == labels)[None].astype(float), ~answers.unsure[None], groups)
+        right = (answers.decisions == labels)[None].astype(float)
+        rejected["rejected"] = covered(right, ~answers.unsure[None], groups)
+        if (strange := labels >= answers.num_classes).any():
+            shares = np.where(strange, answers.unsure, np.nan)
+            value = float(np.nanmean(shares))
+            figure = {"value": value, "interval_95": list(share_interval(value, shares, groups))}
+            rejected["rejected"]["unknown_refused"] = figure
     return rejected | {
         "num_clips": len(labels),
         "unknown_labels": {

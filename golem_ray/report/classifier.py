@@ -29,7 +29,7 @@ from golem_ray.report.drawings import (
     lines_by_layer,
 )
 from golem_ray.report.html import assemble, cell, escape, number, section, table
-from golem_ray.report.words import on_one_side, rejection_line, validated_line
+from golem_ray.report.words import covered_words, on_one_side, rejection_line, validated_line
 
 MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
 """Examples that the tables name at most."""
@@ -70,6 +70,8 @@ class Judged:
     """What to compare with -> {figure: value, or as metrics.figures gives it}."""
     baseline: Baseline | None = None
     """Of `baselines`, the one that is a head on plain vectors, if it is there."""
+    rejected: dict[str, Any] | None = None
+    """As metrics.coverage.covered gives it; None where the answers say nothing of who is unsure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def render(
             confusions,
             section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
             section("Can its probabilities be believed?", _calibration(document), "reliability"),
-            section("If it may be unsure", _rejection(document), "coverage"),
+            section("If it may be unsure", _rejection(document, judged), "coverage"),
             _mistakes(judged, column),
         ]
     layers = lines_by_layer(_group(document["metrics"], "choice").get("candidates", []))
@@ -216,13 +218,16 @@ def _calibration(document: dict[str, Any]) -> str:
     return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_examples} cross-validated clips."
 
 
-def _rejection(document: dict[str, Any]) -> str:
+def _rejection(document: dict[str, Any], judged: Judged) -> str:
     words = (
         "If only the clips that it is surest of are named, more of these are right: `--threshold` stops at a "
         "probability, and `--reject` finds out where to stop."
     )
     record = document["metrics"].get("reject")
-    return words if record is None else f"{words} {rejection_line(record)}"
+    if record is None:
+        return words
+    here = f" Of the clips of this page it {covered_words(judged.rejected)}." if judged.rejected else ""
+    return f"{words} {rejection_line(record)}{here}"
 
 
 def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:
@@ -235,7 +240,9 @@ def _mistakes(judged: Judged, column: Column | None) -> str:
     rows, answers = [], judged.answers
     for index in worst_mistakes(judged.labels, answers).tolist():
         cells = [cell(judged.example(index)), cell(judged.names[judged.labels[index]])]
-        cells += [cell(judged.names[answers.decisions[index]]), number(f"{answers.confidence[index]:.1%}")]
+        said = judged.names[answers.decisions[index]]
+        said += ", unsure" if answers.unsure is not None and answers.unsure[index] else ""
+        cells += [cell(said), number(f"{answers.confidence[index]:.1%}")]
         rows.append([*cells, f"<td>{column.html(index)}</td>"] if column else cells)
     if not rows:
         return "<h2>Worst mistakes</h2>\n<p>None: every clip was recognised.</p>"

@@ -7,6 +7,7 @@ from typing import Any
 from golem_ray.data.split import HELD_OUT
 from golem_ray.embedding.modality import Baseline
 from golem_ray.errors import printable
+from golem_ray.metrics.coverage import fewest
 from golem_ray.metrics.figures import FIGURES
 from golem_ray.metrics.intervals import in_words
 
@@ -116,7 +117,10 @@ def covered_words(found: dict[str, Any]) -> str:
     """What a classifier that rejects does, as `metrics.coverage.covered` has it: `names 61.0% (...) of them, ...`."""
     if found["precision"] is None:
         return "names none of them, and calls all `unsure`"
-    return f"names {percent(found['coverage'])} of them, {percent(found['precision'])} of these rightly"
+    strange = ""
+    if "unknown_refused" in found:
+        strange = f"; of those of labels that it does not know {percent(found['unknown_refused'])} are `unsure`"
+    return f"names {percent(found['coverage'])} of them, {percent(found['precision'])} of these rightly{strange}"
 
 
 def rejection_line(record: dict[str, Any]) -> str:
@@ -128,20 +132,30 @@ def rejection_line(record: dict[str, Any]) -> str:
                 "every clip is called `unsure`."
             )
         return (
-            f"A clip that is unlike all classes is called `unsure`. Of cross-validated clips {percent(record['kept'])} "
-            f"are kept; of those whose class was left out {percent(record['refused'])} are refused."
+            "A clip that is unlike all classes is called `unsure`. Of cross-validated clips, by which that was chosen, "
+            f"{percent(record['kept'])} are kept; of those whose class was left out {percent(record['refused'])} are "
+            "refused."
         )
     wanted = f"{record['precision']:.0%}"
     if record["threshold"] is None:
         return (
             f"It is not known where {wanted} of the labels are right, at 95 % confidence: every clip is called "
-            "`unsure`. More clips may help, or to ask for less."
+            f"`unsure`. It takes {fewest(record['precision'])} cross-validated clips to show it if all are right: more "
+            "clips may help, or to ask for less."
+        )
+    known = record["cross_validated"]
+    words = (
+        f"clip is called `unsure` where the chance that its label is right, by its probability and by its nearness to "
+        f"the class, is below {record['threshold']:.3f}"
+    )
+    if known["coverage"]["value"] == 1:
+        return (
+            f"Of cross-validated clips {percent(known['precision'])} are named rightly, at least {wanted} at 95 % "
+            f"confidence: none of them is called `unsure`. A new {words}."
         )
     return (
-        "A clip is called `unsure` where the chance that its label is right, by its probability and by its nearness to "
-        f"the class, is below {record['threshold']:.3f}, so that {wanted} of the other labels are right (at 95 % "
-        "confidence). Of cross-validated clips, by which that was chosen, it "
-        f"{covered_words(record['cross_validated'])}."
+        f"A {words}, so that {wanted} of the other labels are right (at 95 % confidence). Of cross-validated clips, by "
+        f"which that was chosen, it {covered_words(known)}."
     )
 
 

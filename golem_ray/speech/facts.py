@@ -63,7 +63,7 @@ FACTS = (
         title="mostly silence",
         kind="flag",
         how=f"More than {_MOSTLY:.0%} of their frames are silent.",
-        advice="cut the silence at their ends; a clip's vector is a mean over all of it",
+        advice="leave out the silence at their ends by --processing.trim-silence true: a vector is a mean over all",
     ),
     Fact(
         key="clipped",

@@ -76,5 +76,7 @@ def test_auto_and_reject_are_short_for_keys_and_leave_what_is_given():
     assert (plain.model.layer, plain.head.kind, plain.evaluation.reject) == ("last", "gradient", None)
     assert parse_train(["--reject", "unlike"]).config.evaluation.reject == "unlike"
     assert parse_train(["--auto", "--head.hidden", "8"]).config.head.hidden == (8,)
-    with pytest.raises(ConfigError, match=r"reject: expected float or 'unlike' or null, got 'surely'"):
+    with pytest.raises(ConfigError, match=r"reject: expected a number or 'unlike' or none, got 'surely'"):
         parse_train(["--reject", "surely"])
+    with pytest.raises(ConfigError, match=r"--reject: expected either this or --evaluation\.reject"):
+        parse_train(["--reject", "0.9", "--evaluation.reject", "unlike"])

@@ -19,6 +19,8 @@ class Inner:
     """How many."""
     share: int | float | None = None
     """A number, or a share."""
+    least: float = 0.0
+    """The least."""
     trusted: bool = True
     """Whether it is."""
 
@@ -86,8 +88,8 @@ def test_what_no_flag_names_stays_as_it_was():
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--inner.most", "ten"], "inner.most: expected int or 'all', got 'ten'."),
-        (["--inner.widths", "1", "x"], "inner.widths: expected int, got 'x'."),
+        (["--inner.most", "ten"], "inner.most: expected a whole number or 'all', got 'ten'."),
+        (["--inner.widths", "1", "x"], "inner.widths: expected a whole number, got 'x'."),
         (
             ["--inner.mots", "1"],
             "--inner.mots: expected a flag of this command, found none of that name; did you mean --inner.most?",
@@ -115,6 +117,7 @@ def test_help_shows_each_flag_with_its_meaning_and_default(capsys):
     assert said.startswith("usage: golem-ray example PLACE An example.")
     assert "--inner.widths [NUMBER ...] How wide, 100 %. (default: 3)" in said
     assert "--inner.most NUMBER|all How many. (default: 50)" in said
+    assert "--inner.least NUMBER The least. (default: 0.0)" in said
     assert "inner: Widths and the like." in said
     assert "--inner.trusted Whether it is. (default: yes; --inner.no-trusted says no)" in said
     assert "found" not in said

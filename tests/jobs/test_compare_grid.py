@@ -43,7 +43,7 @@ def test_a_head_that_cannot_be_trained_as_configured_is_refused(encoder_folder):
     [
         ("grid = 3", "grid: expected a group of keys, got 3"),
         ("[grid]\nencoder = ['a']", "grid.encoder: expected one of encoders, layers, poolings, heads"),
-        ("[grid]\nlayers = ['first']", "grid.layers: expected a list of"),
+        ("[grid]\nlayers = ['first']", "grid.layers: expected a list, each a whole number or"),
         ("[grid]\nlayers = [-1]", "grid.layers: expected 0 or more"),
         ("[grid]\nlayers = []", "grid.layers: expected one or more"),
         ("[grid]\nheads = 'linear'", "grid.heads: expected groups of keys"),
@@ -67,6 +67,7 @@ def test_a_wrong_grid_is_one_line(tmp_path, text, words):
         ({}, {"heads": {"default": HeadConfig(hidden=(3,))}}, ConfigError, r"grid\.heads: expected another name"),
         ({}, {"layers": (9,)}, ConfigError, r"grid\.layers: expected 0 to 2, .* got 9"),
         ({"evaluation": {"split": "test"}}, {}, ConfigError, r"evaluation\.split: expected none in a comparison"),
+        ({"evaluation": {"reject": 0.9}}, {}, ConfigError, r"evaluation\.reject: expected none in a comparison"),
         ({"evaluation": {"repeats": 0}}, {}, ConfigError, r"evaluation\.repeats: expected 1 or more"),
     ],
 )

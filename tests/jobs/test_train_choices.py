@@ -164,6 +164,8 @@ def test_what_is_rejected_is_said_alike_by_every_way_to_use_a_classifier(tones, 
     found = evaluate_artifact(saved, config)
     assert found["rejected"] == rejected
     assert f"It names {rejected['coverage']['value']:.1%}" in found["summary"]
+    for each in (page, (tmp_path / "e.html").read_text()):
+        assert f"Of the clips of this page it names {rejected['coverage']['value']:.1%}" in each
     assert "`golem_ray` calls a clip `unsure`" in model_card(saved.document, "me/tones")
 
 
@@ -171,6 +173,7 @@ def test_a_precision_that_nothing_shows_leaves_every_clip_unsure(tones, tmp_path
     changes = {"evaluation": {"repeats": 1, "reject": 0.99}, "training": {"epochs": 2}}
     summary = golem_ray.train(configuration(tones, encoder_folder, tmp_path / "v.pth", **changes))["summary"]
     assert "It is not known where 99% of the labels are right" in summary
+    assert "It takes 268 cross-validated clips to show it" in summary
     classifier = golem_ray.load(tmp_path / "v.pth")
     assert classifier.predict(tones / "test" / "0.wav").unsure
     assert "calls every clip `unsure`" in model_card(classifier.artifact.document, "me/tones")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from golem_ray.metrics.coverage import coverage_curve, covered, threshold_for
+from golem_ray.metrics.coverage import coverage_curve, covered, fewest, threshold_for
 from golem_ray.metrics.intervals import wilson_interval
 
 
@@ -49,6 +49,7 @@ def test_few_examples_show_no_precision_even_if_all_are_right():
     assert threshold_for(0.9, confidence[:, :24], np.ones((1, 24))) is None
     assert threshold_for(0.9, confidence, np.ones((1, 25))) == 0.5
     assert threshold_for(0.9, confidence, np.full((1, 25), np.nan)) is None
+    assert (fewest(0.9), fewest(0.95), fewest(0.5)) == (25, 52, 3)
 
 
 def test_a_speaker_who_is_always_wrong_is_not_outvoted():

@@ -1,3 +1,4 @@
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -141,6 +142,11 @@ def test_an_evaluation_names_unknown_labels_and_has_its_baselines():
     assert scores["baselines"]["majority"]["accuracy"] == pytest.approx(1 / 3)
     assert scores["baselines"]["log_mel"]["accuracy"]["value"] == 0
     assert [record["recall"] for record in scores["per_class"]] == [1, 1, 0]
+    assert "rejected" not in scores
+    unsure = dataclasses.replace(answers, unsure=np.array([True, False, True]))
+    rejected = evaluate(unsure, np.array([0, 1, 2]), ["a", "b", "new"], largest=1)["rejected"]
+    assert (rejected["coverage"]["value"], rejected["unknown_refused"]["value"]) == (1 / 3, 1)
+    assert "unknown_refused" not in evaluate(unsure, np.array([0, 1, 1]), ["a", "b"], largest=1)["rejected"]
 
 
 def test_of_clips_with_groups_whole_groups_are_resampled():

@@ -1,9 +1,11 @@
 from golem_ray.data.split import HELD_OUT
 from golem_ray.report.words import (
     calibration_line,
+    covered_words,
     cross_validation_line,
     evaluation_line,
     evaluation_table,
+    rejection_line,
     summary,
 )
 from golem_ray.speech import MODALITY
@@ -59,3 +61,16 @@ def test_the_table_tells_candidates_apart_however_long_the_encoders_path_is():
     assert [row for row in rows if row.startswith("*")] == [row for row in rows if " last " in row]
     result["candidates"] = result["candidates"][:3] * 10 + result["candidates"][3:]
     assert sum(line.startswith("* wav2vec2") for line in summary(result).splitlines()) == 1
+
+
+def test_a_threshold_that_refuses_nothing_and_one_for_strangers_are_said_plainly():
+    def figure(value):
+        return {"value": value, "interval_95": [value, value]}
+
+    known = {"coverage": figure(1.0), "precision": figure(0.98)}
+    record = {"by": "precision", "precision": 0.9, "threshold": 0.026, "cross_validated": known}
+    assert rejection_line(record).startswith("Of cross-validated clips 98.0%")
+    assert "at least 90% at 95 % confidence: none of them is called `unsure`" in rejection_line(record)
+    known = {"coverage": figure(0.5), "precision": figure(0.98)}
+    assert "is below 0.026, so that 90% of the other labels" in rejection_line({**record, "cross_validated": known})
+    assert "does not know 75.0%" in covered_words({**known, "unknown_refused": figure(0.75)})
