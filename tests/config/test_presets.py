@@ -86,7 +86,10 @@ def test_help_shows_every_key_with_its_default(capsys):
         ({"processing": {"max_sample": 3}}, ["processing.max_sample:", "did you mean processing.max_samples?"]),
         ({"procesing": {"maxSamples": 3}}, ["did you mean processing.max_samples?"]),
         ({"max_samples": 3}, ["did you mean processing.max_samples?"]),
-        ({"processing": {"max_samples": "fifty"}}, ["processing.max_samples", "a whole number or 'all'", "'fifty' (str)"]),
+        (
+            {"processing": {"max_samples": "fifty"}},
+            ["processing.max_samples", "a whole number or 'all'", "'fifty' (str)"],
+        ),
         ({"training": {"epochs": True}}, ["training.epochs", "a whole number", "True (bool)"]),
         ({"training": {"learningRate": "fast"}}, ["training.learning_rate", "a number", "'fast'"]),
         ({"training": 3}, ["training", "group of keys"]),
