@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from golem_ray.cluster import orphans
 from golem_ray.cluster.orphans import swept
 from tests import warm
 from tests.cluster.nodes import wait_until
@@ -63,4 +64,4 @@ def test_what_has_ended_in_order_is_not_waited_for():
     with swept() as mark:
         subprocess.run(["true"], env={**os.environ, **mark}, check=True)
         began = time.monotonic()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < orphans._LATE_S
