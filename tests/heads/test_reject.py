@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from golem_ray.data.folds import stratified_folds
-from golem_ray.heads import reject
+from golem_ray.heads import reject, train_head
+from golem_ray.heads.examples import Examples
 from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.training_set import HeadSpec
 from golem_ray.metrics.answers import Answers
 from tests.heads.training import blobs, trained
 
@@ -95,13 +98,37 @@ def test_where_every_label_is_right_its_probability_alone_decides():
     assert not reject.unsure(record, answers, embeddings).any()
 
 
-def test_a_class_without_examples_is_near_to_nothing():
-    embeddings, labels = blobs(3, 20, 4)
-    means = reject._Means.of(embeddings[labels < 2], labels[labels < 2], np.arange(3))
-    nearness = means.nearness(embeddings[labels < 2], np.full(40, 2))
-    own = means.nearness(embeddings[labels < 2], labels[labels < 2])
-    assert np.all(nearness < 0)
-    assert np.all(own > nearness)
+def test_nearness_is_how_much_more_of_the_cosine_is_the_own_class_than_the_next():
+    means = reject._Means(np.zeros(2), np.ones(2), np.array([[1.0, 0], [0, 1], [0, 0]]))  # the last has no examples
+    vectors = np.tile([[3.0, 4]], (3, 1))
+    assert means.nearness(vectors, np.arange(3)) == pytest.approx([0.6 - 0.8, 0.8 - 0.6, -1 - 0.8])
+
+
+def test_vectors_that_say_nothing_are_no_reason_to_believe_a_label():
+    rng, labels = np.random.default_rng(0), np.arange(90) % 3
+    said = np.where(rng.uniform(size=90) < 0.3, (labels + 1) % 3, labels)
+    logits = 2 * np.eye(3, dtype=np.float32)[said][None]
+    noise = rng.standard_normal((90, 64)).astype(np.float32)  # whose own means would tell the labels
+    assert by_precision(0.9, logits, labels, noise)["threshold"] is None
+
+
+def test_the_nearness_of_a_fold_is_that_of_the_columns_that_its_head_takes(monkeypatch):
+    embeddings, labels = blobs(2, 10, 6)
+    examples = Examples(torch.tensor(embeddings), torch.tensor(labels), None)
+    seen = {}
+
+    def noted(wanted, logits, labels, groups, folds, embeddings, target, calibration):
+        seen.update({fold: embeddings(fold) for fold in (None, 0, 1)})
+        return {}
+
+    monkeypatch.setattr(train_head, "by_precision", noted)
+    spec = HeadSpec(num_classes=2, reject=0.9)
+    columns = [((0, 2),), ((1, 4),), ((0, 1), (5, 6))]  # of the final head, and of two folds
+    rounds = train_head.Rounds(examples, None, [], 1)
+    train_head._rejection(rounds, np.zeros((1, 20, 2)), columns, spec, {"calibration": None})
+    assert np.array_equal(seen[None], embeddings[:, :2])
+    assert np.array_equal(seen[0], embeddings[:, 1:4])
+    assert np.array_equal(seen[1], embeddings[:, [0, 5]])
 
 
 @pytest.mark.parametrize("wanted", [0.9, "unlike"])

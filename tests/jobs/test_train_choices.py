@@ -166,6 +166,7 @@ def test_what_is_rejected_is_said_alike_by_every_way_to_use_a_classifier(tones, 
     assert f"It names {rejected['coverage']['value']:.1%}" in found["summary"]
     for each in (page, (tmp_path / "e.html").read_text()):
         assert f"Of the clips of this page it names {rejected['coverage']['value']:.1%}" in each
+        assert each.count(", unsure</td>") == sum(not hit and not sure for hit, sure in zip(right, named, strict=True))
     assert "`golem_ray` calls a clip `unsure`" in model_card(saved.document, "me/tones")
 
 

@@ -1,5 +1,6 @@
 """The report: what is in the page."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -93,6 +94,17 @@ def test_the_worst_mistakes_are_the_surest_that_are_wrong():
     assert worst_mistakes(np.array([0, 1, 0, 0]), answers).tolist() == [1, 2, 3]
     assert worst_mistakes(np.array([0, 0, 1, 1]), answers).tolist() == []
     assert len(worst_mistakes(np.zeros(50, dtype=int), SINGLE_LABEL.answers(np.tile([[0.4, 0.6]], (50, 1))))) == 20
+
+
+def test_a_mistake_that_is_unsure_is_marked():
+    tested = judged(INTENTS)
+    unsure = np.zeros(len(tested.labels), dtype=bool)
+    unsure[worst_mistakes(tested.labels, tested.answers)[0]] = True
+    tested = dataclasses.replace(tested, answers=dataclasses.replace(tested.answers, unsure=unsure))
+    rows = Reader(render(document(INTENTS), tested, None)).rows
+    said = [row[2] for row in rows[rows.index(["Clip", "Label", "Said", "Probability"]) + 1 :]]
+    assert said[0].endswith(", unsure")
+    assert not any(each.endswith(", unsure") for each in said[1:])
 
 
 def test_names_are_escaped_wherever_they_stand():
