@@ -21,8 +21,8 @@ from golem_ray.heads.target import Target
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Values of scikit-learn's C that a logistic regression's is chosen from: the inverse of its regularisation."""
 
-_NEAR = 1e-6
-"""Tolerance of the fits that a strength is chosen by, in single precision: log-losses are exact to five digits."""
+_NEAR = 1e-9
+"""Tolerance of the fits that a strength is chosen by, in single precision: log-losses are exact to three digits."""
 
 _ROUGH = 1e-4
 """That of fits that are only ranked among other candidates: log-losses are exact to two digits, but where weak
