@@ -26,11 +26,12 @@ from golem_ray.cluster import ray_engine
 from golem_ray.config import ClusterConfig, DatasetConfig, DeviceConfig, ModelConfig
 from golem_ray.data import open_source
 from golem_ray.data.table import Source
+from golem_ray.embedding.loading import DTYPES
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.jobs.vectors import gather
 from golem_ray.speech import MODALITY
-from golem_ray.speech.encoders import DTYPES, SpeechEncoder
+from golem_ray.speech.encoders import SpeechEncoder
 from golem_ray.speech.inspect import recipe_for
 
 FILES = 2000

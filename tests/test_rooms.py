@@ -81,7 +81,7 @@ def test_a_room_imports_only_from_rooms_below(file):
         ({"ray"}, {"cluster"}),
         ({"torchaudio", "soundfile", "av"}, {"speech"}),
         ({"openpyxl"}, {"data"}),
-        ({"transformers"}, {"speech"}),
+        ({"transformers"}, {"speech", "embedding"}),
         ({"plotly"}, {"report"}),
         ({"argparse"}, {"cli"}),
         ({"tqdm"}, {"progress"}),

@@ -77,7 +77,7 @@ def _made_for(record: dict[str, Any]) -> str:
 
 
 def _note(recipe: Recipe, device: str) -> str:
-    from golem_ray.speech.encoders import precision_note
+    from golem_ray.embedding.loading import precision_note
 
     return precision_note(recipe.precision, device)
 

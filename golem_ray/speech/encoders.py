@@ -7,7 +7,6 @@ in exact_forward.py. Knows nothing of Ray, labels or heads.
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,27 +16,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
 from transformers import AutoFeatureExtractor, AutoModel
-from transformers.utils import logging as transformers_logging
 
 from golem_ray.devices import tf32
-from golem_ray.embedding.recipe import EncoderInfo, Recipe
+from golem_ray.embedding.loading import DTYPES, load, pack
+from golem_ray.embedding.pooling import BlockInputs, Stop, vectors
+from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, one_line
-from golem_ray.speech.exact_forward import BlockInputs, Stop, vectors
-from golem_ray.speech.families import FAMILIES, WHOLE_S, WINDOW_S, Family
+from golem_ray.speech.families import FAMILIES, WHOLE_S, WINDOW_S
 from golem_ray.speech.inspect import traits_of
 from golem_ray.speech.windows import Window, split
 
 log = logging.getLogger(__name__)
-
-DTYPES = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
-"""model.precision -> what weights and activations are kept in."""
 
 _PREPARED_AHEAD = 2
 """Batches made ready while the device works on one."""
@@ -61,7 +51,12 @@ class SpeechEncoder:
         if batch_seconds is not None and not info.exact_in_batches:
             raise ConfigError(f"cluster.batch_seconds: expected an encoder that is exact in batches, not {info.name}.")
         self.family = FAMILIES[info.model_type]
-        self.preprocessor, model = _load(info, self.family)
+        self.preprocessor, model = load(
+            info,
+            AutoFeatureExtractor,
+            AutoModel,
+            lambda key: key != "masked_spec_embed" and key.startswith(self.family.weights_prefix),
+        )
         self.recipe = recipe
         self.device = device
         self.batch_cost = batch_seconds
@@ -225,62 +220,5 @@ class SpeechEncoder:
             ) from None
 
 
-def pack(seconds: Sequence[float], budget: float) -> list[list[int]]:
-    """Indices in batches, longest first: each batch at most `budget` padded seconds, or a single clip."""
-    batches: list[list[int]] = []
-    longest = 0.0
-    for index in sorted(range(len(seconds)), key=lambda index: (-seconds[index], index)):
-        if not batches or (len(batches[-1]) + 1) * longest > budget:
-            batches.append([])
-            longest = seconds[index]
-        batches[-1].append(index)
-    return batches
-
-
-def precision_note(precision: str, device: str) -> str:
-    """What there is to say about a precision on this processor; '' for nothing."""
-    if device != "cpu" or precision == "float32":
-        return ""
-    if precision == "tf32":
-        return "model.precision: tf32 is float32 on a CPU"
-    if not hasattr(torch.cpu, "get_capabilities"):  # older releases
-        return ""
-    found = torch.cpu.get_capabilities()
-    names = ("amx_fp16", "avx512_fp16", "fp16") if precision == "float16" else ("amx_bf16", "avx512_bf16", "bf16")
-    if any(found.get(name) for name in names):
-        return ""
-    return f"model.precision: this CPU has no arithmetic of its own for {precision}, so that float32 may be faster"
-
-
 def _shorter(first: float | None, second: float | None) -> float | None:
     return min(first, second) if first and second else first or second
-
-
-def _load(info: EncoderInfo, family: Family) -> tuple[Any, Any]:
-    """The preprocessor and the model, in float32 on the CPU. Raises ConfigError."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    # For a checkpoint that is no .safetensors, transformers would have a service on the Hub convert it meanwhile.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    options: dict[str, Any] = {"revision": info.revision, "local_files_only": info.cached}
-    try:
-        preprocessor = AutoFeatureExtractor.from_pretrained(info.path, **options)
-        model, loading = AutoModel.from_pretrained(info.path, dtype=torch.float32, output_loading_info=True, **options)
-    except Exception as error:
-        reason = one_line(error)
-        raise ConfigError(
-            f"model.feature_extractor_model: expected weights that load from {info.name}, but "
-            f"{type(error).__name__}: {reason}"
-        ) from None
-    missing = sorted(
-        key for key in set(loading["missing_keys"]) - {"masked_spec_embed"} if key.startswith(family.weights_prefix)
-    )
-    if missing:
-        raise ConfigError(
-            f"model.feature_extractor_model: expected all weights of a {info.model_type} encoder in {info.name}, found "
-            f"{len(missing)} missing ({missing[0]}, ...): they would be random."
-        )
-    for module in list(model.modules()):
-        if parametrize.is_parametrized(module, "weight"):  # a norm of the weights, else taken with each forward pass
-            parametrize.remove_parametrizations(module, "weight")
-    return preprocessor, model.eval().requires_grad_(False)

@@ -3,24 +3,15 @@
 A padded batch goes wrong in three places: the norm of the first convolution takes its statistics over the padding
 (facebook/wav2vec2-base and its like), the attention looks at it, and so does the mean over time. Here each of them
 keeps to a clip's own frames; the convolutions themselves are unpadded, so that no own frame sees a padded sample.
-All are functions of (model, inputs, lengths); where other layers than the last are asked for, hooks note down what
-goes into each block, for the pass that asks. Knows nothing of files or devices.
+All are functions of (model, inputs, lengths). Knows nothing of files or devices.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-def masked_mean(frames: Tensor, own: Tensor) -> Tensor:
-    """Mean over each clip's own frames: (N, T, D), (N, T) bool -> (N, D) float32, whatever the others hold."""
-    total = frames.masked_fill(~own[..., None], 0).sum(dim=1, dtype=torch.float32)
-    return total / own.sum(dim=1)[:, None]
 
 
 def masked_group_norm(norm: nn.GroupNorm, features: Tensor, own: Tensor) -> Tensor:
@@ -34,69 +25,6 @@ def masked_group_norm(norm: nn.GroupNorm, features: Tensor, own: Tensor) -> Tens
     variance = centred.square().sum(dim=2, keepdim=True, dtype=torch.float32) / count
     scale = norm.weight[:, None] * torch.rsqrt(variance + norm.eps)
     return (centred * scale + norm.bias[:, None]).masked_fill(padding, 0).to(features.dtype)
-
-
-def pool(frames: Tensor, own: Tensor | None, pooling: str) -> Tensor:
-    """Frames (N, T, D) pooled over each clip's own, (N, T) bool (None: all are): (N, D) float32 their means, or for
-    `mean+std` (N, 2 D), followed by their standard deviations.
-    """
-    mean = frames.float().mean(dim=1) if own is None else masked_mean(frames, own)
-    if pooling == "mean":
-        return mean
-    squares = (frames.float() - mean[:, None]).square()
-    variance = squares.mean(dim=1) if own is None else masked_mean(squares, own)
-    return torch.cat([mean, variance.sqrt()], dim=1)
-
-
-class BlockInputs(threading.local):
-    """What goes into each of an encoder's blocks, (N, T, D) each, of the pass that this thread has under way."""
-
-    kept: list[Tensor] | None = None
-
-    def watch(self, blocks: nn.ModuleList) -> None:
-        """Have the blocks tell; they compute what they did."""
-        for block in blocks:
-            block.register_forward_pre_hook(self._keep, with_kwargs=True)
-
-    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.kept is not None:
-            self.kept.append(args[0] if args else kwargs["hidden_states"])
-
-
-class Stop(threading.Event):
-    """Ends the passes of a model that has `check` as a hook; knows no encoder, which would else stay in memory."""
-
-    def check(self, *_: object) -> None:
-        """Raise KeyboardInterrupt once this is set."""
-        if self.is_set():
-            raise KeyboardInterrupt
-
-
-Frames = Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""(model, inputs, lengths) -> the last layer (N, T, D), and each clip's own frames, (N, T) bool or None for all."""
-
-
-def vectors(
-    frames: Frames, model: Any, inputs: Tensor, lengths: Tensor, layer: int | str, pooling: str, seen: BlockInputs
-) -> Tensor:
-    """Layers pooled over time: (N, D) float32, or (N, 2 D) for `mean+std`; for layer `all` those of one after another.
-
-    Layer 0 is what goes into the first block, layer k what comes out of the k-th, `last` what the encoder gives, its
-    final norm included. `mean` is the mean over all of these; `all` are all in that order, then `mean`.
-    """
-    if layer == "last":
-        return pool(*frames(model, inputs, lengths), pooling)
-    seen.kept = []
-    try:
-        last, own = frames(model, inputs, lengths)
-        found = [*seen.kept, last]
-    finally:
-        seen.kept = None
-    if isinstance(layer, int):
-        return pool(found[layer], own, pooling)
-    average = torch.stack([each.float() for each in found]).mean(dim=0)
-    wanted = [average] if layer == "mean" else [*found, average]
-    return torch.cat([pool(each, own, pooling) for each in wanted], dim=1)
 
 
 def wav2vec2_frames(model: Any, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

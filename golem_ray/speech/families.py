@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from golem_ray.embedding.checkpoint import positive
 from golem_ray.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from golem_ray.speech.exact_forward import Frames
+    from golem_ray.embedding.pooling import Frames
 
 
 QUIET_DB = 35.0
@@ -160,7 +161,7 @@ class Whisper:
 
     def window_s(self, preprocessor: dict[str, Any]) -> float | None:
         """As its preprocessor says, 30 s if it does not."""
-        return float(_positive(preprocessor.get("chunk_length", 30)))
+        return float(positive(preprocessor.get("chunk_length", 30)))
 
     def has_adapter(self, config: dict[str, Any]) -> bool:
         """Never."""
@@ -172,8 +173,8 @@ class Whisper:
 
     def check(self, name: str, config: dict[str, Any], preprocessor: dict[str, Any]) -> str | None:
         """The preprocessor's windows must be those that the encoder takes."""
-        given = _positive(preprocessor.get("chunk_length", 30)) * _positive(preprocessor.get("sampling_rate"))
-        taken = 2 * _positive(config.get("max_source_positions", 1500)) * _positive(preprocessor.get("hop_length", 160))
+        given = positive(preprocessor.get("chunk_length", 30)) * positive(preprocessor.get("sampling_rate"))
+        taken = 2 * positive(config.get("max_source_positions", 1500)) * positive(preprocessor.get("hop_length", 160))
         if given and given == taken:
             return None
         return (
@@ -232,8 +233,3 @@ def family_of(model_type: str, name: str) -> Family:
             f"{model_type!r}."
         )
     return FAMILIES[model_type]
-
-
-def _positive(value: object) -> int:
-    """The value if it is a positive integer, else 0."""
-    return value if isinstance(value, int) and value > 0 else 0

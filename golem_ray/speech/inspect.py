@@ -1,25 +1,18 @@
 """What a speech encoder is, and how the configured embeddings are made with it.
 
-An encoder's kind follows from its config.json, never from its name. That is read without importing PyTorch, which
-would cost the driver two seconds that it has no other use for; encoders.py does the work.
+An encoder's kind follows from its config.json, never from its name. Does not load weights: encoders.py does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from golem_ray import hub
 from golem_ray.config import ModelConfig, ProcessingConfig
+from golem_ray.embedding.checkpoint import KEY, LOCAL_COPY, check_width, find_checkpoint, positive
 from golem_ray.embedding.recipe import EncoderInfo, Recipe
-from golem_ray.errors import ConfigError, one_line
+from golem_ray.errors import ConfigError
 from golem_ray.sample import SAMPLE
 from golem_ray.speech.families import (
     LOG_MEL_SIZE,
@@ -35,11 +28,6 @@ _LIBRARIES = ("torch", "torchaudio", "transformers", "soundfile", "numpy")
 """Whose versions change a clip's vector. Not PyAV, by whose rounding those of some files alone differ: that it is
 installed or renewed should cost nobody the vectors of all other files. The sidecar has its version.
 """
-
-_KEY = "model.feature_extractor_model"
-
-
-_LOCAL_COPY = f"point {_KEY} at a local folder that save_pretrained wrote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,30 +148,18 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
     Raises ConfigError if it cannot be had, is no speech encoder of a known family, or has another width than
     model.classifier_input_features.
     """
-    name = model.feature_extractor_model
-    folder = SAMPLE / "encoder" if name == "sample" else Path(os.path.expanduser(name))
-    if os.path.isdir(folder):
-        where: dict[str, Any] = {"path": str(folder.resolve()), "revision": None, "cached": False}
-        files = {file: _read_json(folder / file) for file in ("config.json", "preprocessor_config.json")}
-    elif hub.is_hub_id(name):
-        where, files = _inspect_on_hub(name, model.revision)
-    else:
-        raise ConfigError(f"{_KEY}: expected a Hub id or a local folder, found neither at {name!r}.")
-
-    config, preprocessor = files["config.json"], files["preprocessor_config.json"] or {}
-    if config is None:
-        raise ConfigError(f"{_KEY}: expected a config.json in {name}, found none; {_LOCAL_COPY}.")
+    found = find_checkpoint(model, SAMPLE / "encoder", ("preprocessor_config.json",))
+    name, config, preprocessor = found.name, found.config, found.others["preprocessor_config.json"] or {}
     family = family_of(str(config.get("model_type")), name)
     info = EncoderInfo(
         name=name,
-        **where,
-        sha256=None if where["revision"] or where["cached"] else _digest(folder),
+        **found.where,
         model_type=str(config.get("model_type")),
-        embedding_size=_positive(config.get(family.width_key)),
-        num_layers=_positive(config.get(family.blocks_key, 12)),
+        embedding_size=positive(config.get(family.width_key)),
+        num_layers=positive(config.get(family.blocks_key, 12)),
         exact_in_batches=family.exact_in_batches(config),
         traits=SpeechTraits(
-            sampling_rate=_positive(preprocessor.get("sampling_rate")),
+            sampling_rate=positive(preprocessor.get("sampling_rate")),
             has_adapter=family.has_adapter(config),
             window_s=family.window_s(preprocessor),
             shortest_s=max(MIN_DURATION_S, family.shortest_s),
@@ -192,78 +168,9 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
     if not info.traits.sampling_rate or not info.embedding_size:
         missing = "sampling_rate in preprocessor_config.json"
         missing = missing if info.embedding_size else f"{family.width_key} in config.json"
-        raise ConfigError(f"{_KEY}: expected {missing} of {name}, found none; {_LOCAL_COPY}.")
+        raise ConfigError(f"{KEY}: expected {missing} of {name}, found none; {LOCAL_COPY}.")
     problem = family.check(name, config, preprocessor)
     if problem:
-        raise ConfigError(f"{_KEY}: {problem}; {_LOCAL_COPY}.")
-    wanted, vector_size = model.classifier_input_features, info.embedding_size * len(model.pooling.split("+"))
-    if wanted not in ("auto", vector_size):
-        raise ConfigError(
-            f"model.classifier_input_features: expected {vector_size}, the width of {name} with model.pooling "
-            f"{model.pooling!r}, got {wanted}; leave it at auto or choose another encoder."
-        )
+        raise ConfigError(f"{KEY}: {problem}; {LOCAL_COPY}.")
+    check_width(model, info.embedding_size)
     return info
-
-
-def _inspect_on_hub(name: str, revision: str | None) -> tuple[dict[str, Any], dict[str, dict[str, Any] | None]]:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
-
-    cached = hub.resolve_commit(name, "model", revision, _KEY, ConfigError) is None
-    commit: str | None = None  # that of the first file: asked for by branch, so that the cache learns what that is
-    files: dict[str, dict[str, Any] | None] = {}
-    for file in ("config.json", "preprocessor_config.json"):
-        try:
-            path = Path(hf_hub_download(name, file, revision=commit or revision, local_files_only=cached))
-        except GatedRepoError:
-            raise ConfigError(f"{_KEY}: expected an encoder that may be read, found {hub.gated(name)}") from None
-        except LocalEntryNotFoundError:
-            raise hub.unreachable(name, _KEY, ConfigError, _LOCAL_COPY) from None
-        except EntryNotFoundError:
-            files[file] = None
-        except Exception as error:  # the HTTP library's own, when the connection breaks halfway
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            raise ConfigError(f"{_KEY}: expected to read {file} of {name}, but {reason}") from None
-        else:
-            files[file] = _read_json(path)
-            commit = commit or path.parent.name  # the cache keeps a folder per commit
-    return {"path": name, "revision": commit, "cached": cached}, files
-
-
-def _positive(value: object) -> int:
-    """The value if it is a positive integer, else 0."""
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, None without the file."""
-    try:
-        with _readable():
-            values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{_KEY}: expected {path} to hold a JSON object, found something else.")
-    return values
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Turn the system's refusal of a file into a ConfigError."""
-    try:
-        yield
-    except PermissionError as error:
-        raise ConfigError(f"{_KEY}: expected to be able to read {error.filename}, but {error.strerror}.") from None
-
-
-def _digest(folder: Path) -> str:
-    """sha256 over the names and contents of the files that decide what a local encoder computes."""
-    total = hashlib.sha256()
-    with _readable():
-        for path in sorted(folder.iterdir()):
-            if path.suffix in (".json", ".safetensors", ".bin") and path.is_file():
-                with path.open("rb") as file:
-                    total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()

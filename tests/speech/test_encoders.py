@@ -9,10 +9,11 @@ import torch
 import transformers
 
 from golem_ray.config import ModelConfig
+from golem_ray.embedding.loading import pack, precision_note
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
 from golem_ray.speech import MODALITY
-from golem_ray.speech.encoders import SpeechEncoder, pack, precision_note
+from golem_ray.speech.encoders import SpeechEncoder
 from golem_ray.speech.families import FAMILIES
 from golem_ray.speech.inspect import inspect_encoder
 from tests.conftest import speech_recipe, tone, write_encoder

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from golem_ray.embedding.pooling import masked_mean, pool
 from golem_ray.speech.encoders import SpeechEncoder
-from golem_ray.speech.exact_forward import masked_group_norm, masked_mean, pool
+from golem_ray.speech.exact_forward import masked_group_norm
 from tests.conftest import speech_recipe, tone, write_encoder
 
 FAMILIES = [
