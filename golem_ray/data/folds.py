@@ -7,6 +7,7 @@ tested example, or the same speaker's, is not trained on although it comes from 
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -139,22 +140,35 @@ def _held_groups(labels: np.ndarray, wanted: int, groups: np.ndarray, rng: np.ra
     _, numbers = np.unique(groups, return_inverse=True)
     counts = np.zeros((int(numbers.max()) + 1, int(labels.max()) + 1), dtype=np.int64)
     np.add.at(counts, (numbers, labels), 1)
-    sizes, total = counts.sum(axis=1), counts.sum(axis=0)
+    return np.isin(numbers, drawn_groups(counts, counts.sum(axis=1), wanted, rng))
+
+
+def drawn_groups(
+    counts: np.ndarray, sizes: np.ndarray, wanted: int, rng: np.random.Generator, *first: np.ndarray
+) -> np.ndarray:
+    """The best groups to hold out, (M,) int64, of many draws: about `wanted` examples, each label in proportion.
+
+    counts: (G, K) how many examples of each label a group has; sizes: (G,) how many in all. A draw takes groups in a
+    random order, each if it brings the number nearer to the wanted one; `first` are orders (G,) to try before these.
+    """
+    total = counts.sum(axis=0)
+    of_each = max(int(total.sum()), 1) / sizes.sum()  # labels an example
     best: tuple[float, np.ndarray] = (math.inf, np.zeros(0, dtype=np.int64))
-    for _ in range(max(10, min(500, 200_000 // len(sizes)))):
+    draws = max(10, min(500, 200_000 // len(sizes)))
+    for order in itertools.chain(first, (rng.permutation(len(sizes)) for _ in range(draws))):
         chosen: list[int] = []
         size = 0
-        for group in rng.permutation(len(sizes))[: len(sizes) - 1].tolist():  # one at least is left to train on
+        for group in order[: len(sizes) - 1].tolist():  # one at least is left to train on
             if not chosen or abs(size + sizes[group] - wanted) < abs(size - wanted):
                 chosen.append(group)
                 size += int(sizes[group])
         held = counts[chosen].sum(axis=0)
         lost = ((held == total) & (total > 0)).sum()
-        shares = np.abs(held / max(size, 1) - total / total.sum()).sum()
+        shares = np.abs(held / max(size, 1) - total / sizes.sum()).sum() / of_each
         score = float(abs(size - wanted) / wanted + shares / 2 + lost)
         if score < best[0]:
             best = score, np.array(chosen)
-    return np.isin(numbers, best[1])
+    return best[1]
 
 
 def _deal(labels: np.ndarray, scored: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
