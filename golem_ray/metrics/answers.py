@@ -9,14 +9,15 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What a classifier says of N examples, one class each."""
+    """What a classifier says of N examples, one class each, or any number of labels."""
 
     probabilities: np.ndarray
     """(N, K) float64."""
     decisions: np.ndarray
-    """(N,) int64: the class that it takes each example for."""
+    """(N,) int64: the class that it takes each example for; (N, K) bool, the labels that it gives, where there may be
+    several."""
     confidence: np.ndarray
-    """(N,): that class's probability."""
+    """(N,): that class's probability; where there may be several, that of the whole decision."""
     unsure: np.ndarray | None = None
     """(N,) bool: those that it had better not name; None if it was not trained to reject any."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.coverage import covered
-from golem_ray.metrics.intervals import share_interval, students_half
+from golem_ray.metrics.intervals import bootstrap_interval, share_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,32 +101,27 @@ def figures(answers: Answers, labels: np.ndarray, groups: np.ndarray | None = No
     num_classes = answers.num_classes
     scores = _score(answers, labels)
     measured = _measure(scores, num_classes)
-    drawn = _resamples(len(labels), groups, np.random.default_rng(seed))
+    drawn = resamples(len(labels), groups, np.random.default_rng(seed))
     resampled = [_measure(scores.take(rows), num_classes) for rows in drawn]
     found = {}
     for name, value in measured.items():
         if not math.isfinite(value):
             continue
-        least, most, of_resamples = FIGURES[name].least, FIGURES[name].most, [values[name] for values in resampled]
-        assert value >= least, f"{name}: {value} is less than the least"
-        if FIGURES[name].of_examples:
+        figure = FIGURES[name]
+        if figure.of_examples:
             right = scores.in_top_5 if name == "top_5_accuracy" else scores.true == scores.predicted
             interval = share_interval(value, right.astype(np.float64), groups)
-        elif groups is not None:
-            units = len(np.unique(groups))
-            error = float(np.nanstd(of_resamples)) * math.sqrt(units / max(units - 1, 1))
-            half = students_half(error, units)
-            interval = max(least, value - half), min(most, value + half)
         else:
-            low, middle, high = np.nanpercentile(of_resamples, [2.5, 50, 97.5])
-            bias = middle - value if FIGURES[name].biased else 0.0
-            interval = max(least, float(low - bias)), float(high - bias)
+            of_resamples = [values[name] for values in resampled]
+            interval = bootstrap_interval(
+                value, of_resamples, groups, least=figure.least, most=figure.most, biased=figure.biased
+            )
         found[name] = {"value": value, "interval_95": list(interval)}
     return found
 
 
-def _resamples(num_examples: int, groups: np.ndarray | None, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of each resample of examples, or of whole groups (N,) int."""
+def resamples(num_examples: int, groups: np.ndarray | None, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Rows of each of 1,000 resamples of examples, or of whole groups (N,) int."""
     if groups is None:
         yield from (rng.integers(0, num_examples, num_examples) for _ in range(_RESAMPLES))
         return

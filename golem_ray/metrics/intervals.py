@@ -59,6 +59,32 @@ def students_half(error: float, units: int, quantile: float = 0.975) -> float:
     return float(t.ppf(quantile, units - 1) * error) if units > 1 else math.inf
 
 
+def bootstrap_interval(
+    value: float,
+    resampled: Sequence[float] | np.ndarray,
+    groups: np.ndarray | None = None,
+    *,
+    least: float = 0.0,
+    most: float = 1.0,
+    biased: bool = False,
+) -> tuple[float, float]:
+    """The 95 % interval of a `value` by the same figure of its resamples (R,), NaN where one does not have it.
+
+    Percentiles; if resamples are `biased`, moved by how much their median is larger than the value. With groups,
+    (N,) int, that were resampled whole it is Student's, by the standard error over resamples. It is within what the
+    figure can be, `least` to `most`, and of a single group all of it.
+    """
+    assert value >= least, f"{value} is less than the least"
+    if groups is not None:
+        units = len(np.unique(groups))
+        error = float(np.nanstd(resampled)) * math.sqrt(units / max(units - 1, 1))
+        half = students_half(error, units)
+        return max(least, value - half), min(most, value + half)
+    low, middle, high = np.nanpercentile(resampled, [2.5, 50, 97.5])
+    bias = middle - value if biased else 0.0
+    return max(least, float(low - bias)), min(most, float(high - bias))
+
+
 def in_words(value: float, interval: Sequence[float] | None, unit: str = ".1%") -> str:
     """`32.1% (95 % interval 27.4% to 37.3%)`; the value alone if there is no interval. `unit` is a format."""
     if interval is None:
