@@ -51,7 +51,7 @@ def _page() -> str:
         [
             "usage: golem-ray COMMAND ...",
             "",
-            "A handful of labelled clips in, a working classifier out.",
+            "A handful of labelled clips or texts in, a working classifier out.",
             "",
             *commands,
             "",

@@ -44,7 +44,7 @@ def train(argv: Sequence[str]) -> Iterable[str]:
 
 
 def evaluate(argv: Sequence[str]) -> Iterable[str]:
-    """Test a saved classifier on labelled clips: ARTIFACT"""
+    """Test a saved classifier on labelled examples: ARTIFACT"""
     saved = _artifact(argv, flags.parse_evaluate)
     command = flags.parse_evaluate(argv, _dataset(saved))
     from golem_ray.jobs.evaluate import evaluate_artifact
@@ -55,7 +55,7 @@ def evaluate(argv: Sequence[str]) -> Iterable[str]:
 
 
 def predict(argv: Sequence[str]) -> Iterable[str]:
-    """Say what a saved classifier takes clips for: ARTIFACT FILES..."""
+    """Say what a saved classifier takes examples for: ARTIFACT FILES..."""
     saved = _artifact(argv, flags.parse_predict)
     command = flags.parse_predict(argv, _dataset(saved))
     from golem_ray.jobs import predict as job
@@ -68,7 +68,7 @@ def predict(argv: Sequence[str]) -> Iterable[str]:
 
 
 def compare(argv: Sequence[str]) -> Iterable[str]:
-    """Compare candidates on the same clips and folds: [GRID]"""
+    """Compare candidates on the same examples and folds: [GRID]"""
     command = flags.parse_compare(argv)
     from golem_ray.jobs.compare import run
 

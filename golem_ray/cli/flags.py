@@ -25,7 +25,9 @@ from golem_ray.config import (
 from golem_ray.config.presets import config_from_dict, grid_from, read_preset, read_source, split_sidecar
 from golem_ray.errors import ConfigError
 
-MANIFESTS = frozenset(f"dataset.{key}" for key in ("audio_column", "label_column", "delimiter", "encoding"))
+MANIFESTS = frozenset(
+    f"dataset.{key}" for key in ("audio_column", "text_column", "label_column", "delimiter", "encoding")
+)
 """Keys of a dataset that say how a manifest is read, and so may stand beside files."""
 
 
@@ -38,8 +40,8 @@ class TrainCommand:
     """Choose layer, pooling, head, and whether the baseline's vector is joined, by cross-validation, but for what flags
     say; and trim silence. Short for `auto` as the value of these keys."""
     reject: float | Literal["unlike"] | None = None
-    """Short for `evaluation.reject`: call clips `unsure`, so that other labels are right with this precision, or those
-    that are unlike all classes."""
+    """Short for `evaluation.reject`: call examples `unsure`, so that other labels are right with this precision, or
+    those that are unlike all classes."""
     json: bool = False
     """End stdout with one line: {"savedArtifactPath": ..., "summary": ...}."""
     allow_drift: bool = False
@@ -109,7 +111,7 @@ class PushCommand:
     private: bool = False
     """Make a new repository one that only its owner can read, and refuse one that everybody can."""
     report: bool = False
-    """Upload report.html from beside the artifact too; it names clips, and holds what audio it was made with."""
+    """Upload report.html from beside the artifact too; it names examples, and holds what audio it was made with."""
 
 
 def parse_train(argv: Sequence[str]) -> TrainCommand:
@@ -135,8 +137,8 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
         TrainCommand(config=before, sidecar=sidecar),
         rest,
         "train [PRESET] [--group.key value ...]",
-        "Train a classifier on labelled clips. PRESET, if given, comes first: the name of a bundled preset, a TOML or "
-        "JSON file with these keys, an artifact's .json, or - for standard input. Flags win over it.",
+        "Train a classifier on labelled examples. PRESET, if given, comes first: the name of a bundled preset, a TOML "
+        "or JSON file with these keys, an artifact's .json, or - for standard input. Flags win over it.",
     )
     if run_dir is not None and command.config.paths.run_dir != values["paths"]["run_dir"]:
         raise ConfigError(
@@ -161,7 +163,7 @@ def parse_describe(argv: Sequence[str]) -> DescribeCommand:
         DescribeCommand(),
         argv,
         "describe SOURCE [--group.key value ...]",
-        "Say what a dataset holds before anything is trained: clips per label, lengths, rates, silence, clipping, "
+        "Say what a dataset holds before anything is trained: examples per label, lengths, rates, silence, clipping, "
         "copies, files that cannot be read, who speaks; with --output also as a page.",
     )
     if bool(command.source) == ("dataset.name" in given):
@@ -174,12 +176,12 @@ def parse_describe(argv: Sequence[str]) -> DescribeCommand:
 
 
 def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateCommand:
-    """The command that `ARTIFACT [--group.key value ...] [--json]` describes; by default on `dataset`'s clips."""
+    """The command that `ARTIFACT [--group.key value ...] [--json]` describes; by default on `dataset`'s examples."""
     command, given = _parsed(
         EvaluateCommand(config=EvaluateConfig(dataset=dataset)),
         argv,
         "evaluate ARTIFACT [--group.key value ...]",
-        "Test a saved classifier on labelled clips that it was not trained on; by default on the others of the "
+        "Test a saved classifier on labelled examples that it was not trained on; by default on the others of the "
         "dataset that it was trained on.",
     )
     return dataclasses.replace(command, config=_own_revisions(command.config, dataset, given))
@@ -194,7 +196,7 @@ def parse_predict(argv: Sequence[str], dataset: DatasetConfig) -> PredictCommand
         PredictCommand(config=PredictConfig(dataset=dataset)),
         argv,
         "predict ARTIFACT FILES... [--group.key value ...]",
-        "Say what a saved classifier takes clips for: files, folders, manifests, or a dataset.",
+        "Say what a saved classifier takes examples for: files, folders, manifests, or a dataset.",
     )
     named = any(key.startswith("dataset.") for key in given - MANIFESTS)
     if named == bool(command.files):
@@ -217,7 +219,7 @@ def parse_compare(argv: Sequence[str]) -> CompareCommand:
         CompareCommand(config=before, grid=grid),
         rest,
         "compare [GRID] [--group.key value ...]",
-        "Compare encoders, layers, poolings and heads on the same clips and folds. GRID, if given, comes first: a "
+        "Compare encoders, layers, poolings and heads on the same examples and folds. GRID, if given, comes first: a "
         "preset like train's, or the name of a bundled one, with a group [grid] of encoders, layers, poolings and "
         "heads.",
     )

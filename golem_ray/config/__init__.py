@@ -20,9 +20,11 @@ from golem_ray.config.jobs import (
     TrainConfig,
     left_open,
 )
+from golem_ray.config.nouns import NOUNS, Noun, noun_of
 from golem_ray.config.places import ClusterConfig, DeviceConfig, PathsConfig
 
 __all__ = [
+    "NOUNS",
     "ClusterConfig",
     "DatasetConfig",
     "DescribeConfig",
@@ -34,6 +36,7 @@ __all__ = [
     "GroupsConfig",
     "HeadConfig",
     "ModelConfig",
+    "Noun",
     "PathsConfig",
     "PredictConfig",
     "ProcessingConfig",
@@ -41,5 +44,6 @@ __all__ = [
     "TrainingConfig",
     "as_extra",
     "left_open",
+    "noun_of",
     "refuse_credentials",
 ]

@@ -1,7 +1,7 @@
 """The contract of the jobs: groups of keys, their defaults and meanings, and the checks that need nothing else.
 
-Where a job runs is in places.py. A value that needs a dataset, an encoder or a cluster to be judged is judged where it
-is used.
+Where a job runs is in places.py; what needs several groups to be judged, or said, is judged in jobs.py. A value that
+needs a dataset, an encoder or a cluster to be judged is judged where it is used.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from golem_ray.config.checks import check_delimiter, check_encoding, check_positive, default_of, refuse_credentials
+from golem_ray.config.nouns import NOUNS, Noun
 from golem_ray.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
-    """Which labelled clips."""
+    """Which labelled clips or texts."""
 
     name: str = "PolyAI/minds14"
     """A Hub id, a folder, a .parquet, .csv, .tsv, .jsonl or .xlsx, one of these at a URI, or what is bundled: `sample`
@@ -31,6 +32,8 @@ class DatasetConfig:
     """Commit of the Hub dataset to pin; the newest one if not given."""
     audio_column: str = "audio"
     """Column with the audio: bytes, a path or a URI. Where it is missing, `file_name` is used."""
+    text_column: str | None = None
+    """Column with the texts; naming it says that the examples are texts, not clips."""
     label_column: str = "intent_class"
     """Column with the label; where there is none of this default name, `label` is used. A folder per label has none."""
     delimiter: str = ","
@@ -38,30 +41,42 @@ class DatasetConfig:
     encoding: str = "utf-8"
     """Encoding of a .csv or .tsv, such as cp1251 or utf-16; a .jsonl is always in UTF-8."""
     extra: tuple[DatasetConfig, ...] = field(default=(), metadata={"hidden": True})
-    """More datasets, all of whose clips are trained on and none tested: TOML tables `[[dataset.extra]]` of these keys.
-    What a table leaves out has its default, not what is given above. There are no flags for them."""
+    """More datasets, all of whose examples are trained on and none tested: TOML tables `[[dataset.extra]]` of these
+    keys. What a table leaves out has its default, not what is given above. There are no flags for them."""
 
     def __post_init__(self) -> None:
         for name in ("name", "split", "audio_column", "label_column"):
             if not getattr(self, name):
                 raise ConfigError(f"dataset.{name}: expected a name, found ''.")
+        if self.text_column == "":
+            raise ConfigError("dataset.text_column: expected a column, found ''; leave it out for clips.")
         refuse_credentials("dataset.name", self.name)
         check_delimiter("dataset.delimiter", self.delimiter)
         check_encoding("dataset.encoding", self.encoding)
         if any(each.extra for each in self.extra):
             raise ConfigError("dataset.extra: expected no `extra` inside its tables, found one; put all into one list.")
 
+    @property
+    def modality(self) -> str:
+        """Name of the modality of its examples."""
+        return "speech" if self.text_column is None else "text"
+
+    @property
+    def noun(self) -> Noun:
+        """What messages call its examples."""
+        return NOUNS[self.modality]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessingConfig:
-    """What is done to the clips, and how many are taken."""
+    """What is done to the clips or texts, and how many are taken."""
 
     target_sampling_rate: int = 16000
     """Rate in Hz that clips are resampled to; the encoder must have been made for it."""
     max_samples: int | Literal["all"] = 50
-    """The first N clips in the source's order; `all` for every one. Of `dataset.extra` all are taken."""
+    """The first N examples in the source's order; `all` for every one. Of `dataset.extra` all are taken."""
     max_bad_fraction: float = 0.0
-    """Share of the clips of a split that may be unusable before the job fails, 0 to 1."""
+    """Share of the examples of a split that may be unusable before the job fails, 0 to 1."""
     max_seconds: float | None = None
     """A longer clip is split into windows of so many seconds, whose frames are averaged; if not given, only clips of
     more than five minutes are, into 30 s."""
@@ -97,7 +112,7 @@ class ModelConfig:
     precision: Literal["float32", "tf32", "float16", "bfloat16"] = "float32"
     """Arithmetic of the encoder. float32 is the reference; the vectors of the others are off by 1e-3 to 1e-2."""
     compile: bool = False
-    """Have PyTorch compile the encoder: a minute or so more at the start, for many clips."""
+    """Have PyTorch compile the encoder: a minute or so more at the start, for many examples."""
     layer: int | Literal["last", "mean", "auto"] = "last"
     """Which layer, from 0 (what goes into the first block), or the mean of all; `auto` chooses by cross-validation."""
     pooling: Literal["mean", "mean+std", "auto"] = "mean"
@@ -139,11 +154,11 @@ class HeadConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     class_weights: bool = False
-    """Weigh each class's loss by one over its clips, so that rare classes count as much."""
+    """Weigh each class's loss by one over its examples, so that rare classes count as much."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes in the loss."""
     patience: int | None = None
-    """Stop when the loss on a fifth of the clips, kept for that, has not fallen for so many epochs."""
+    """Stop when the loss on a fifth of the examples, kept for that, has not fallen for so many epochs."""
 
     def __post_init__(self) -> None:
         if any(width <= 0 for width in self.hidden):
@@ -173,7 +188,7 @@ class TrainingConfig:
     epochs: int = 100
     """Passes over all embeddings."""
     batch_size: int | None = None
-    """Clips of a step of Adam, in an order shuffled by the seed; all of them, one step an epoch, if not given."""
+    """Examples of a step of Adam, in an order shuffled by the seed; all of them, one step an epoch, if not given."""
     learning_rate: float = 0.01
     """Adam's learning rate."""
     seed: int = 0
@@ -181,10 +196,6 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_positive("training.epochs", self.epochs)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError(
-                f"training.batch_size: expected 1 or more, got {self.batch_size!r}; leave it out for all clips at once."
-            )
         if not 0 < self.learning_rate <= 1e30:
             raise ConfigError(f"training.learning_rate: expected a number above 0, got {self.learning_rate!r}.")
         if not 0 <= self.seed < 2**32:
@@ -198,22 +209,16 @@ class EvaluationConfig:
     repeats: int = 5
     """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation."""
     split: str | None = None
-    """A split of the same dataset, all of whose clips the trained head is tested on; none if not given."""
+    """A split of the same dataset, all of whose examples the trained head is tested on; none if not given."""
     holdout: int | float | None = None
-    """Clips, or a share of them between 0 and 1, that are kept from training and tested on; none if not given."""
+    """Examples, or a share of them between 0 and 1, that are kept from training and tested on; none if not given."""
     group_column: str | None = None
     """Column, such as the speaker, whose values are never on both sides of a fold or of the holdout."""
     reject: float | Literal["unlike"] | None = None
-    """Which clips the classifier calls `unsure`: a precision, 0 to 1, has cross-validation find where labels are right
-    that often; `unlike` means clips that are unlike all classes; none if not given."""
+    """Which examples the classifier calls `unsure`: a precision, 0 to 1, has cross-validation find where labels are
+    right that often; `unlike` means examples that are unlike all classes; none if not given."""
 
     def __post_init__(self) -> None:
-        if self.holdout is not None and not (
-            0 < self.holdout < 1 or (isinstance(self.holdout, int) and self.holdout >= 1)
-        ):
-            raise ConfigError(
-                f"evaluation.holdout: expected a number of clips, or a share between 0 and 1, got {self.holdout!r}."
-            )
         if self.holdout is not None and self.split is not None:
             raise ConfigError(
                 "evaluation.holdout: expected either a holdout or evaluation.split, found both; leave one out."

@@ -38,10 +38,20 @@ class TrainConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
-        if self.head.kind != "gradient" and self.training.batch_size is not None:
+        holdout, batch_size, noun = self.evaluation.holdout, self.training.batch_size, self.dataset.noun
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(
+                f"training.batch_size: expected 1 or more, got {batch_size!r}; leave it out for all {noun.many} at "
+                "once."
+            )
+        if holdout is not None and not (0 < holdout < 1 or (isinstance(holdout, int) and holdout >= 1)):
+            raise ConfigError(
+                f"evaluation.holdout: expected a number of {noun.many}, or a share between 0 and 1, got {holdout!r}."
+            )
+        if self.head.kind != "gradient" and batch_size is not None:
             raise ConfigError(
                 f"training.batch_size: expected none for head.kind {self.head.kind!r}, which is not trained by steps, "
-                f"got {self.training.batch_size}; leave it out, or use 'gradient'."
+                f"got {batch_size}; leave it out, or use 'gradient'."
             )
 
 
@@ -58,12 +68,12 @@ def left_open(config: TrainConfig, but: Collection[str] = ()) -> TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig:
-    """How many clips an artifact is applied to."""
+    """How many clips or texts an artifact is applied to."""
 
     max_samples: int | Literal["all"] = "all"
-    """The first N clips in the source's order; `all` for every one."""
+    """The first N examples in the source's order; `all` for every one."""
     max_bad_fraction: float = 0.0
-    """Share of the clips that may be unusable before the job fails, 0 to 1."""
+    """Share of the examples that may be unusable before the job fails, 0 to 1."""
 
     def __post_init__(self) -> None:
         check_positive("processing.max_samples", self.max_samples, "all")
@@ -78,11 +88,11 @@ class ExamplesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupsConfig:
-    """Which clips belong together."""
+    """Which clips or texts belong together."""
 
     group_column: str | None = None
-    """Column, such as the speaker: clips of values that were trained on are left out; by default that of training, ''
-    for none (where other speakers have the same names)."""
+    """Column, such as the speaker: examples of values that were trained on are left out; by default that of training,
+    '' for none (where other speakers have the same names)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +107,9 @@ class EvaluateConfig:
     encoder: str | None = None
     """Hub id or folder of the artifact's encoder, where it is not to be had under the name that it was trained with."""
     embedding_cache: str | None = None
-    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    """Folder or URI where vectors are kept, so that no example is embedded twice; none if not given."""
     include_trained: bool = False
-    """Test on clips that were trained on, or whose group was, too: what comes out is no longer an honest figure."""
+    """Test on examples that were trained on, or whose group was, too: what comes out is no longer an honest figure."""
     report: str | None = None
     """Where the HTML report goes, ending in .html; `evaluation.html` beside the artifact if not given."""
     audio: bool = False
@@ -123,13 +133,13 @@ class PredictConfig:
     encoder: str | None = None
     """Hub id or folder of the artifact's encoder, where it is not to be had under the name that it was trained with."""
     embedding_cache: str | None = None
-    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    """Folder or URI where vectors are kept, so that no example is embedded twice; none if not given."""
     output: str | None = None
     """A .csv, .jsonl or .parquet file, path or URI, for the predictions; the terminal if not given."""
     top_k: int = 3
-    """How many of the likeliest classes to name for each clip."""
+    """How many of the likeliest classes to name for each example."""
     threshold: float | None = None
-    """A probability: a clip whose likeliest class has less is called `unsure`; in place of what the classifier was
+    """A probability: an example whose likeliest class has less is called `unsure`; in place of what the classifier was
     trained to reject, if it was."""
 
     def __post_init__(self) -> None:
@@ -144,11 +154,11 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DescribedGroupsConfig:
-    """Which clips belong together."""
+    """Which clips or texts belong together."""
 
     group_column: str | None = None
-    """Column, such as the speaker, whose clips belong together; by default one called speaker, speaker_id, client_id or
-    author, if there is one; '' for none."""
+    """Column, such as the speaker, whose examples belong together; by default one called speaker, speaker_id, client_id
+    or author, if there is one; '' for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

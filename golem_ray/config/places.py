@@ -32,7 +32,7 @@ class PathsConfig:
     storage_root: str | None = None
     """Folder or URI that relative paths here lie under; by default $GOLEM_RAY_STORAGE_ROOT or the working folder."""
     embedding_cache: str | None = None
-    """Folder or URI where vectors are kept, so that no clip is embedded twice; none if not given."""
+    """Folder or URI where vectors are kept, so that no example is embedded twice; none if not given."""
     run_dir: str | None = None
     """Folder or URI of this run alone: what it has embedded is kept there, and the same run goes on from it."""
 
@@ -72,7 +72,7 @@ class ClusterConfig:
     """Embedding actors; `auto` is one per GPU of the cluster, on CPU what the cores carry well, and more as an
     autoscaler brings machines."""
     threads_per_worker: int = 2
-    """CPU threads of an actor, each at a clip of its own, and of the head's task, whose rounding they change."""
+    """CPU threads of an actor, each at an example of its own, and of the head's task, whose rounding they change."""
     batch_seconds: float = 120.0
     """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
     stall_timeout: float = 300.0
@@ -80,7 +80,8 @@ class ClusterConfig:
     wait_s: float | Literal["auto"] = "auto"
     """Seconds to wait for machines that the cluster lacks; `auto` is 600 where there is an autoscaler, else 0."""
     gather_limit: int = 1_000_000
-    """Most clips whose embeddings are gathered; those of more stay in storage (`paths.run_dir`), to be read there."""
+    """Most examples whose embeddings are gathered; those of more stay in storage (`paths.run_dir`), to be read
+    there."""
 
     def __post_init__(self) -> None:
         check_positive("cluster.workers", self.workers, "auto")

@@ -34,6 +34,10 @@ SIDECAR_KINDS = {"modality": ("speech",), "target": ("single-label",)}
 """Entries of a sidecar -> the values that this package knows; the first is that of sidecars without the entry."""
 
 
+NEWER_KEYS = ("extra", "text_column")
+"""Keys of a dataset that records have only if they are given: those of older versions do not know them."""
+
+
 def camel_case(key: str) -> str:
     """The JSON spelling of a key: name_alias -> nameAlias."""
     head, *rest = key.split("_")
@@ -148,11 +152,12 @@ def _extra(tables: object) -> tuple[DatasetConfig, ...]:
 
 
 def recorded(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as sidecars and runs keep it: every key, but `dataset.extra` only if something is in it."""
+    """The configuration as sidecars and runs keep it: every key, but those of NEWER_KEYS only if they are given."""
     values = dataclasses.asdict(config)
     for dataset in (values["dataset"], *values["dataset"]["extra"]):
-        if not dataset["extra"]:
-            del dataset["extra"]
+        for key in NEWER_KEYS:
+            if not dataset[key]:
+                del dataset[key]
     return values
 
 

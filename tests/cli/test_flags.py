@@ -80,3 +80,8 @@ def test_auto_and_reject_are_short_for_keys_and_leave_what_is_given():
         parse_train(["--reject", "surely"])
     with pytest.raises(ConfigError, match=r"--reject: expected either this or --evaluation\.reject"):
         parse_train(["--reject", "0.9", "--evaluation.reject", "unlike"])
+
+
+def test_a_column_of_texts_may_stand_beside_files():
+    command = parse_predict(["v.pth", "mails.csv", "--dataset.text-column", "body"], DatasetConfig())
+    assert command.config.dataset.text_column == "body"

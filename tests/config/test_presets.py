@@ -5,7 +5,7 @@ import json
 import pytest
 
 from golem_ray.cli.flags import parse_compare, parse_train
-from golem_ray.config import DatasetConfig, ExamplesConfig, ProcessingConfig, TrainConfig, as_extra, left_open
+from golem_ray.config import NOUNS, DatasetConfig, ExamplesConfig, ProcessingConfig, TrainConfig, as_extra, left_open
 from golem_ray.config.presets import camel_case, config_from_dict, known_keys, preset_text, read_preset, recorded
 from golem_ray.errors import ConfigError
 
@@ -250,3 +250,27 @@ def test_messages_about_a_dataset_are_made_ones_of_the_table():
         "dataset.extra[2].label_column: expected a column of dataset.csv, found none; name one by "
         "dataset.extra[2].label_column."
     )
+
+
+def test_a_column_of_texts_says_that_the_examples_are_texts():
+    assert DatasetConfig().modality == "speech"
+    assert DatasetConfig().noun == NOUNS["speech"] == ("clip", "clips")
+    dataset = {"text_column": "body"}
+    assert config_from_dict({"dataset": dataset}).dataset.modality == "text"
+    assert config_from_dict({"dataset": dataset}).dataset.noun == ("text", "texts")
+    for group, words in (
+        ({"training": {"batch_size": 0}}, "leave it out for all texts at once"),
+        ({"evaluation": {"holdout": 0}}, "expected a number of texts, or a share"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            config_from_dict({"dataset": dataset, **group})
+    with pytest.raises(ConfigError, match="dataset.text_column: expected a column, found ''"):
+        config_from_dict({"dataset": {"text_column": ""}})
+
+
+def test_records_name_a_column_of_texts_only_where_there_is_one():
+    texts = {"name": "b.csv", "text_column": "body"}
+    config = config_from_dict({"dataset": {"name": "a.csv", "extra": [texts]}})
+    assert "text_column" not in recorded(config)["dataset"]
+    assert recorded(config)["dataset"]["extra"][0]["text_column"] == "body"
+    assert config_from_dict(json.loads(json.dumps(recorded(config)))) == config
