@@ -100,7 +100,9 @@ class TrainedClassifier:
             return [_unusable(each) if isinstance(each, str) else next(found) for each in read]
         (found_one,) = self.predict([examples], **how)
         if found_one.problem:
-            raise DataError(f"{_name(examples)}: expected a clip that can be used, found {found_one.problem}.")
+            one = self.recipe.noun.one
+            name = os.fspath(examples) if isinstance(examples, str | os.PathLike) else f"the {one}"
+            raise DataError(f"{name}: expected a {one} that can be used, found {found_one.problem}.")
         return found_one
 
     def evaluate(
@@ -207,7 +209,3 @@ def predictions(saved: artifact.Artifact, embeddings: np.ndarray) -> list[Predic
 
 def _unusable(problem: str) -> Prediction:
     return Prediction(label=None, probability=0.0, probabilities={}, problem=problem)
-
-
-def _name(example: object) -> str:
-    return os.fspath(example) if isinstance(example, str | os.PathLike) else "the clip"

@@ -83,7 +83,7 @@ class LocalEngine:
             resources = dataclasses.replace(resources, threads=max(1, self._threads))
         store = FolderStore(task.crash_notes) if task.crash_notes else None
         intake = Intake(wanted, task.gathered)
-        bar = ProgressBar("embedding", int(wanted.sum()), "clips")
+        bar = ProgressBar("embedding", int(wanted.sum()), source.noun.many)
         with _torch_threads():
             stage = EmbedBatch(task, resources, CrashNotes("embedding", store))
             try:

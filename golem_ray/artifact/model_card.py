@@ -11,6 +11,7 @@ from typing import Any
 
 from golem_ray.artifact.published import beside, dataset_name, encoder_is_on_hub, is_on_hub
 from golem_ray.artifact.sharing import SIDECAR, WEIGHTS
+from golem_ray.config import Noun, noun_of
 from golem_ray.data.extra import sources_of
 from golem_ray.embedding.modality import Card, modality_named
 from golem_ray.heads.target import SINGLE_LABEL, TARGETS
@@ -30,7 +31,7 @@ def model_card(document: dict[str, Any], repo_id: str) -> str:
         _what_it_is(document),
         f"## Labels\n\n{_labels(document['labels'])}",
         f"## What it was trained on\n\n{_training_set(document)}",
-        f"## How good it is\n\n{_figures(document['metrics'])}",
+        f"## How good it is\n\n{_figures(document['metrics'], noun_of(document))}",
         f"## How to use it\n\n{_usage(document, repo_id)}",
         "## What is in this repository\n\n"
         f"`{WEIGHTS}` is the state of {_head(document)} and nothing else. `{SIDECAR}` is the record of the run that "
@@ -66,20 +67,20 @@ def _card(document: dict[str, Any]) -> Card:
 
 
 def _model_index(document: dict[str, Any]) -> list[Any] | None:
-    """The accuracy on clips that were not trained on, in the Hub's form; None if there is none."""
+    """The accuracy on examples that were not trained on, in the Hub's form; None if there is none."""
     from huggingface_hub import EvalResult
 
-    accuracy, clips = _evaluated(document["metrics"]).get("accuracy"), document["config"]["dataset"]
+    accuracy, dataset = _evaluated(document["metrics"]).get("accuracy"), document["config"]["dataset"]
     if accuracy is None:
         return None
     how = document["metrics"]["evaluation"].get("how")
     return [
         EvalResult(
             task_type=_card(document).task,
-            dataset_type=clips["name"],
-            dataset_name=clips["name"],
-            dataset_config=clips.get("name_alias"),
-            dataset_split=str(clips.get("split") if how == "held out" else how),
+            dataset_type=dataset["name"],
+            dataset_name=dataset["name"],
+            dataset_config=dataset.get("name_alias"),
+            dataset_split=str(dataset.get("split") if how == "held out" else how),
             dataset_revision=document["data"]["revision"],
             metric_type="accuracy",
             metric_value=float(accuracy["value"]),
@@ -126,36 +127,37 @@ def _labels(labels: list[str]) -> str:
 
 def _training_set(document: dict[str, Any]) -> str:
     main, *others = sources_of(document)
-    number = _share(main)
-    name = dataset_name(document)
+    name, noun = dataset_name(document), noun_of(document)
     where = "" if is_on_hub(document["data"], name) or name in tuple(DATASETS) else ", which is not on the Hub"
     revision = document["data"].get("revision")
-    more = "".join(f", and {_share(each)} of {_code(each['name'])}" for each in others)
+    more = "".join(f", and {_share(each, noun)} of {_code(each['name'])}" for each in others)
+    number = _share(main, noun)
     return f"{number} of {_code(name)}{f' at commit {_code(revision)}' if revision and not where else ''}{where}{more}."
 
 
-def _share(source: dict[str, Any]) -> str:
+def _share(source: dict[str, Any], noun: Noun) -> str:
     """How many examples of a dataset were trained on, in words."""
     used, total = source["used"], source["total"]
-    return f"{_number(used)} clips" if used == total else f"{_number(used)} of {_number(total)} clips"
+    counted = _number(used) if used == total else f"{_number(used)} of {_number(total)}"
+    return f"{counted} {noun.many}"
 
 
-def _figures(metrics: dict[str, Any]) -> str:
-    lines = []
+def _figures(metrics: dict[str, Any], noun: Noun) -> str:
+    lines, many = [], noun.many
     if _is_number(metrics.get("training_accuracy")):
-        line = f"* Training accuracy: {metrics['training_accuracy']:.1%}, on the clips that it was trained on, which it"
-        lines.append(f"{line} may know by heart{_chance(metrics)}.")
+        line = f"* Training accuracy: {metrics['training_accuracy']:.1%}, on the {many} that it was trained on, which"
+        lines.append(f"{line} it may know by heart{_chance(metrics)}.")
     validated = _group(metrics, "cross_validation")
     if _is_number(validated.get("accuracy")):
-        sampled = "sampled clips, on which alone those heads were trained"
-        which = sampled if validated.get("sampled") is True else "clips"
+        sampled = f"sampled {many}, on which alone those heads were trained"
+        which = sampled if validated.get("sampled") is True else many
         lines.append(
-            f"* Cross-validated accuracy, of heads trained alike and tested on clips that they were not trained on: "
+            f"* Cross-validated accuracy, of heads trained alike and tested on {many} that they were not trained on: "
             f"{_figure(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} {which}."
         )
     else:
         lines.append("* Cross-validated accuracy: none was measured.")
-    lines += _evaluation_lines(metrics)
+    lines += _evaluation_lines(metrics, noun)
     temperature = _group(metrics, "calibration").get("temperature")
     if _is_number(temperature):
         lines.append(
@@ -163,24 +165,25 @@ def _figures(metrics: dict[str, Any]) -> str:
         )
     else:
         lines.append("* Probabilities are not calibrated: expect them to be too sure.")
-    lines += _rejection_lines(_group(metrics, "reject"))
+    lines += _rejection_lines(_group(metrics, "reject"), noun)
     return "\n".join(lines)
 
 
-def _rejection_lines(record: dict[str, Any]) -> list[str]:
+def _rejection_lines(record: dict[str, Any], noun: Noun) -> list[str]:
     """What golem_ray calls unsure, where it was trained to; heads/reject.py has checked the record."""
+    one, many = noun
     if not record:
         return []
     if record["threshold"] is None:
-        return ["* `golem_ray` calls every clip `unsure`: it is not known where this classifier can be believed."]
+        return [f"* `golem_ray` calls every {one} `unsure`: it is not known where this classifier can be believed."]
     if record["by"] == "unlike":
         kept, refused = (_figure(record[key], "value") for key in ("kept", "refused"))
         return [
-            f"* `golem_ray` calls a clip `unsure` that is unlike all classes: of clips like those trained on it keeps "
-            f"{kept}, of those of an unknown class it refuses {refused}."
+            f"* `golem_ray` calls a {one} `unsure` that is unlike all classes: of {many} like those trained on it "
+            f"keeps {kept}, of those of an unknown class it refuses {refused}."
         ]
     return [
-        f"* `golem_ray` calls a clip `unsure` where the chance that its label is right, by its probability and by its "
+        f"* `golem_ray` calls a {one} `unsure` where the chance that its label is right, by its probability and by its "
         f"nearness to the class, is below {record['threshold']:.3f}, so that {record['precision']:.0%} of the other "
         "labels are right."
     ]
@@ -194,14 +197,15 @@ def _chance(metrics: dict[str, Any]) -> str:
     return f"; chance is {metrics['chance']:.1%}{always}"
 
 
-def _evaluation_lines(metrics: dict[str, Any]) -> list[str]:
+def _evaluation_lines(metrics: dict[str, Any], noun: Noun) -> list[str]:
     figures = _evaluated(metrics)
     if not figures:
         return []
     evaluation = metrics["evaluation"]
     how = evaluation.get("how")
     where = "held out from training" if how == "held out" else f"of the split {_code(how)}"
-    lines = [f"* On the {_number(evaluation.get('num_clips'))} clips {where}, which it was not trained on:"]
+    counted = f"{_number(evaluation.get('num_clips'))} {noun.many}"
+    lines = [f"* On the {counted} {where}, which it was not trained on:"]
     chance = _group(_group(evaluation, "baselines"), "chance")
     chance = {name: value for name, value in chance.items() if name != "expected_calibration_error"}  # of no use: 0
     for name, kind in FIGURES.items():
@@ -212,7 +216,7 @@ def _evaluation_lines(metrics: dict[str, Any]) -> list[str]:
 
 
 def _evaluated(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures on clips that were not trained on; empty if there were no such clips."""
+    """The figures on examples that were not trained on; empty if there were none."""
     figures = _group(_group(metrics, "evaluation"), "figures")
     return {name: each for name, each in figures.items() if isinstance(each, dict) and _is_number(each.get("value"))}
 
@@ -228,7 +232,8 @@ def _figure(scores: dict[str, Any], key: str, unit: str = ".1%") -> str:
 def _usage(document: dict[str, Any], repo_id: str) -> str:
     local = not encoder_is_on_hub(document) and document["encoder"].get("name") != "sample"
     encoder = ', encoder="folder"' if local else ""
-    text = _python(["import golem_ray", "", f'print(golem_ray.load("{repo_id}"{encoder}).predict("clip.wav"))'])
+    shown = _card(document).shown
+    text = _python(["import golem_ray", "", f'print(golem_ray.load("{repo_id}"{encoder}).predict("{shown}"))'])
     if local:
         text = (
             "Its encoder is not on the Hub: whoever made it has to hand it over, as a folder that `save_pretrained` "

@@ -9,6 +9,7 @@ from typing import Any
 
 from golem_ray import hub
 from golem_ray.artifact.sharing import WEIGHTS
+from golem_ray.config import NOUNS
 from golem_ray.errors import printable, without_credentials
 
 _FOLDERS = re.compile(
@@ -19,20 +20,22 @@ _FOLDERS = re.compile(
 _COMPONENTS = re.compile(r"""(?:[^\s'":()]+/)+(?=[^\s/])""")
 """What comes before the last slash of a word."""
 
-_NAMED = re.compile(r"(.*?clip \d+ \()(.+)(\))", re.DOTALL)
+_ONE, _MANY = ("|".join(words) for words in zip(*NOUNS.values(), strict=True))
+
+_NAMED = re.compile(rf"(.*?(?:{_ONE}) \d+ \()(.+)(\))", re.DOTALL)
 """How data/table.py names an example."""
 
-_NAMED_IN_PAGE = re.compile(r"""(clip \d+ \()(?:[^<"\\\n]|\\(?!u003[ce]).)*/""")
+_NAMED_IN_PAGE = re.compile(rf"""((?:{_ONE}) \d+ \()(?:[^<"\\\n]|\\(?!u003[ce]).)*/""")
 """The same up to its last component, in HTML or in the JSON there, where `<` and `>` are `\\u003c` and `\\u003e`."""
 
-_TESTED_ON = re.compile(r"""(clips of )(?:[\w+.-]+://|[~/])(?:[^<"\n]*/)?""")
+_TESTED_ON = re.compile(rf"""((?:{_MANY}) of )(?:[\w+.-]+://|[~/])(?:[^<"\n]*/)?""")
 """Another dataset than the sidecar's, in the report of an evaluation."""
 
 
 def published(document: dict[str, Any]) -> dict[str, Any]:
     """The sidecar as others may see it: the same record, without paths of the machine that wrote it.
 
-    Keeps the last component of a path or URI, since folders may say whose the clips are; keeps Hub ids and names
+    Keeps the last component of a path or URI, since folders may say whose the examples are; keeps Hub ids and names
     of what is bundled. Drops what is of no use elsewhere: paths.storage_root, and a cluster's address.
     """
     shown = copy.deepcopy(document)
@@ -51,7 +54,7 @@ def published(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def published_report(page: str, document: dict[str, Any]) -> str:
-    """The artifact's HTML report as others may see it: names as in the published sidecar, clips without folders."""
+    """The artifact's HTML report as others may see it: names as in the published sidecar, examples without folders."""
     for record in _unusable(document):
         for key, shown in _cut(record).items():
             if shown != record[key]:
@@ -128,14 +131,14 @@ def _drop_addresses(config: dict[str, Any]) -> None:
 
 
 def _unusable(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sidecar's records of clips that could not be used."""
+    """The sidecar's records of examples that could not be used."""
     clips = document.get("clips")
     bad = clips.get("bad") if isinstance(clips, dict) else None
     return [record for record in bad if isinstance(record, dict)] if isinstance(bad, list) else []
 
 
 def _cut(record: dict[str, Any]) -> dict[str, str]:
-    """Name and reason of an unusable clip without folders."""
+    """Name and reason of an unusable example without folders."""
     found = {key: str(record[key]) for key in ("clip", "reason") if key in record}
     named = _NAMED.fullmatch(found.get("clip", ""))
     if named is None:

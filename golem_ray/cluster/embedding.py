@@ -20,6 +20,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from golem_ray.cluster import private
 from golem_ray.cluster.connection import MEMORY_PER_WORKER, carried, last_line
 from golem_ray.cluster.workers import Embedder
+from golem_ray.config import Noun
 from golem_ray.data import Source
 from golem_ray.devices import Resources
 from golem_ray.embedding.crash_notes import MOST_DEATHS, CrashNotes, Store
@@ -63,7 +64,7 @@ def embed(source: Source, task: EmbeddingTask, resources: Resources, intake: Int
     """
     store = private.crash_store(uuid.uuid4().hex)
     blocks = _cut(np.flatnonzero(intake.left), resources)  # once and for all: crash notes are by block
-    bar = ProgressBar("embedding", int(intake.left.sum()), "clips")
+    bar = ProgressBar("embedding", int(intake.left.sum()), source.noun.many)
     vain = 0
     try:
         while intake.left.any():
@@ -73,13 +74,14 @@ def embed(source: Source, task: EmbeddingTask, resources: Resources, intake: Int
                     bar.update(bar.total - int(intake.left.sum()), intake.note())
                     yield batch
             except ExecutionTimeoutError:
-                raise _stalled(bar.done, bar.total, resources) from None
+                raise _stalled(bar.done, bar.total, resources, source.noun) from None
             except (ray.exceptions.RayError, WorkersLost) as error:
                 resources = _after(error, resources)
                 vain = vain + 1 if int(intake.left.sum()) == before else 0
                 if vain == MOST_VAIN_TRIES:
-                    raise _in_vain(error) from error
-                log.warning("%s: going on with the %d clips that are left", last_line(error), intake.left.sum())
+                    raise _in_vain(error, source.noun) from error
+                left = int(intake.left.sum())
+                log.warning("%s: going on with the %d %s that are left", last_line(error), left, source.noun.many)
     finally:
         bar.close()
         private.forget(store)
@@ -142,18 +144,18 @@ def _patience(resources: Resources) -> float:
     return max(REPLACED_WITHIN_S, min(resources.wait_s, resources.stall_timeout / 2))
 
 
-def _in_vain(error: Exception) -> ConfigError:
+def _in_vain(error: Exception, noun: Noun) -> ConfigError:
     return ConfigError(
-        f"cluster.address: expected a cluster that works on clips, found it to fail {MOST_VAIN_TRIES} times in a row "
-        f"without one done, {last_line(error)}; see the logs of its workers."
+        f"cluster.address: expected a cluster that works on {noun.many}, found it to fail {MOST_VAIN_TRIES} times in a "
+        f"row without one done, {last_line(error)}; see the logs of its workers."
     )
 
 
-def _stalled(done: int, total: int, resources: Resources) -> ConfigError:
+def _stalled(done: int, total: int, resources: Resources, noun: Noun) -> ConfigError:
     return ConfigError(
         f"cluster.stall_timeout: expected the cluster to go on, found no progress for {resources.stall_timeout:.0f} s "
-        f"with {done} of {total} clips done; see `ray status` for what it waits for, or allow more (on CPUs, clips of "
-        "many minutes may take as long)."
+        f"with {done} of {total} {noun.many} done; see `ray status` for what it waits for, or allow more (on CPUs, "
+        f"{noun.many} of many minutes may take as long)."
     )
 
 
@@ -161,7 +163,7 @@ def digests(source: Source, resources: Resources) -> np.ndarray:
     """(N,) S32: sha256 of each example's file, zeros where it cannot be read; nothing is decoded."""
     num_examples = source.examples.num_rows
     found, left = np.zeros(num_examples, dtype="S32"), np.ones(num_examples, dtype=bool)
-    bar = ProgressBar("reading", num_examples, "clips")
+    bar = ProgressBar("reading", num_examples, source.noun.many)
     vain = 0
     try:
         while left.any():
@@ -174,12 +176,12 @@ def digests(source: Source, resources: Resources) -> np.ndarray:
                         found[batch["id"]], left[batch["id"]] = batch["digest"], False
                         bar.update(num_examples - int(left.sum()))
             except ExecutionTimeoutError:
-                raise _stalled(bar.done, num_examples, resources) from None
+                raise _stalled(bar.done, num_examples, resources, source.noun) from None
             except ray.exceptions.RayError as error:
                 _after(error, resources)
                 vain = vain + 1 if int(left.sum()) == before else 0
                 if vain == MOST_VAIN_TRIES:
-                    raise _in_vain(error) from error
+                    raise _in_vain(error, source.noun) from error
     finally:
         bar.close()
     return found

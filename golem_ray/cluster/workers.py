@@ -23,11 +23,12 @@ class Embedder:
     def __init__(self, task: EmbeddingTask, resources: Resources, notes: CrashNotes) -> None:
         from ray.util.metrics import Counter, Gauge
 
-        unit = modality_named(task.recipe.modality).unit
+        unit, many = modality_named(task.recipe.modality).unit, task.recipe.noun.many
         self.work = EmbedBatch(task, resources, notes)
         self.cost = Counter(f"golem_ray_{unit}", description=f"{unit.replace('_', ' ').capitalize()} embedded.")
-        self.examples = Counter("golem_ray_clips", description="Clips embedded.")
-        self.bad_examples = Counter("golem_ray_bad_clips", description="Clips that cannot be used.")
+        self.examples = Counter("golem_ray_clips", description=f"{many.capitalize()} embedded.")
+        unusable = f"{many.capitalize()} that cannot be used."
+        self.bad_examples = Counter("golem_ray_bad_clips", description=unusable)
         self.fill = Gauge("golem_ray_gpu_batch_fill", description="Share of a GPU's batches that is no padding, 0 to 1")
 
     def __call__(self, batch: pa.Table) -> dict[str, Any]:

@@ -65,10 +65,11 @@ def _opened(dataset: DatasetConfig, content: Content, group_column: str | None, 
         if not str(error).startswith("evaluation.group_column: ") or "found none" not in str(error):
             raise
     log.warning(
-        "dataset.extra[%d] has no column %r (evaluation.group_column): each of its clips counts as a group of its own, "
+        "dataset.extra[%d] has no column %r (evaluation.group_column): each of its %s counts as a group of its own, "
         "so make sure that no %s of theirs is among those tested on",
         number,
         group_column,
+        content.noun.many,
         group_column,
     )
     return open_source(dataset, content, None)

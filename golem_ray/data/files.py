@@ -18,6 +18,7 @@ from golem_ray.config import DatasetConfig
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, SPLIT_NAMES, open_manifests
 from golem_ray.data.table import (
     Columns,
+    Content,
     Source,
     absolute,
     check_regular,
@@ -95,7 +96,8 @@ def open_paths(paths: Sequence[str], columns: Columns) -> Source:
             raise DataError(f"{path}: expected {columns.content.what} files, or folders of them, found nothing there.")
         parts.append(paths_table([absolute(fs, file) for file in files]))
     contents = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
-    return Source(examples=examples_table(contents, no_labels(contents.num_rows)), labels=())
+    examples = examples_table(contents, no_labels(contents.num_rows))
+    return Source(examples=examples, labels=(), noun=columns.content.noun)
 
 
 def paths_table(paths: Sequence[str]) -> pa.Table:
@@ -146,8 +148,9 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
         )
     if columns.label is None:
         paths = [absolute(fs, path) for path in _files_below(fs, root, columns.content.suffixes)][:max_samples]
-        return Source(examples=examples_table(paths_table(paths), no_labels(len(paths))), labels=())
-    return _open_label_folders(fs, root, max_samples, columns.content.suffixes)
+        examples = examples_table(paths_table(paths), no_labels(len(paths)))
+        return Source(examples=examples, labels=(), noun=columns.content.noun)
+    return _open_label_folders(fs, root, max_samples, columns.content)
 
 
 def _shards_of(fs: Any, root: str, split: str, alias: str | None) -> list[str]:
@@ -181,7 +184,7 @@ def _name(entry: dict[str, Any]) -> str:
     return entry["name"].rstrip("/").rsplit("/", 1)[-1]
 
 
-def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: tuple[str, ...]) -> Source:
+def _open_label_folders(fs: Any, root: str, max_samples: int | None, content: Content) -> Source:
     """A folder per label; in turn one example of each label, so that the first N examples hold every label.
 
     Every file in a label's folder counts as an example, hidden ones aside; so do such files beside the folders, which
@@ -194,7 +197,7 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
             continue
         if len(parts) > 1:
             by_label.setdefault(clean_label(storable(parts[0])), []).append(path)
-        elif path.lower().endswith(suffixes):
+        elif path.lower().endswith(content.suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
     number = {name: number for number, name in enumerate(names)}
@@ -205,7 +208,8 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, suffixes: t
     ]
     contents = paths_table([absolute(fs, path) for path, _ in rows[:max_samples]])
     labels = pa.array([label for _, label in rows[:max_samples]], pa.int64())
-    return Source(examples=examples_table(contents, labels), labels=tuple(names), total=len(rows))
+    examples = examples_table(contents, labels)
+    return Source(examples=examples, labels=tuple(names), total=len(rows), noun=content.noun)
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

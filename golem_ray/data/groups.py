@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pyarrow.compute as pc
 
+from golem_ray.config import Noun
 from golem_ray.data.table import Source
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def joined_groups(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return connected_components(links, directed=False)[1][: len(rows)].astype(np.int64)
 
 
-def kept_together(groups: np.ndarray | None, digests: np.ndarray, used: np.ndarray) -> np.ndarray | None:
+def kept_together(groups: np.ndarray | None, digests: np.ndarray, used: np.ndarray, noun: Noun) -> np.ndarray | None:
     """(N,) int64: which of the used examples are never on both sides of a fold: those of one group, and equal files.
 
     None where any may be. groups: (M,) int64 or None, digests: (M,) S32, used: (N,) rows of both.
@@ -43,5 +44,6 @@ def kept_together(groups: np.ndarray | None, digests: np.ndarray, used: np.ndarr
     num_copies = len(files) - len(np.unique(files))
     if num_copies == 0:
         return groups
-    log.warning("%d of %d clips are copies of others (equal files): folds keep them together", num_copies, len(used))
+    copies = "%d of %d %s are copies of others (equal files): folds keep them together"
+    log.warning(copies, num_copies, len(used), noun.many)
     return files if groups is None else joined_groups(files, groups)

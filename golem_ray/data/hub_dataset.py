@@ -63,7 +63,8 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
     found = {"bytes": contents, "path": paths}
     content_columns = pa.table({name: values for name, values in found.items() if values is not None})
     examples = examples_table(content_columns, indices[:num_examples], groups)
-    return Source(examples=examples, labels=labels, revision=revision, total=len(split))
+    noun = columns.content.noun
+    return Source(examples=examples, labels=labels, revision=revision, total=len(split), noun=noun)
 
 
 def _column(split: Any, name: str) -> Any:

@@ -62,6 +62,7 @@ def written_alike(labels: Sequence[str]) -> list[list[str]]:
 
 def check_streamed(config: TrainConfig) -> None:
     """Raise ConfigError for what needs all embeddings in memory, where they are more than fit there."""
+    many = config.dataset.noun.many
     for key, found, wanted, fits in (
         ("head.kind", config.head.kind, "'gradient'", config.head.kind == "gradient"),
         ("head.patience", config.head.patience, "none", config.head.patience is None),
@@ -71,8 +72,8 @@ def check_streamed(config: TrainConfig) -> None:
     ):
         if not fits:
             raise ConfigError(
-                f"{key}: expected {wanted} for more than cluster.gather_limit clips, whose embeddings are never in "
-                f"memory all at once, got {found!r}; change that, take fewer clips, or raise the limit."
+                f"{key}: expected {wanted} for more than cluster.gather_limit {many}, whose embeddings are never in "
+                f"memory all at once, got {found!r}; change that, take fewer {many}, or raise the limit."
             )
 
 
@@ -80,14 +81,15 @@ def check_labels(source: Source, labels: np.ndarray) -> None:
     """Say which classes have too few examples; DataError if there is nothing to tell apart."""
     counts = np.bincount(labels, minlength=len(source.labels)).tolist()
     present = [name for name, count in zip(source.labels, counts, strict=True) if count]
+    one, many = source.noun
     if len(present) < 2:
         raise DataError(
-            f"processing.max_samples: expected usable clips of at least two classes, found {len(present)} among "
-            f"{source.examples.num_rows} clips ({', '.join(present) or 'none'}); take more, or mix their order."
+            f"processing.max_samples: expected usable {many} of at least two classes, found {len(present)} among "
+            f"{source.examples.num_rows} {many} ({', '.join(present) or 'none'}); take more, or mix their order."
         )
     if len(present) < len(counts):
         absent = [name for name, count in zip(source.labels, counts, strict=True) if not count]
-        log.warning("%d of %d classes have no clip: %s", len(absent), len(counts), ", ".join(absent[:20]))
+        log.warning("%d of %d classes have no %s: %s", len(absent), len(counts), one, ", ".join(absent[:20]))
 
 
 def under_two_labels(labels: np.ndarray, digests: np.ndarray) -> np.ndarray:
@@ -115,5 +117,5 @@ def name_equal_files(division: Division, digests: np.ndarray, bad: Collection[in
         pair = [f"{division.name(each)} as {division.names[int(labels[each])]!r}" for each in (row, other)]
         named.append(" and ".join(pair))
     more = f"; and {len(first) - MAX_NAMED} more files" if len(first) > MAX_NAMED else ""
-    how_many = f"{len(rows)} of {len(labels)}"
-    log.warning("%s clips are equal files under different labels: %s%s", how_many, "; ".join(named), more)
+    how_many = f"{len(rows)} of {len(labels)} {division.noun.many}"
+    log.warning("%s are equal files under different labels: %s%s", how_many, "; ".join(named), more)

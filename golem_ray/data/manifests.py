@@ -59,7 +59,8 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
         labels, indices = encode_labels(_joined(label_parts), names)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
     examples = examples_table(contents, indices[: contents.num_rows], group_column)
-    return Source(examples=examples, labels=labels, total=len(indices) if columns.label else None)
+    total = len(indices) if columns.label else None
+    return Source(examples=examples, labels=labels, total=total, noun=columns.content.noun)
 
 
 _NOTHING = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array([], pa.string())})

@@ -30,7 +30,7 @@ def open_source(
     With their labels, unless they need none, and with the group of each where a column of groups is named. Raises
     DataError if the dataset, its configuration, split or columns are not there, or if it is empty.
     """
-    with waiting_for(f"the clips of {dataset.name} to be listed"):
+    with waiting_for(f"the {content.noun.many} of {dataset.name} to be listed"):
         return _opened(dataset, content, max_samples, labelled, group_column)
 
 
@@ -58,7 +58,8 @@ def _opened(
         )
     assert group_column is None or "group" in source.examples.column_names, "a source has to give the groups"
     if source.examples.num_rows == 0:
-        raise DataError(f"dataset.name: expected clips, found none in {name}, split {dataset.split!r}.")
+        many = content.noun.many
+        raise DataError(f"dataset.name: expected {many}, found none in {name}, split {dataset.split!r}.")
     if labelled and not source.labels:
         raise DataError(f"dataset.label_column: expected classes in {name}, found no label at all.")
     return source

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from golem_ray.config import TrainConfig
+from golem_ray.config import Noun, TrainConfig
 from golem_ray.data.extra import Extra, open_extra
 from golem_ray.data.folds import held_out, in_one_group
 from golem_ray.data.groups import groups_of
@@ -40,6 +40,11 @@ class Division:
     """(N,) int64: examples of one group have one number."""
     beside: tuple[Extra, ...] = ()
     """The datasets that are trained on and never tested."""
+
+    @property
+    def noun(self) -> Noun:
+        """What messages call an example."""
+        return self.source.noun
 
     @property
     def extra(self) -> np.ndarray:
@@ -81,7 +86,7 @@ class Division:
     def name(self, row: int) -> str:
         """How an example is named in messages and in the report."""
         place, number = self.place(row)
-        named = example_name(number, shown_path(self.source.examples["path"][int(row)].as_py()))
+        named = example_name(number, shown_path(self.source.examples["path"][int(row)].as_py()), self.noun)
         return f"{place} {named}" if place else named
 
 
@@ -109,25 +114,26 @@ def _check_groups(config: TrainConfig, division: Division) -> None:
         return
     trained = ~division.tested & np.isfinite(division.labels)
     labels, groups = division.labels[trained].astype(np.int64), division.groups[trained]
-    own = ~division.extra[trained]
+    own, many = ~division.extra[trained], division.noun.many
     if len(np.unique(groups[own])) < 2:
         return
     if np.bincount(labels[own]).max() > 1 and in_one_group(labels[own], groups[own]):
         besides = f" of {config.dataset.name}" if division.beside else ""
         raise DataError(
-            f"evaluation.group_column: expected a class with clips{besides} of two groups in "
+            f"evaluation.group_column: expected a class with {many}{besides} of two groups in "
             f"{config.evaluation.group_column!r}, found each class in one group alone, so that none can be tested by "
-            "a head that was trained on it; name another column, take more clips, or set evaluation.repeats to 0 for "
-            "no cross-validation."
+            f"a head that was trained on it; name another column, take more {many}, or set evaluation.repeats to 0 "
+            "for no cross-validation."
         )
     pairs = np.unique(np.stack([labels, groups]), axis=1)
     alone = np.bincount(pairs[0])[labels[own]] == 1
     if alone.any():
         log.warning(
-            "%d of %d clips are of classes that are in one group alone: cross-validation, and calibration by it, count "
+            "%d of %d %s are of classes that are in one group alone: cross-validation, and calibration by it, count "
             "them as missed, since no head that they are tested by was trained on their class",
             alone.sum(),
             len(alone),
+            many,
         )
 
 
@@ -161,28 +167,30 @@ def _with_holdout(config: TrainConfig, source: Source) -> Division:
     """The source, with some examples held out if that is configured."""
     groups = groups_of(source)
     tested = np.zeros(source.examples.num_rows, dtype=bool)
-    holdout = config.evaluation.holdout
+    holdout, noun = config.evaluation.holdout, source.noun
     if holdout is None:
         return Division(source=source, names=source.labels, tested=tested, groups=groups)
     rows = np.flatnonzero(source.examples["label"].is_valid().to_numpy())
     wanted = holdout if isinstance(holdout, int) else max(1, round(holdout * len(rows)))
     if not 0 < wanted < len(rows):
         raise ConfigError(
-            f"evaluation.holdout: expected fewer clips than the {len(rows)} that have a label, got {holdout}; hold out "
-            "fewer."
+            f"evaluation.holdout: expected fewer {noun.many} than the {len(rows)} that have a label, got {holdout}; "
+            "hold out fewer."
         )
     if groups is not None and len(np.unique(groups[rows])) < 2:
         raise ConfigError(
-            f"evaluation.group_column: expected clips of at least two groups in {config.evaluation.group_column!r}, "
-            "found one; take more clips, or hold out without groups."
+            f"evaluation.group_column: expected {noun.many} of at least two groups in "
+            f"{config.evaluation.group_column!r}, found one; take more {noun.many}, or hold out without groups."
         )
     labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
     tested[rows] = held_out(labels, wanted, config.training.seed, None if groups is None else groups[rows])
     if groups is None and tested.sum() < wanted:
-        log.warning("only %d of %d clips are held out: one of each class is kept to train on", tested.sum(), wanted)
+        left = "only %d of %d %s are held out: one of each class is kept to train on"
+        log.warning(left, tested.sum(), wanted, noun.many)
     if not tested.any():
         raise ConfigError(
-            "evaluation.holdout: expected a class with two clips or more, found none: each class keeps one to train on."
+            f"evaluation.holdout: expected a class with two {noun.many} or more, found none: each class keeps one to "
+            "train on."
         )
     return Division(source=source, names=source.labels, tested=tested, how=HELD_OUT, groups=groups)
 

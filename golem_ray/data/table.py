@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from golem_ray import storage
-from golem_ray.config import DatasetConfig
+from golem_ray.config import NOUNS, DatasetConfig, Noun
 from golem_ray.config.checks import default_of, separator
 from golem_ray.errors import DataError, ExampleError, StorageError, without_credentials
 
@@ -43,6 +43,8 @@ class Content:
     """Of files that hold one example each."""
     what: str
     """What such a file holds, for messages."""
+    noun: Noun = NOUNS["speech"]
+    """What messages call an example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,8 @@ class Source:
     """Commit of a Hub dataset."""
     total: int | None = None
     """How many examples there are, taken or not; None where that was not asked for."""
+    noun: Noun = NOUNS["speech"]
+    """What messages call an example."""
 
 
 def read_content(content: bytes | None, path: str | None, what: str = "content") -> bytes:
@@ -153,9 +157,9 @@ def check_regular(path: str) -> None:
         raise ExampleError(f"{_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
-def example_name(example_id: int, path: str | None) -> str:
+def example_name(example_id: int, path: str | None, noun: Noun) -> str:
     """How an example is named in reports: its row, and its path without anything secret in it."""
-    return f"clip {example_id} ({without_credentials(path)})" if path else f"clip {example_id}"
+    return f"{noun.one} {example_id}" + (f" ({without_credentials(path)})" if path else "")
 
 
 def examples_table(contents: pa.Table, labels: pa.Array, groups: Any = None) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.config import Noun
 from golem_ray.data.table import Source, example_name
 from golem_ray.errors import DataError, without_credentials
 
@@ -18,7 +19,7 @@ MAX_NAMED = 20
 """Examples that a message names at most."""
 
 
-def check_unusable(records: Sequence[dict[str, Any]], num_examples: int, max_bad_fraction: float) -> None:
+def check_unusable(records: Sequence[dict[str, Any]], num_examples: int, max_bad_fraction: float, noun: Noun) -> None:
     """Name the examples that cannot be used ({"example", "reason"}) of num_examples; DataError if they are too many."""
     if not records:
         return
@@ -27,19 +28,19 @@ def check_unusable(records: Sequence[dict[str, Any]], num_examples: int, max_bad
     more = f"; and {len(records) - MAX_NAMED} more" if len(records) > MAX_NAMED else ""
     if len(records) > most:
         raise DataError(
-            f"processing.max_bad_fraction: expected at most {most} of {num_examples} clips to be unusable, found "
-            f"{len(records)} or more ({named}{more}); mend or remove them, or allow a larger fraction."
+            f"processing.max_bad_fraction: expected at most {most} of {num_examples} {noun.many} to be unusable, "
+            f"found {len(records)} or more ({named}{more}); mend or remove them, or allow a larger fraction."
         )
-    log.warning("clips that cannot be used, %d of %d: %s%s", len(records), num_examples, named, more)
+    log.warning("%s that cannot be used, %d of %d: %s%s", noun.many, len(records), num_examples, named, more)
 
 
-def name_remarked(remarks: Mapping[int, str], name: Callable[[int], str], num_examples: int) -> None:
+def name_remarked(remarks: Mapping[int, str], name: Callable[[int], str], num_examples: int, noun: Noun) -> None:
     """Name the examples that can be used but that there is something to say of: row -> remark."""
     for remark in sorted(set(remarks.values())):
         rows = sorted(row for row, words in remarks.items() if words == remark)
         named = "; ".join(name(row) for row in rows[:MAX_NAMED])
         more = f"; and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
-        log.warning("clips that are %s, %d of %d: %s%s", remark, len(rows), num_examples, named, more)
+        log.warning("%s that are %s, %d of %d: %s%s", noun.many, remark, len(rows), num_examples, named, more)
 
 
 def allowed(max_bad_fraction: float, num_examples: int) -> int:
@@ -49,7 +50,7 @@ def allowed(max_bad_fraction: float, num_examples: int) -> int:
 
 def example_at(source: Source, row: int | np.integer) -> str:
     """How an example of the source is named in messages and reports."""
-    return example_name(int(row), shown_path(source.examples["path"][int(row)].as_py()))
+    return example_name(int(row), shown_path(source.examples["path"][int(row)].as_py()), source.noun)
 
 
 def shown_path(path: str | None) -> str | None:

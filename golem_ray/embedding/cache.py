@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from golem_ray import storage
+from golem_ray.config import NOUNS
 from golem_ray.devices import Resources
 from golem_ray.embedding.columns import binary, lists, matrix
 from golem_ray.embedding.modality import modality_named
@@ -92,7 +93,7 @@ class EmbeddingCache:
         self._recipe = json.dumps(recipe, indent=2, sort_keys=True) + "\n"
         self.key = hashlib.sha256(self._recipe.encode()).hexdigest()[:24]
         self.folder = f"{root.rstrip('/')}/{self.key}"
-        self._modality = modality
+        self._modality, self.noun = modality, NOUNS[modality]
         self._said = {"format_version": FORMAT_VERSION, "modality": modality}
         self._schema = pa.schema(
             {
@@ -208,7 +209,7 @@ class EmbeddingCache:
         try:
             content = storage.read(file)
         except StorageError as error:
-            log.warning("%s cannot be read (%s): its clips are embedded again", file, error.kind)
+            log.warning("%s cannot be read (%s): its %s are embedded again", file, error.kind, self.noun.many)
             return None
         try:
             parquet = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
@@ -227,7 +228,7 @@ class EmbeddingCache:
                 table = table.filter(pc.is_valid(table[column]))
             return table if table.num_rows else None
         except (OSError, ValueError):  # Arrow's, of a file that was cut or whose checksums do not fit
-            log.warning("%s is damaged: its clips are embedded again", file)
+            log.warning("%s is damaged: its %s are embedded again", file, self.noun.many)
         try:
             storage.remove(file)
         except StorageError as error:  # read-only, or another run was faster

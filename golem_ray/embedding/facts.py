@@ -51,7 +51,7 @@ def facts_of(source: Source, modality: Modality) -> FactTable:
     """The facts of each of a source's N examples, by as many threads as there are cores."""
     num_examples = source.examples.num_rows
     table = _empty(modality.facts, num_examples)
-    bar = ProgressBar("reading", num_examples, "clips")
+    bar = ProgressBar("reading", num_examples, source.noun.many)
     threads = os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
     try:

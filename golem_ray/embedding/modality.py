@@ -60,6 +60,8 @@ class Card:
     """For a sentence: `a classifier of ...`."""
     made_for: Callable[[dict[str, Any]], str]
     """A sentence, from a sidecar's group `encoder`, that says what examples must be like."""
+    shown: str = "clip.wav"
+    """An example as a call of `predict` may name it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.config import NOUNS, Noun
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderInfo:
@@ -55,6 +57,11 @@ class Recipe:
     """Whether what says nothing is left out at an example's ends."""
     joined: int = 0
     """Width of the baseline's vector behind the encoder's; 0 where it is not there."""
+
+    @property
+    def noun(self) -> Noun:
+        """What messages call an example."""
+        return NOUNS[self.modality]
 
     @property
     def layers(self) -> tuple[int | str, ...]:

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from golem_ray import storage
-from golem_ray.config import TrainConfig
+from golem_ray.config import Noun, TrainConfig
+from golem_ray.config.presets import NEWER_KEYS
 from golem_ray.config.presets import recorded as as_recorded
 from golem_ray.data.split import Division
 from golem_ray.data.unusable import MAX_NAMED
@@ -66,9 +67,9 @@ def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
 
 
 def _keys(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration's groups, and the keys in each, but for `dataset.extra`, which is not always there."""
+    """A configuration's groups, and the keys in each, but for those that are not always there."""
     groups = {group: keys if isinstance(keys, dict) else None for group, keys in config.items()}
-    return {group: None if keys is None else sorted(keys.keys() - {"extra"}) for group, keys in groups.items()}
+    return {group: None if keys is None else sorted(keys.keys() - set(NEWER_KEYS)) for group, keys in groups.items()}
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def enter(run_dir: str, config: TrainConfig, division: Division, recipe: Recipe,
         except StorageError as error:
             raise ConfigError(f"paths.run_dir: expected to be able to read and write {run_dir}, but {error}") from None
         return False
-    found = _differences(_identity(before), _identity(document))
+    found = _differences(_identity(before), _identity(document), division.noun)
     if found:
         raise ConfigError(
             f"paths.run_dir: expected the run that was begun in {run_dir}, found another ({'; '.join(found[:10])}); "
@@ -124,8 +125,8 @@ def check_digests(run_dir: str, cache: EmbeddingCache, division: Division, diges
     if len(changed):
         named = ", ".join(division.name(row) for row in changed[:MAX_NAMED])
         raise DataError(
-            f"paths.run_dir: expected the clips that the run in {run_dir} began with, found {len(changed)} changed "
-            f"or out of reach ({named}); put them back, or begin a run in another folder."
+            f"paths.run_dir: expected the {division.noun.many} that the run in {run_dir} began with, found "
+            f"{len(changed)} changed or out of reach ({named}); put them back, or begin a run in another folder."
         )
 
 
@@ -168,7 +169,7 @@ def _flat(value: Any, name: str) -> dict[str, Any]:
     return found
 
 
-def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _differences(then: dict[str, Any], now: dict[str, Any], noun: Noun) -> list[str]:
     """What is another, in words."""
     names = sorted(then.keys() | now.keys())
     found = [
@@ -176,4 +177,5 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name in names
         if then.get(name) != now.get(name)
     ]
-    return [words if not words.startswith("data.sha256") else "other clips, labels or order" for words in found]
+    other = f"other {noun.many}, labels or order"
+    return [words if not words.startswith("data.sha256") else other for words in found]

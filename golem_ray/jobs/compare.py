@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray import artifact, storage
-from golem_ray.config import GridConfig, TrainConfig
+from golem_ray.config import GridConfig, Noun, TrainConfig
 from golem_ray.config.presets import preset_text
 from golem_ray.data import open_source
 from golem_ray.data.extra import named_together
@@ -58,7 +58,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
         any_encoder = next(iter(embedded.values()))
         name_equal_files(division, any_encoder.digests, any_encoder.bad)
         labels = division.labels[used].astype(np.int64)
-        groups = kept_together(division.groups, any_encoder.digests, used)
+        groups = kept_together(division.groups, any_encoder.digests, used, division.noun)
         fields = Fields(
             engine=engine,
             config=config,
@@ -71,16 +71,17 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
             num_classes=len(division.source.labels),
         )
         if not fields.can_play():
+            many = division.noun.many
             raise DataError(
-                "dataset.name: expected a class with two clips, or two groups, to cross-validate on, found none; take "
-                "more clips."
+                f"dataset.name: expected a class with two {many}, or two groups, to cross-validate on, found none; "
+                f"take more {many}."
             )
         rounds = fields.play(grid.candidates)
         found = comparison.compare(rounds, groups)
         best = found["order"][0]
         curves = fields.learning_curves({number: rounds[number] for number in dict.fromkeys([0, best])})
     result = _result(config, grid, found, curves, division, used, _num_tested(rounds))
-    preset = _preset(config, grid, grid.candidates[best], result)
+    preset = _preset(config, grid, grid.candidates[best], result, division.noun)
     for name, text in (("best.toml", preset), ("comparison.json", json.dumps(result, indent=2) + "\n")):
         try:
             storage.write(f"{output}/{name}", text.encode())
@@ -88,7 +89,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
             raise ConfigError(
                 f"output: expected to be able to write {output}/{name}, but {error}; mend that and run again."
             ) from None
-    written = artifact.save_report(report_path, render_comparison(result))
+    written = artifact.save_report(report_path, render_comparison(result, division.noun))
     return {**result, "bestPath": f"{output}/best.toml", "reportPath": report_path if written else None}
 
 
@@ -103,7 +104,8 @@ def _check(config: TrainConfig) -> None:
         if getattr(config.evaluation, key) is not None:
             raise ConfigError(
                 f"evaluation.{key}: expected none in a comparison, which cross-validates, got "
-                f"{getattr(config.evaluation, key)!r}; test the winner on those clips with golem-ray train."
+                f"{getattr(config.evaluation, key)!r}; test the winner on those {config.dataset.noun.many} with "
+                "golem-ray train."
             )
     if config.evaluation.reject is not None:
         raise ConfigError(
@@ -149,12 +151,13 @@ def _embed(
     digests, used = None, np.zeros(0, dtype=np.int64)
     embedded: dict[str, Embeddings] = {}
     for name, recipe in grid.recipes.items():
-        announce(named_together(config.dataset), source.examples.num_rows, recipe.encoder, engine.resources)
+        num_examples = source.examples.num_rows
+        announce(named_together(config.dataset), num_examples, recipe.encoder, engine.resources, source.noun)
         key = "output" if config.paths.embedding_cache is None else "paths.embedding_cache"
         cache = open_cache(root, recipe, engine.resources, key=key)
         if digests is None and cache.files():
             digests = engine.digests(source)
-        most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
+        most = allowed(config.processing.max_bad_fraction, num_examples)
         embedded[name] = gather(engine, source, EmbeddingTask(recipe=recipe, cache=cache), most, digests)
         used = _usable(config, division, embedded)
     return embedded, used
@@ -167,7 +170,7 @@ def _usable(config: TrainConfig, division: Division, embedded: dict[str, Embeddi
     for encoder, each in embedded.items():
         bad = {row: f"{reason} (encoder {encoder})" for row, reason in each.bad.items()} | bad  # the first that refused
     records = [{"clip": division.name(row), "reason": bad[row]} for row in sorted(bad)]
-    check_unusable(records, source.examples.num_rows, config.processing.max_bad_fraction)
+    check_unusable(records, source.examples.num_rows, config.processing.max_bad_fraction, source.noun)
     used = np.array([row for row in range(source.examples.num_rows) if row not in bad], dtype=np.int64)
     if bad:
         check_labels(source, source.examples["label"].to_numpy()[used].astype(np.int64))
@@ -219,14 +222,14 @@ def _result(
     if beside:
         tables = zip(config.dataset.extra, beside, strict=True)
         result["extra"] = [{"dataset": each.name, "split": each.split, "num_clips": n} for each, n in tables]
-    return {"summary": words.summary(result), **result}
+    return {"summary": words.summary(result, division.noun), **result}
 
 
-def _preset(config: TrainConfig, grid: Grid, best: Candidate, result: dict[str, Any]) -> str:
+def _preset(config: TrainConfig, grid: Grid, best: Candidate, result: dict[str, Any], noun: Noun) -> str:
     """What trains the best candidate, as a preset."""
     nested, rows = result["nested"], result["candidates"]
     comments = [
-        f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} candidates on {result['num_clips']} clips of "
+        f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} candidates on {result['num_clips']} {noun.many} of "
         f"{result['dataset']}:",
         f"{best}.",
         f"Cross-validated accuracy {words.percent(rows[0]['accuracy'])}, too good by its being chosen.",

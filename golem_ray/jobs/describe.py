@@ -1,4 +1,4 @@
-"""Describe a dataset before anything is trained: clips per label, what they are like, what is wrong, who speaks.
+"""Describe a dataset before anything is trained: examples per label, what they are like, what is wrong, who speaks.
 
 Reads every example once, in this process, without an encoder. Does not know which facts there are (a modality says
 so), nor what to do about them (findings.py).
@@ -50,9 +50,9 @@ def describe(config: DescribeConfig) -> dict[str, Any]:
     table = facts_of(source, modality)
     found = _figures(config, source, table, modality)
     found |= {"no_labels": no_labels, "groups": _groups(config, source, table, column)}
-    found["findings"] = findings(found, config)
-    written = report_path is not None and artifact.save_report(report_path, render_description(found))
-    return {"summary": summary(found), "reportPath": report_path if written else None, **found}
+    found["findings"] = findings(found, config, source.noun)
+    written = report_path is not None and artifact.save_report(report_path, render_description(found, source.noun))
+    return {"summary": summary(found, source.noun), "reportPath": report_path if written else None, **found}
 
 
 def _opened(config: DescribeConfig, modality: Modality) -> tuple[Source, str | None, str]:

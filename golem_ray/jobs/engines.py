@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from golem_ray import storage
-from golem_ray.config import ClusterConfig, DeviceConfig
+from golem_ray.config import ClusterConfig, DeviceConfig, Noun
 from golem_ray.devices import Resources
 from golem_ray.embedding.recipe import EncoderInfo
 from golem_ray.engine import Engine, LocalEngine
@@ -47,11 +47,12 @@ def opened(
         yield engine
 
 
-def announce(dataset: str, num_examples: int, encoder: EncoderInfo, resources: Resources) -> None:
+def announce(dataset: str, num_examples: int, encoder: EncoderInfo, resources: Resources, noun: Noun) -> None:
     """Say what begins."""
     log.info(
-        "embedding %d clips%s with %s: %d worker%s on %s",
+        "embedding %d %s%s with %s: %d worker%s on %s",
         num_examples,
+        noun.many,
         f" of {dataset}" if dataset else "",
         encoder.name,
         resources.workers,
@@ -59,4 +60,4 @@ def announce(dataset: str, num_examples: int, encoder: EncoderInfo, resources: R
         "GPU" if resources.gpu else "CPU",
     )
     if resources.gpu and not encoder.exact_in_batches:
-        log.info("%s (%s) is not exact in batches: one clip at a time", encoder.name, encoder.model_type)
+        log.info("%s (%s) is not exact in batches: one %s at a time", encoder.name, encoder.model_type, noun.one)

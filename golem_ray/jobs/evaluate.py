@@ -11,7 +11,7 @@ import numpy as np
 
 from golem_ray import artifact, storage
 from golem_ray.artifact.recipe import recipe_of
-from golem_ray.config import EvaluateConfig
+from golem_ray.config import EvaluateConfig, Noun
 from golem_ray.data import Content, Source, open_source, read_content, with_contents
 from golem_ray.data.groups import groups_of
 from golem_ray.data.split import drawn
@@ -63,12 +63,12 @@ def judge(
     that was not trained on, or if the artifact knows no label.
     """
     names, examples = renumbered(source, saved.labels)
-    source = Source(examples=examples, labels=names, revision=source.revision)
+    source = dataclasses.replace(source, examples=examples, labels=names)
     seen = _Seen(saved, source)
     for batch in batches:
         seen.take(batch)
     records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(seen.bad.items())]
-    check_unusable(records, len(seen.good), config.processing.max_bad_fraction)
+    check_unusable(records, len(seen.good), config.processing.max_bad_fraction, source.noun)
 
     known, trained = _trained_on(saved, source, seen.digests, seen.good)
     del seen.digests
@@ -94,7 +94,7 @@ def judge(
         "confusion": confusion(answers.decisions, labels, len(names)).tolist() if len(names) <= MOST_CONFUSED else None,
     }
     judged = Judged(
-        how=_how(config, len(rows), known, by if groups_known else None),
+        how=_how(config, f"{len(rows)} {source.noun.many}", known, by if groups_known else None),
         example=lambda index: example_at(source, rows[index]),
         labels=labels,
         answers=answers,
@@ -103,7 +103,7 @@ def judge(
         baselines=found["baselines"],
         rejected=found.get("rejected"),
     )
-    found = {"summary": _summary(saved, config, found), **found}
+    found = {"summary": _summary(saved, config, found, source.noun), **found}
     return found, rows, judged, seen.points(rows, trained)
 
 
@@ -181,12 +181,12 @@ def _labels(
     saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray, by: str | None
 ) -> np.ndarray:
     """The rows' labels, (M,) int64. Raises DataError without rows, or if the artifact knows no label."""
-    where = _where(config)
+    where, many = _where(config), source.noun.many
     if not len(rows):
         raise DataError(
-            f"dataset.name: expected clips that {saved.place} was not trained on"
+            f"dataset.name: expected {many} that {saved.place} was not trained on"
             f"{f', nor on others of the same {by}' if by else ''}, found none among the "
-            f"{source.examples.num_rows} of {where}; name other clips, or another split."
+            f"{source.examples.num_rows} of {where}; name other {many}, or another split."
         )
     labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
     others = ", ".join(source.labels[len(saved.labels) :][:20])
@@ -198,9 +198,12 @@ def _labels(
     return labels
 
 
-def _how(config: EvaluateConfig, num_examples: int, known: bool, by: str | None) -> str:
-    """A sentence for the report: which examples these are. `by` is the column of groups, if those trained are known."""
-    which = f"The {num_examples} clips of {_where(config)}, "
+def _how(config: EvaluateConfig, counted: str, known: bool, by: str | None) -> str:
+    """A sentence for the report: which examples these are, `10 clips` of them.
+
+    `by` is the column of groups, if those trained are known.
+    """
+    which = f"The {counted} of {_where(config)}, "
     if not known:
         return which + "of which the artifact does not say whether they were trained on."
     if config.include_trained:
@@ -212,9 +215,9 @@ def _trained_on(
     saved: artifact.Artifact, source: Source, digests: np.ndarray, good: np.ndarray
 ) -> tuple[bool, np.ndarray]:
     """Whether that is known, and (N,) bool: the usable examples whose file was trained on. They are named."""
-    trained = artifact.trained_on(saved.document, digests)
+    trained, many = artifact.trained_on(saved.document, digests), source.noun.many
     if trained is None:
-        log.warning("the artifact does not say which clips it was trained on: make sure that these are others")
+        log.warning("the artifact does not say which %s it was trained on: make sure that these are others", many)
         return False, np.zeros(len(digests), dtype=bool)
     trained &= good
     rows = np.flatnonzero(trained)
@@ -222,14 +225,11 @@ def _trained_on(
         most = MAX_NAMED
         named = "; ".join(example_at(source, row) for row in rows[:most])
         more = f"; and {len(rows) - most} more" if len(rows) > most else ""
-        log.warning("%d of %d clips were trained on: %s%s", len(rows), len(digests), named, more)
-    copies = int(good.sum()) - len(np.unique(digests[good]))
-    if copies:
-        log.warning(
-            "%d of %d clips are copies of others (equal files): intervals take them for clips of their own",
-            copies,
-            int(good.sum()),
-        )
+        log.warning("%d of %d %s were trained on: %s%s", len(rows), len(digests), many, named, more)
+    num_good = int(good.sum())
+    if copies := num_good - len(np.unique(digests[good])):
+        said = "%d of %d %s are copies of others (equal files): intervals take them for %s of their own"
+        log.warning(said, copies, num_good, many, many)
     return True, trained
 
 
@@ -272,10 +272,10 @@ def _where(config: EvaluateConfig) -> str:
     return GIVEN if config.dataset.name == GIVEN else f"{config.dataset.name}, split {config.dataset.split!r}"
 
 
-def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, Any]) -> str:
+def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, Any], noun: Noun) -> str:
     """The evaluation in words and a table."""
-    where = printable(_where(config))
-    line, by = f"{printable(saved.place)} on {found['num_clips']} clips of {where}", found["group_column"]
+    where, many, by = printable(_where(config)), noun.many, found["group_column"]
+    line = f"{printable(saved.place)} on {found['num_clips']} {many} of {where}"
     trained, of_groups = found["num_also_trained_on"], found["num_of_groups_trained_on"]
     which = [f"{trained} that were trained on"] if trained else []
     which += [f"{of_groups} more of a {by} that was trained on"] if of_groups else []
@@ -284,15 +284,15 @@ def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, 
         line += f" ({' and '.join(which)} {kept})"
     lines = [f"{line}: accuracy {percent(found['figures']['accuracy'])}."]
     if by and not found["groups_known"]:
-        lines.append(f"The artifact does not say which {by} it was trained on: clips of the same may be among these.")
+        lines.append(f"The artifact does not say which {by} it was trained on: {many} of the same may be among these.")
     elif by is None and config.evaluation.group_column is None and _trained_by(saved):
         lines.append(
-            f"These clips have no column {_trained_by(saved)!r}, by which the training kept clips apart: some of them "
-            f"may be of the same {_trained_by(saved)} as clips that were trained on."
+            f"These {many} have no column {_trained_by(saved)!r}, by which the training kept {many} apart: some of "
+            f"them may be of the same {_trained_by(saved)} as {many} that were trained on."
         )
     if found["unknown_labels"]:
         named = ", ".join(f"{printable(name)} ({count})" for name, count in found["unknown_labels"].items())
         lines.append(f"Labels that the artifact does not know, counted as missed: {named}.")
     if "rejected" in found:
         lines.append(f"It {covered_words(found['rejected'])}.")
-    return "\n".join([*lines, *evaluation_table(found)])
+    return "\n".join([*lines, *evaluation_table(found, noun)])

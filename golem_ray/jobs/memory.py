@@ -112,7 +112,7 @@ def probabilities(
         task = EmbeddingTask(recipe=recipe)
         embedded = joined(_batches(engine, source, task), source, task)
     records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
-    check_unusable(records, len(examples), 0)
+    check_unusable(records, len(examples), 0, source.noun)
     return saved.probabilities(embedded.vectors)
 
 
@@ -131,22 +131,23 @@ def save(saved: artifact.Artifact, place: str, report: Callable[[], str] | None)
 
 def _for_memory(config: TrainConfig, grouped: bool) -> TrainConfig:
     """The configuration as it holds for examples in memory: all of them. Raises ConfigError for what cannot be."""
+    many = config.dataset.noun.many
     if config.evaluation.split is not None:
         raise ConfigError(
-            f"evaluation.split: expected none for clips that are given, got {config.evaluation.split!r}; call evaluate "
-            "with the clips to test on, or set evaluation.holdout."
+            f"evaluation.split: expected none for {many} that are given, got {config.evaluation.split!r}; call "
+            f"evaluate with the {many} to test on, or set evaluation.holdout."
         )
     if config.dataset.extra:
         raise ConfigError(
-            "dataset.extra: expected none for clips that are given, which are all that there is, found some; leave it "
-            "out, or train on datasets with golem_ray.train."
+            f"dataset.extra: expected none for {many} that are given, which are all that there is, found some; leave "
+            "it out, or train on datasets with golem_ray.train."
         )
     for key, value in vars(config.paths).items():
         if value != getattr(PathsConfig(), key):
-            raise ConfigError(f"paths.{key}: expected none for clips that are given, got {value!r}; call save.")
+            raise ConfigError(f"paths.{key}: expected none for {many} that are given, got {value!r}; call save.")
     return dataclasses.replace(
         config,
-        dataset=DatasetConfig(name=GIVEN, name_alias=None),
+        dataset=DatasetConfig(name=GIVEN, name_alias=None, text_column=config.dataset.text_column),
         processing=dataclasses.replace(config.processing, max_samples="all"),
         evaluation=dataclasses.replace(config.evaluation, group_column=_GROUP if grouped else None),
         cluster=dataclasses.replace(config.cluster, threads_per_worker=1),  # which wait for nothing, and suffice
@@ -161,11 +162,12 @@ def _source(
     how: dict[str, Any],
 ) -> Source:
     """The examples as every source gives them. Raises UserError for lengths that differ, and what is no example."""
+    many = recipe.noun.many
     for name, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(examples):
-            raise ConfigError(f"{name}: expected one for each of the {len(examples)} clips, found {len(values)}.")
+            raise ConfigError(f"{name}: expected one for each of the {len(examples)} {many}, found {len(values)}.")
     if not len(examples):
-        raise DataError("clips: expected some, found none.")
+        raise DataError(f"{many}: expected some, found none.")
     contents, paths = [], []
     for number, example in enumerate(examples):
         content, path = _placed(recipe, number, example, how)
@@ -177,7 +179,7 @@ def _source(
         names, indices = encode_labels(pa.chunked_array([_column("labels", labels)]), None)
     table = pa.table({"bytes": pa.array(contents, pa.large_binary()), "path": pa.array(paths, pa.string())})
     group_column = None if groups is None else encode_groups(pa.chunked_array([_column("groups", groups)]))
-    return Source(examples=examples_table(table, indices, group_column), labels=names)
+    return Source(examples=examples_table(table, indices, group_column), labels=names, noun=recipe.noun)
 
 
 def _placed(recipe: Recipe, number: int, example: Any, how: dict[str, Any]) -> tuple[bytes | None, str | None]:
@@ -190,7 +192,8 @@ def _placed(recipe: Recipe, number: int, example: Any, how: dict[str, Any]) -> t
     try:
         return modality_named(recipe.modality).as_file(example, recipe, **how), None
     except ExampleError as error:
-        raise DataError(f"clip {number}: expected a clip that can be used, found {error}.") from None
+        one = recipe.noun.one
+        raise DataError(f"{one} {number}: expected a {one} that can be used, found {error}.") from None
 
 
 def _column(key: str, values: Sequence[Any]) -> pa.Array:

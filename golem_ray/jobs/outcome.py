@@ -194,10 +194,10 @@ def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str
 def summary(run: Run) -> str:
     """The run in words, its accuracies beside chance and with their intervals."""
     metrics, num_classes = run.head.metrics, len(run.division.source.labels)
-    judged = run.config.evaluation
+    judged, noun = run.config.evaluation, run.recipe.noun
     classes = f"{num_classes} classes"
     if metrics["num_classes_with_clips"] < num_classes:
-        classes += f" ({metrics['num_classes_with_clips']} with clips)"
+        classes += f" ({metrics['num_classes_with_clips']} with {noun.many})"
     left_out, beside = len(run.examples.left_out), [printable(each.name) for each in run.config.dataset.extra]
     skipped = f"{int((~run.division.tested).sum()) - len(run.labels) - left_out} skipped"
     (used, *more), total = run.division.counts(run.examples.used), run.division.source.total
@@ -205,34 +205,37 @@ def summary(run: Run) -> str:
     limit = run.config.processing.limit
     if limit is not None and total is not None and total > limit:
         trained, skipped = f"{trained} of {total}", f"{skipped}; --processing.max-samples all takes all"
-    parts = [f"{trained} clips of {main}", *(f"{n} of {name}" for n, name in zip(more, beside, strict=True))]
-    alone = f" (of the clips of {main}, which alone are tested)" if beside else ""
+    parts = [f"{trained} {noun.many} of {main}", *(f"{n} of {name}" for n, name in zip(more, beside, strict=True))]
+    alone = f" (of the {noun.many} of {main}, which alone are tested)" if beside else ""
     lines = [
         f"Trained on {listed(parts)} ({skipped}) in {classes}, with "
         f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
         f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
         f"class {metrics['largest_class']:.1%}{alone}.",
-        cross_validation_line(metrics["cross_validation"], judged.repeats, judged.group_column, run.modality.baseline),
+        cross_validation_line(
+            metrics["cross_validation"], judged.repeats, noun, judged.group_column, run.modality.baseline
+        ),
     ]
     if run.examples.num_under_two_labels:
-        lines.insert(1, f"{run.examples.num_under_two_labels} of these clips are equal files under different labels.")
+        contradicted = f"{run.examples.num_under_two_labels} of these {noun.many}"
+        lines.insert(1, f"{contradicted} are equal files under different labels.")
     if left_out:
-        lines.insert(1, left_out_line(left_out, listed(beside), judged.group_column))
+        lines.insert(1, left_out_line(left_out, listed(beside), noun, judged.group_column))
     if run.choice is not None:
-        lines.insert(1, choice_line(run.choice))
+        lines.insert(1, choice_line(run.choice, noun))
     if run.evaluation is not None:
-        lines.append(evaluation_line(run.evaluation, run.modality.baseline))
-    lines.append(calibration_line(metrics["calibration"]))
+        lines.append(evaluation_line(run.evaluation, run.modality.baseline, noun))
+    lines.append(calibration_line(metrics["calibration"], noun))
     if "reject" in metrics:
-        lines.append(rejection_line(metrics["reject"]))
+        lines.append(rejection_line(metrics["reject"], noun))
     return "\n".join([*lines, *advised(run)])
 
 
 def advised(run: Run) -> list[str]:
     """What to do where the figures do not show that the classifier is worth something."""
     metrics = run.head.metrics if run.evaluation is None else {**run.head.metrics, "evaluation": run.evaluation}
-    modality, encoder = run.modality, run.recipe.encoder.name
-    return advice(metrics, modality.baseline, modality.encoders, encoder=encoder, is_chosen=run.choice is not None)
+    modality, encoder, is_chosen = run.modality, run.recipe.encoder.name, run.choice is not None
+    return advice(metrics, modality.baseline, modality.encoders, run.recipe.noun, encoder=encoder, is_chosen=is_chosen)
 
 
 def report(run: Run, document: dict[str, Any]) -> str:
@@ -249,11 +252,12 @@ def report(run: Run, document: dict[str, Any]) -> str:
 
 def _tested(run: Run) -> Judged | None:
     """What the report shows: the examples to test on, else those of the first cross-validation."""
+    many = run.recipe.noun.many
     if run.evaluation is not None and run.head.held_out_logits is not None:
         scores, rows, logits = run.evaluation, run.examples.unseen, run.head.held_out_logits
         unsure = run.head.held_out_unsure
         which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
-        how = f"The {len(rows)} clips {which}, which the head did not see."
+        how = f"The {len(rows)} {many} {which}, which the head did not see."
     else:
         scored, sampled = np.isfinite(run.head.unseen_logits).all(axis=1), run.head.unseen_rows
         judged = run.examples.used if sampled is None else run.examples.used[sampled]
@@ -262,9 +266,9 @@ def _tested(run: Run) -> Judged | None:
             return None
         scores, unsure = run._evaluate(rows, run.answers(logits)), None
         how = (
-            f"The {len(rows)} {'' if sampled is None else 'sampled '}clips of the first round of cross-validation, "
+            f"The {len(rows)} {'' if sampled is None else 'sampled '}{many} of the first round of cross-validation, "
             "each judged by a head that was trained on the other folds (the temperature of its probabilities was "
-            "fitted on these clips)."
+            f"fitted on these {many})."
         )
     return Judged(
         how=how,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,11 +47,12 @@ def predict(saved: artifact.Artifact, files: Sequence[str], config: PredictConfi
     content, limit = modality_named(recipe.modality).content, config.processing.limit
     if files:
         columns = columns_of(config.dataset, content, labelled=False)
-        source = Source(examples=open_paths(files, columns).examples.slice(0, limit), labels=())
+        source = open_paths(files, columns)
+        source = dataclasses.replace(source, examples=source.examples.slice(0, limit))
     else:
         source = open_source(config.dataset, content, limit, labelled=False)
     if source.examples.num_rows == 0:
-        raise DataError(f"{', '.join(files)}: expected clips, found none.")
+        raise DataError(f"{', '.join(files)}: expected {source.noun.many}, found none.")
     _refuse_to_overwrite(config, files, source)
     return _predictions(saved, config, source, recipe)
 
@@ -74,8 +76,8 @@ def _predictions(
     records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(ranked.bad.items())]
     if len(records) == num_examples:
         named = "; ".join(f"{record['clip']}: {record['reason']}" for record in records[:MAX_NAMED])
-        raise DataError(f"expected clips that can be used, found none among {num_examples} ({named}).")
-    check_unusable(records, num_examples, config.processing.max_bad_fraction)
+        raise DataError(f"expected {source.noun.many} that can be used, found none among {num_examples} ({named}).")
+    check_unusable(records, num_examples, config.processing.max_bad_fraction, source.noun)
     yield from ranked.ready()
 
 

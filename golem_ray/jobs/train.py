@@ -59,7 +59,7 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     alone, outputs = run_folder.alone(_run_dir(config)), _shared_outputs(config, save_path)
     with alone, opened(config.cluster, config.device, num_examples, outputs=outputs) as engine:
         clock.lap("joining the cluster")
-        announce(named_together(config.dataset), num_examples, recipe.encoder, engine.resources)
+        announce(named_together(config.dataset), num_examples, recipe.encoder, engine.resources, division.noun)
         cache = _cache(config, division, recipe, engine)
 
         def embed() -> Embeddings:
@@ -152,8 +152,9 @@ def _check_size(config: TrainConfig, num_examples: int) -> None:
         return
     if config.paths.run_dir is None and config.paths.embedding_cache is None:
         raise ConfigError(
-            f"cluster.gather_limit: expected paths.run_dir, where the embeddings of {num_examples} clips can stay "
-            f"(more than {config.cluster.gather_limit} are not gathered), found none; name a folder or a URI."
+            f"cluster.gather_limit: expected paths.run_dir, where the embeddings of {num_examples} "
+            f"{config.dataset.noun.many} can stay (more than {config.cluster.gather_limit} are not gathered), found "
+            "none; name a folder or a URI."
         )
     check_streamed(config)
 

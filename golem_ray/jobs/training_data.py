@@ -101,8 +101,8 @@ class FromCache:
         known = np.concatenate([known, also_known])
         if not known.all():
             raise ConfigError(
-                f"paths.run_dir: expected the embeddings of {len(known)} clips in {cache.folder}, found {known.sum()}; "
-                "were files removed? Run again: the others are embedded anew."
+                f"paths.run_dir: expected the embeddings of {len(known)} {cache.noun.many} in {cache.folder}, found "
+                f"{known.sum()}; were files removed? Run again: the others are embedded anew."
             )
         baselines = (baseline, held_out_baseline) if len(self.rows.held) else None
         return self.rows.training_set(embeddings, held_out, baselines)

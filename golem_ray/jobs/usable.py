@@ -72,12 +72,12 @@ def used_examples(config: TrainConfig, division: Division, embedded: Embeddings)
         extra = division.extra[used]
         _check_main(config, division, used, extra)
     contradicted = under_two_labels(np.where(good, division.labels, np.nan), digests)
-    name_remarked(embedded.remarks, division.name, len(good))
+    name_remarked(embedded.remarks, division.name, len(good), division.noun)
     return UsedExamples(
         used=used,
         unseen=unseen,
         num_also_trained_on=len(tested) - len(unseen),
-        groups=kept_together(division.groups, digests, used),
+        groups=kept_together(division.groups, digests, used, division.noun),
         bad=bad,
         num_under_two_labels=int(contradicted[used].sum()),
         remarks=dict(Counter(embedded.remarks[row] for row in used.tolist() if row in embedded.remarks)),
@@ -96,8 +96,9 @@ def _unusable(config: TrainConfig, division: Division, bad: dict[int, str]) -> l
         split, number = division.split(row) or config.dataset.split, division.place(row)[1]
         entry = {"split": split, "id": number, "clip": division.name(row)}
         parts[bool(division.tested[row])].append({**entry, "reason": bad[row]})
+    most = config.processing.max_bad_fraction
     for tested, records in parts.items():
-        check_unusable(records, int((division.tested == tested).sum()), config.processing.max_bad_fraction)
+        check_unusable(records, int((division.tested == tested).sum()), most, division.noun)
     return parts[False] + parts[True]
 
 
@@ -118,10 +119,13 @@ def _left_out(
     left_out = extra[np.isin(links[len(unseen) :], links[: len(unseen)])]
     if len(left_out):
         column, more = config.evaluation.group_column, f"; and {len(left_out) - MAX_NAMED} more"
+        many = division.noun.many
         log.warning(
-            "%d of %d clips of dataset.extra are not trained on: they are equal files of clips to test on%s: %s%s",
+            "%d of %d %s of dataset.extra are not trained on: they are equal files of %s to test on%s: %s%s",
             len(left_out),
             len(extra),
+            many,
+            many,
             f" or of the same {column}" if column else "",
             "; ".join(division.name(row) for row in left_out[:MAX_NAMED]),
             more if len(left_out) > MAX_NAMED else "",
@@ -134,15 +138,16 @@ def _check_main(config: TrainConfig, division: Division, used: np.ndarray, extra
     labels, names = division.labels[used].astype(np.int64), division.source.labels
     if extra.all():
         raise DataError(
-            f"dataset.name: expected clips of {config.dataset.name} that can be used, found none, and those of "
-            "dataset.extra are never tested; mend them."
+            f"dataset.name: expected {division.noun.many} of {config.dataset.name} that can be used, found none, and "
+            "those of dataset.extra are never tested; mend them."
         )
     alone = sorted(set(labels[extra].tolist()) - set(labels[~extra].tolist()))
     if alone:
         log.warning(
-            "%d of %d classes have clips of dataset.extra alone to train on, so that cross-validation does not test "
+            "%d of %d classes have %s of dataset.extra alone to train on, so that cross-validation does not test "
             "them: %s",
             len(alone),
             len(names),
+            division.noun.many,
             ", ".join(names[label] for label in alone[:MAX_NAMED]),
         )

@@ -34,7 +34,8 @@ def vector_batches(
         for batch in _known(source, task, digests):
             wanted[batch.rows] = False
             yield batch
-        log.info("%d of %d clips are in the embedding cache", len(wanted) - wanted.sum(), len(wanted))
+        known, many = len(wanted) - wanted.sum(), source.noun.many
+        log.info("%d of %d %s are in the embedding cache", known, len(wanted), many)
     if not wanted.any():
         return
     for batch in engine.embed(source, task, wanted):
@@ -92,7 +93,7 @@ def applied_vectors(
     outputs = (("embedding_cache", root),) if root else ()
     with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=HANDFUL) as engine:
         if not isinstance(engine, LocalEngine):  # in this process nothing has to start first
-            announce("", num_examples, recipe.encoder, engine.resources)
+            announce("", num_examples, recipe.encoder, engine.resources, source.noun)
         cache = open_cache(root, recipe, engine.resources, key="embedding_cache") if root else None
         digests = engine.digests(source) if cache is not None and cache.files() else None
         yield from vector_batches(engine, source, EmbeddingTask(recipe=recipe, cache=cache), max_bad, digests)

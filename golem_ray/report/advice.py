@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from golem_ray.config import Noun
 from golem_ray.embedding.modality import Baseline
 
 _MOST_TIMES = 64
-"""How many times as many clips an estimate says at most: further, a straight line says nothing."""
+"""How many times as many examples an estimate says at most: further, a straight line says nothing."""
 
 
 def advice(
-    metrics: dict[str, Any], baseline: Baseline, encoders: Sequence[str], *, encoder: str, is_chosen: bool
+    metrics: dict[str, Any], baseline: Baseline, encoders: Sequence[str], noun: Noun, *, encoder: str, is_chosen: bool
 ) -> list[str]:
     """Lines for a training's metrics, as a sidecar has them; none where nothing is wrong.
 
@@ -30,7 +31,8 @@ def advice(
         return []
     wrong = []
     if by_chance:
-        wrong.append(f"These clips do not show that it recognises anything: its interval holds chance, {chance:.1%}.")
+        by = f"These {noun.many} do not show that it recognises anything"
+        wrong.append(f"{by}: its interval holds chance, {chance:.1%}.")
     if beaten:
         wrong.append(
             f"{baseline.name[0].upper()}{baseline.name[1:]} do as well or better ({rival:.1%} against {accuracy:.1%}): "
@@ -38,7 +40,11 @@ def advice(
         )
     others = " or ".join(f"--encoder {name}" for name in encoders if name != encoder)
     choose = "" if is_chosen else "--auto, which chooses layer, pooling and head, and may join both; "
-    return [" ".join(wrong), f"What may help: {choose}another encoder ({others}).", *_more(metrics, by_chance)]
+    return [
+        " ".join(wrong),
+        f"What may help: {choose}another encoder ({others}).",
+        *_more(metrics, by_chance, noun.many),
+    ]
 
 
 def _figures(metrics: dict[str, Any], key: str) -> tuple[float, list[float], float | None] | None:
@@ -53,21 +59,21 @@ def _figures(metrics: dict[str, Any], key: str) -> tuple[float, list[float], flo
     return scores["accuracy"], scores["interval_95"], scores.get("baseline", {}).get("accuracy")
 
 
-def _more(metrics: dict[str, Any], by_chance: bool) -> list[str]:
-    """A line that says how many clips would do, by what the second half of them brought."""
+def _more(metrics: dict[str, Any], by_chance: bool, many: str) -> list[str]:
+    """A line that says how many examples would do, by what the second half of them brought."""
     scores = metrics["cross_validation"]
     growth = scores and scores.get("growth")
     if not growth:
         return []
     accuracy, number = scores["accuracy"], scores["num_clips"]
     gain, of_baseline = growth["encoder"], growth["baseline"]
-    seen = f"From half of the clips to all of them accuracy went from {accuracy - gain:.1%} to {accuracy:.1%}"
+    seen = f"From half of the {many} to all of them accuracy went from {accuracy - gain:.1%} to {accuracy:.1%}"
     times = _times(accuracy, gain, number, metrics["chance"]) if by_chance else _overtaking(scores, gain, of_baseline)
     if times is None:
-        return [f"{seen}: more clips alone are not seen to help."]
+        return [f"{seen}: more {many} alone are not seen to help."]
     if times > _MOST_TIMES:
         return [f"{seen}: more than {_MOST_TIMES} times as many would be needed, at that rate."]
-    return [f"{seen}: at that rate some {math.ceil(times * number)} clips would do, {times:.1f} times as many."]
+    return [f"{seen}: at that rate some {math.ceil(times * number)} {many} would do, {times:.1f} times as many."]
 
 
 def _times(accuracy: float, gain: float, number: int, chance: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.config import Noun, noun_of
 from golem_ray.data.extra import sources_of
 from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.answers import Answers
@@ -39,12 +40,6 @@ _MAX_NAMED_CLASSES = 100
 
 
 _CONFUSIONS = "Rows are labels, columns what was said; shades are shares of a row."
-
-
-_LAYERS = (
-    "What the classifier was chosen from: cross-validated accuracy, on the clips that were trained on, of each layer "
-    "under a kind of head. Small differences may be chance; the figures above do not profit from the choice."
-)
 
 
 _GUESSES = {"chance": "Even guess", "majority": "Largest class"}
@@ -95,47 +90,53 @@ def render(
 
     Equal arguments give equal pages. Nothing raw is in the page unless a column of the worst mistakes brings it in.
     """
-    names = judged.names if judged else document["labels"]
+    names, noun = judged.names if judged else document["labels"], noun_of(document)
     drawings: dict[str, dict[str, Any]] = {}
-    parts = [_heading(document), *_figures(document, judged), *(f"<p><b>{escape(line)}</b></p>" for line in advice)]
+    parts = [
+        _heading(document, noun),
+        *_figures(document, judged, noun),
+        *(f"<p><b>{escape(line)}</b></p>" for line in advice),
+    ]
     if judged:
         decisions = judged.answers.decisions
         confusions = '<h2>Confusions</h2>\n<p class="note">Left out: too many classes for a drawing of all pairs.</p>'
         if len(names) <= MOST_CONFUSED:
-            drawings["confusion"] = draw_confusion(judged.labels, decisions, names)
+            drawings["confusion"] = draw_confusion(judged.labels, decisions, names, noun)
             confusions = section("Confusions", _CONFUSIONS, "confusion")
-        drawings["per-class"] = draw_per_class(judged.labels, decisions, names)
-        drawings["reliability"] = draw_reliability(judged.labels, judged.answers)
+        drawings["per-class"] = draw_per_class(judged.labels, decisions, names, noun)
+        drawings["reliability"] = draw_reliability(judged.labels, judged.answers, noun)
         drawings["coverage"] = draw_coverage(judged.labels, judged.answers)
+        recall = f"Share of the class's {noun.many} that were recognised, 95 % intervals."
         parts += [
             confusions,
-            section("Each class", "Share of the class's clips that were recognised, 95 % intervals.", "per-class"),
-            section("Can its probabilities be believed?", _calibration(document), "reliability"),
-            section("If it may be unsure", _rejection(document, judged), "coverage"),
-            _mistakes(judged, column),
+            section("Each class", recall, "per-class"),
+            section("Can its probabilities be believed?", _calibration(document, noun), "reliability"),
+            section("If it may be unsure", _rejection(document, judged, noun), "coverage"),
+            _mistakes(judged, column, noun),
         ]
     layers = lines_by_layer(_group(document["metrics"], "choice").get("candidates", []))
     if layers:
         drawings["layers"] = draw_lines(layers, "layer", "accuracy")
-        parts.append(section("Candidates by layer", _LAYERS, "layers"))
+        parts.append(section("Candidates by layer", _layer_words(noun), "layers"))
     if document["metrics"].get("loss_history"):
         drawings["loss"] = draw_loss(document["metrics"]["loss_history"])
-        parts.append(section("Training loss", "Cross-entropy on the clips that were trained on, in nats.", "loss"))
+        words = f"Cross-entropy on the {noun.many} that were trained on, in nats."
+        parts.append(section("Training loss", words, "loss"))
     if points is not None and min(points.vectors.shape) >= 2:
         drawings["map"], held = draw_map(points, names)
         words = f"Principal components: these two axes hold {held:.0%} of the embeddings' variance. "
-        parts.append(section("A map of the clips", words + "Filled dots were trained on, open ones not.", "map"))
-    parts.append(_left_out(document))
+        parts.append(section(f"A map of the {noun.many}", words + "Filled dots were trained on, open ones not.", "map"))
+    parts.append(_left_out(document, noun))
     return assemble(f"Classifier of {len(document['labels'])} classes", parts, drawings)
 
 
-def _heading(document: dict[str, Any]) -> str:
+def _heading(document: dict[str, Any], noun: Noun) -> str:
     """What was trained on which examples, as far as the sidecar says."""
     clips, encoder = document["clips"], document["encoder"]
     training, labels = _group(document["config"], "training"), document["labels"]
     more = f", and {len(labels) - _MAX_NAMED_CLASSES} more" if len(labels) > _MAX_NAMED_CLASSES else ""
     parts = [
-        f"{each['used']} of {each['total']} clips of {each['name']}, split {each['split']}"
+        f"{each['used']} of {each['total']} {noun.many} of {each['name']}, split {each['split']}"
         for each in sources_of(document)
     ]
     where = parts[0] + "".join(f", and {part} (never tested)" for part in parts[1:])
@@ -165,12 +166,12 @@ def _title(figure: Figure) -> str:
     return figure.title[0].upper() + figure.title[1:] + (f" ({figure.unit})" if figure.unit else "")
 
 
-def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
+def _figures(document: dict[str, Any], judged: Judged | None, noun: Noun) -> list[str]:
     """The figures beside those to compare with, then training accuracy and cross-validation in words."""
     column = _group(document["config"], "evaluation").get("group_column")
-    words = _training_words(document["metrics"], on_one_side(column))
+    words = _training_words(document["metrics"], on_one_side(column), noun)
     if judged is None:
-        return [f"<p>No clip was tested on that the head did not see. {escape(words)}</p>"]
+        return [f"<p>No {noun.one} was tested on that the head did not see. {escape(words)}</p>"]
     plain = judged.baseline if judged.baseline and judged.baseline.key in judged.baselines else None
     rivals = {key: title for key, title in _GUESSES.items() if key in judged.baselines}
     if plain:
@@ -187,7 +188,7 @@ def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
             value = value["value"] if isinstance(value, dict) else value
             row.append(number("" if value is None else kind.shown(value)))
         rows.append(row)
-    beside = "Beside it: who guesses evenly, who always says the class that most clips were trained on"
+    beside = f"Beside it: who guesses evenly, who always says the class that most {noun.many} were trained on"
     beside += f", and the same head on plain {plain.name}." if plain else "."
     return [
         f"<p>{escape(judged.how)}</p>",
@@ -196,7 +197,7 @@ def _figures(document: dict[str, Any], judged: Judged | None) -> list[str]:
     ]
 
 
-def _training_words(metrics: dict[str, Any], folds: str) -> str:
+def _training_words(metrics: dict[str, Any], folds: str, noun: Noun) -> str:
     words = []
     if "training_accuracy" in metrics:
         words.append(
@@ -205,29 +206,38 @@ def _training_words(metrics: dict[str, Any], folds: str) -> str:
         )
     scores = metrics.get("cross_validation")
     if scores:
-        words.append(validated_line(scores, folds))
+        words.append(validated_line(scores, noun, folds))
     return " ".join(words)
 
 
-def _calibration(document: dict[str, Any]) -> str:
-    words = "Of the clips that it was so sure of, how many were right; on the line, what it says is what happens."
+def _layer_words(noun: Noun) -> str:
+    return (
+        f"What the classifier was chosen from: cross-validated accuracy, on the {noun.many} that were trained on, of "
+        "each layer under a kind of head. Small differences may be chance; the figures above do not profit from the "
+        "choice."
+    )
+
+
+def _calibration(document: dict[str, Any], noun: Noun) -> str:
+    sure = f"Of the {noun.many} that it was so sure of, how many were right"
+    words = f"{sure}; on the line, what it says is what happens."
     calibration = document["metrics"].get("calibration")
     if not calibration:
-        return f"{words} Not calibrated, for want of cross-validated clips."
+        return f"{words} Not calibrated, for want of cross-validated {noun.many}."
     temperature, num_examples = calibration["temperature"], calibration["num_clips"]
-    return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_examples} cross-validated clips."
+    return f"{words} Calibrated by a temperature of {temperature:.2f} from {num_examples} cross-validated {noun.many}."
 
 
-def _rejection(document: dict[str, Any], judged: Judged) -> str:
+def _rejection(document: dict[str, Any], judged: Judged, noun: Noun) -> str:
     words = (
-        "If only the clips that it is surest of are named, more of these are right: `--threshold` stops at a "
+        f"If only the {noun.many} that it is surest of are named, more of these are right: `--threshold` stops at a "
         "probability, and `--reject` finds out where to stop."
     )
     record = document["metrics"].get("reject")
     if record is None:
         return words
-    here = f" Of the clips of this page it {covered_words(judged.rejected)}." if judged.rejected else ""
-    return f"{words} {rejection_line(record)}{here}"
+    here = f" Of the {noun.many} of this page it {covered_words(judged.rejected)}." if judged.rejected else ""
+    return f"{words} {rejection_line(record, noun)}{here}"
 
 
 def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:
@@ -236,7 +246,7 @@ def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:
     return order[answers.decisions[order] != labels[order]][:MAX_MISTAKES]
 
 
-def _mistakes(judged: Judged, column: Column | None) -> str:
+def _mistakes(judged: Judged, column: Column | None, noun: Noun) -> str:
     rows, answers = [], judged.answers
     for index in worst_mistakes(judged.labels, answers).tolist():
         cells = [cell(judged.example(index)), cell(judged.names[judged.labels[index]])]
@@ -245,15 +255,16 @@ def _mistakes(judged: Judged, column: Column | None) -> str:
         cells += [cell(said), number(f"{answers.confidence[index]:.1%}")]
         rows.append([*cells, f"<td>{column.html(index)}</td>"] if column else cells)
     if not rows:
-        return "<h2>Worst mistakes</h2>\n<p>None: every clip was recognised.</p>"
-    head = ["Clip", "Label", "Said", "Probability", *([column.title] if column else [])]
+        return f"<h2>Worst mistakes</h2>\n<p>None: every {noun.one} was recognised.</p>"
+    head = [noun.one.capitalize(), "Label", "Said", "Probability", *([column.title] if column else [])]
     return f"<h2>Worst mistakes</h2>\n{table(head, rows)}"
 
 
-def _left_out(document: dict[str, Any]) -> str:
+def _left_out(document: dict[str, Any], noun: Noun) -> str:
     bad = document["clips"].get("bad")
     if not isinstance(bad, list) or not all(isinstance(entry, dict) for entry in bad) or not bad:
         return ""
     rows = [[cell(str(entry.get("clip"))), cell(str(entry.get("reason")))] for entry in bad[:MAX_LEFT_OUT]]
     more = f"<p>And {len(bad) - MAX_LEFT_OUT} more.</p>" if len(bad) > MAX_LEFT_OUT else ""
-    return f"<h2>Clips that could not be used</h2>\n{table(['Clip', 'Reason'], rows)}{more}"
+    one, many = (word.capitalize() for word in noun)
+    return f"<h2>{many} that could not be used</h2>\n{table([one, 'Reason'], rows)}{more}"

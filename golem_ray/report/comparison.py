@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from golem_ray.config import Noun
 from golem_ray.report.drawings import draw_lines, lines_by_layer
 from golem_ray.report.html import assemble, cell, escape, number, section, table
-from golem_ray.report.words import clips, percent, points, rounds_played
+from golem_ray.report.words import compared_on, percent, points, rounds_played
 
 _MOST_ROWS = 200
 
@@ -18,17 +19,11 @@ _LAYERS = (
 )
 
 
-_CURVE = (
-    "Accuracy with at most so many clips of each class to train on, with 95 % intervals. If it still rises, more clips "
-    "help. The best candidate was chosen on these folds, which flatters it, most of all with all clips."
-)
-
-
-def render_comparison(result: dict[str, Any]) -> str:
+def render_comparison(result: dict[str, Any], noun: Noun) -> str:
     """The page, from the result of a comparison."""
-    rows = result["candidates"]
+    rows, many = result["candidates"], noun.many
     about = {
-        "Clips": clips(result),
+        many.capitalize(): compared_on(result, noun),
         "Folds": f"{rounds_played(result)}, seed {result['seed']}",
         "Best": rows[0]["name"],
         "Default": result["default"],
@@ -38,13 +33,13 @@ def render_comparison(result: dict[str, Any]) -> str:
     often = "; ".join(f"{escape(each['name'])}: {each['folds']}" for each in nested["chosen"][:5])
     parts = [
         f"<h1>{len(rows)} candidates compared</h1>\n<dl>\n{listed}\n</dl>",
-        f"<p>Choosing anew in each fold, by that fold's training clips alone: {percent(nested['accuracy'])}, against "
+        f"<p>Choosing anew in each fold, by that fold's training {many} alone: {percent(nested['accuracy'])}, against "
         f"the default {points(nested['against_default'])}. Chance is {result['chance']:.1%}, always naming the largest "
         f"class {result['largest_class']:.1%}. This is what the choice is worth: the best candidate's own figure below "
         "is too good, since it was chosen for it.</p>",
         f'<p class="note">Chosen in so many folds: {often}.</p>',
         "<h2>Every candidate</h2>",
-        '<p class="note">Cross-validated accuracy on the same clips in the same folds. Differences are paired: where '
+        f'<p class="note">Cross-validated accuracy on the same {many} in the same folds. Differences are paired: where '
         "an interval holds 0, the two may be equally good.</p>",
         _ranking(rows, result["default"]),
     ]
@@ -62,9 +57,16 @@ def render_comparison(result: dict[str, Any]) -> str:
         }
         for curve in result["learning_curves"]
     ]
-    drawings["curve"] = draw_lines(lines, "clips per class to train on", "accuracy")
-    parts.append(section("By clips per class", _CURVE, "curve"))
+    drawings["curve"] = draw_lines(lines, f"{many} per class to train on", "accuracy")
+    parts.append(section(f"By {many} per class", _curve_words(many), "curve"))
     return assemble(f"{len(rows)} candidates compared", parts, drawings)
+
+
+def _curve_words(many: str) -> str:
+    return (
+        f"Accuracy with at most so many {many} of each class to train on, with 95 % intervals. If it still rises, more "
+        f"{many} help. The best candidate was chosen on these folds, which flatters it, most of all with all {many}."
+    )
 
 
 def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:

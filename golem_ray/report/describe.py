@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from golem_ray.config import Noun
 from golem_ray.errors import printable
 from golem_ray.report.distributions import draw_boxes, draw_counts, draw_crossed, draw_histogram
 from golem_ray.report.html import assemble, cell, escape, section, table
@@ -21,32 +22,31 @@ _MOST_LINES, _MOST_COUNTED = 8, 5
 """Labels, and values of a category, that a terminal shows."""
 
 
-def render_description(found: dict[str, Any]) -> str:
+def render_description(found: dict[str, Any], noun: Noun) -> str:
     """The page, from a description."""
+    many = noun.many.capitalize()
     drawings: dict[str, dict[str, Any]] = {}
-    parts = [f"<h1>What is in {escape(found['dataset'])}</h1>", _listed(_heading(found)), _findings(found)]
+    parts = [f"<h1>What is in {escape(found['dataset'])}</h1>", _listed(_heading(found, noun)), _findings(found)]
     facts = {kind: [fact for fact in found["facts"] if fact["kind"] == kind] for kind in ("number", "category", "flag")}
     if found["labels"]:
         shown = sorted(found["labels"], key=lambda each: -each["num_clips"])[:_MOST_BARS]
-        drawings["labels"] = draw_counts(
-            [each["label"] for each in shown], [each["num_clips"] for each in shown], "clips"
-        )
+        drawings["labels"] = draw_counts([each["label"] for each in shown], [each["num_clips"] for each in shown], noun)
         more = (
             f" The {_MOST_BARS} largest of {len(found['labels'])} labels." if len(shown) < len(found["labels"]) else ""
         )
-        parts.append(section("Clips per label", f"Clips that can be used.{more}", "labels"))
+        parts.append(section(f"{many} per label", f"{many} that can be used.{more}", "labels"))
     for fact in facts["number"]:
         if fact["quantiles"] is not None:
-            drawings[f"{fact['key']}-all"] = draw_histogram(fact["histogram"], _named(fact))
-            parts.append(section(escape(_capital(fact["title"])), _number_words(fact), f"{fact['key']}-all"))
-            parts += _by_label(fact, found["labels"], drawings)
+            drawings[f"{fact['key']}-all"] = draw_histogram(fact["histogram"], _named(fact), noun)
+            parts.append(section(escape(_capital(fact["title"])), _number_words(fact, noun), f"{fact['key']}-all"))
+            parts += _by_label(fact, found["labels"], drawings, noun)
     rows = [[cell(_capital(_named(fact))), cell(_counted(fact, _MOST_ROWS))] for fact in facts["category"]]
-    parts.append(f"<h2>Kinds of clips</h2>\n{table(['', 'Clips of each'], rows)}")
-    parts += _groups(found, drawings)
-    parts += [_flagged(fact) for fact in facts["flag"] if fact["num_clips"]]
-    parts += [_copies("Equal files", found["equal_files"])]
-    parts += [_copies(f"Different files that have {each['title']}", each) for each in found["equal_content"]]
-    parts.append(_unusable(found))
+    parts.append(f"<h2>Kinds of {noun.many}</h2>\n{table(['', f'{many} of each'], rows)}")
+    parts += _groups(found, drawings, noun)
+    parts += [_flagged(fact, noun) for fact in facts["flag"] if fact["num_clips"]]
+    parts += [_copies("Equal files", found["equal_files"], noun)]
+    parts += [_copies(f"Different files that have {each['title']}", each, noun) for each in found["equal_content"]]
+    parts.append(_unusable(found, noun))
     return assemble(f"What is in {found['dataset']}", parts, drawings)
 
 
@@ -55,11 +55,11 @@ def _listed(entries: dict[str, str]) -> str:
     return f"<dl>\n{listed}\n</dl>"
 
 
-def _heading(found: dict[str, Any]) -> dict[str, str]:
+def _heading(found: dict[str, Any], noun: Noun) -> dict[str, str]:
     """What was described, in a few entries."""
     total, num_clips = found["total"], found["num_clips"]
     of = f"the first {num_clips} of {total}" if total and total > num_clips else str(num_clips)
-    entries = {"Clips": f"{of}, {found['num_usable']} can be used", "Split": _splits(found)}
+    entries = {noun.many.capitalize(): f"{of}, {found['num_usable']} can be used", "Split": _splits(found)}
     if found["labels"]:
         entries["Labels"] = f"{len(found['labels'])}"
     for fact in found["facts"]:
@@ -107,22 +107,27 @@ def _findings(found: dict[str, Any]) -> str:
     return f"<h2>What to do</h2>\n<ul>\n{items}\n</ul>"
 
 
-def _number_words(fact: dict[str, Any]) -> str:
+def _number_words(fact: dict[str, Any], noun: Noun) -> str:
     quantiles = {key: _short(value) for key, value in fact["quantiles"].items()}
-    words = f"{quantiles['min']} to {quantiles['max']} {fact['unit']}, half of the clips from {quantiles['q1']} to "
+    words = (
+        f"{quantiles['min']} to {quantiles['max']} {fact['unit']}, half of the {noun.many} from {quantiles['q1']} to "
+    )
     words += f"{quantiles['q3']}, median {quantiles['median']}. {fact['how']}"
     outside = fact["quantiles"]["max"] > fact["histogram"]["edges"][-1]
     return f"{words.rstrip()}{' The last bar holds also what lies beyond.' if outside else ''}"
 
 
-def _by_label(fact: dict[str, Any], labels: Sequence[dict[str, Any]], drawings: dict[str, Any]) -> list[str]:
+def _by_label(
+    fact: dict[str, Any], labels: Sequence[dict[str, Any]], drawings: dict[str, Any], noun: Noun
+) -> list[str]:
     """A drawing of a size for each label, where they are few."""
     held = [each for each in labels if each.get(fact["key"])]
     if not fact["is_size"] or not held or len(held) > MOST_CROSSED:
         return []
     names, quantiles = [each["label"] for each in held], [each[fact["key"]] for each in held]
     drawings[f"{fact['key']}-labels"] = draw_boxes(names, quantiles, _named(fact))
-    words = "The box holds the middle half of a label's clips, the line in it their median, its whiskers all of them."
+    held_by = f"The box holds the middle half of a label's {noun.many}"
+    words = f"{held_by}, the line in it their median, its whiskers all of them."
     return [section(f"{escape(_capital(fact['title']))} by label", words, f"{fact['key']}-labels")]
 
 
@@ -133,25 +138,26 @@ def _counted(fact: dict[str, Any], most: int) -> str:
     return ", ".join(f"{value} ({count})" for value, count in counts[:most]) + more
 
 
-def _groups(found: dict[str, Any], drawings: dict[str, Any]) -> list[str]:
+def _groups(found: dict[str, Any], drawings: dict[str, Any], noun: Noun) -> list[str]:
     groups = found["groups"]
     if groups is None or not groups["num_groups"]:
         return []
-    words = _group_words(groups) + (f"; {groups['num_without']} clips have none." if groups["num_without"] else ".")
+    without = f"; {groups['num_without']} {noun.many} have none" if groups["num_without"] else ""
+    words = f"{_group_words(groups)}{without}."
     if groups["crossed"] is not None:
         names = list(groups["largest"])
-        drawings["groups"] = draw_crossed(groups["crossed"], [each["label"] for each in found["labels"]], names)
-        return [section("Who speaks", f"{words} Rows are labels, shades are numbers of clips.", "groups")]
+        drawings["groups"] = draw_crossed(groups["crossed"], [each["label"] for each in found["labels"]], names, noun)
+        return [section("Who speaks", f"{words} Rows are labels, shades are numbers of {noun.many}.", "groups")]
     largest = list(groups["largest"].items())
-    drawings["groups"] = draw_counts([name for name, _ in largest], [count for _, count in largest], "clips")
-    more = f" The {len(largest)} with most clips." if groups["num_groups"] > len(largest) else ""
+    drawings["groups"] = draw_counts([name for name, _ in largest], [count for _, count in largest], noun)
+    more = f" The {len(largest)} with most {noun.many}." if groups["num_groups"] > len(largest) else ""
     return [section("Who speaks", words + more, "groups")]
 
 
-def _flagged(fact: dict[str, Any]) -> str:
-    title = f"<h2>Clips that are {escape(fact['title'])}: {fact['num_clips']}</h2>"
+def _flagged(fact: dict[str, Any], noun: Noun) -> str:
+    title = f"<h2>{noun.many.capitalize()} that are {escape(fact['title'])}: {fact['num_clips']}</h2>"
     note = f'<p class="note">{escape(fact["how"])}</p>' if fact["how"] else ""
-    named = table(["Clip"], [[cell(name)] for name in fact["clips"]])
+    named = table([noun.one.capitalize()], [[cell(name)] for name in fact["clips"]])
     return f"{title}\n{note}{named}{_more(fact['num_clips'], len(fact['clips']))}"
 
 
@@ -159,7 +165,7 @@ def _more(total: int, listed: int) -> str:
     return f"<p>And {total - listed} more.</p>" if total > listed else ""
 
 
-def _copies(title: str, copies: dict[str, Any]) -> str:
+def _copies(title: str, copies: dict[str, Any], noun: Noun) -> str:
     if not copies["num_sets"]:
         return ""
     rows = []
@@ -167,36 +173,37 @@ def _copies(title: str, copies: dict[str, Any]) -> str:
         names = ", ".join(each["clips"])
         more = f" and {each['num_clips'] - len(each['clips'])} more" if each["num_clips"] > len(each["clips"]) else ""
         rows.append([cell(names + more), cell(", ".join(each["labels"]))])
-    note = f'<p class="note">{copies["num_clips"]} clips, {copies["num_sets"]} different ones.</p>'
+    note = f'<p class="note">{copies["num_clips"]} {noun.many}, {copies["num_sets"]} different ones.</p>'
     more = _more(copies["num_sets"], len(rows))
-    return f"<h2>{escape(title)}</h2>\n{note}{table(['Clips', 'Labels'], rows)}{more}"
+    return f"<h2>{escape(title)}</h2>\n{note}{table([noun.many.capitalize(), 'Labels'], rows)}{more}"
 
 
-def _unusable(found: dict[str, Any]) -> str:
+def _unusable(found: dict[str, Any], noun: Noun) -> str:
     if not found["bad"]:
         return ""
     rows = [[cell(each["clip"]), cell(each["reason"])] for each in found["bad"][:_MOST_ROWS]]
-    title = f"<h2>Clips that cannot be used: {len(found['bad'])}</h2>"
-    return f"{title}\n{table(['Clip', 'Reason'], rows)}{_more(len(found['bad']), len(rows))}"
+    one, many = (word.capitalize() for word in noun)
+    title = f"<h2>{many} that cannot be used: {len(found['bad'])}</h2>"
+    return f"{title}\n{table([one, 'Reason'], rows)}{_more(len(found['bad']), len(rows))}"
 
 
-def summary(found: dict[str, Any]) -> str:
+def summary(found: dict[str, Any], noun: Noun) -> str:
     """The description in words and tables for a terminal, some twenty lines."""
-    lines = [found["dataset"], *(f"{key + ':':12} {value}" for key, value in _heading(found).items()), ""]
+    lines = [found["dataset"], *(f"{key + ':':12} {value}" for key, value in _heading(found, noun).items()), ""]
     lines.append(f"{'':24} {'smallest':>9} {'median':>9} {'largest':>9}")
     for fact in (fact for fact in found["facts"] if fact["kind"] == "number" and fact["quantiles"]):
         shown = " ".join(f"{_short(fact['quantiles'][key]):>9}" for key in ("min", "median", "max"))
         lines.append(f"{_named(fact):24} {shown}")
     for fact in (fact for fact in found["facts"] if fact["kind"] == "category"):
         lines.append(f"{_named(fact):24} {_counted(fact, _MOST_COUNTED)}")
-    lines += _label_lines(found)
+    lines += _label_lines(found, noun)
     if found["findings"]:
         lines += ["", *(f"- {each['finding']}: {each['advice']}." for each in found["findings"])]
     return "\n".join(printable(line) for line in lines)
 
 
-def _label_lines(found: dict[str, Any]) -> list[str]:
-    """A table of the labels, those with most clips first."""
+def _label_lines(found: dict[str, Any], noun: Noun) -> list[str]:
+    """A table of the labels, those with most examples first."""
     if not found["labels"]:
         return []
     sizes = [fact for fact in found["facts"] if fact["is_size"]]
@@ -204,7 +211,7 @@ def _label_lines(found: dict[str, Any]) -> list[str]:
     head = "".join(f" {'median ' + _named(fact):>20}" for fact in sizes) + (
         f" {groups['column']:>12.12}" if groups else ""
     )
-    lines = ["", f"{'label':32} {'clips':>8}{head}"]
+    lines = ["", f"{'label':32} {noun.many:>8}{head}"]
     order = sorted(range(len(found["labels"])), key=lambda at: -found["labels"][at]["num_clips"])
     for at in order[:_MOST_LINES]:
         record = found["labels"][at]

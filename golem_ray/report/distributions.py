@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from golem_ray.config import Noun
 from golem_ray.report.axes import axis, class_axis, heatmap, height_of, plain_layout, shown
 
 _BLUE, _PALE = "#4a7fb5", "#9bb8d3"
@@ -14,23 +15,23 @@ _MAX_COUNTED = 20
 """Most columns of a table whose counts are written as numbers."""
 
 
-def draw_counts(names: Sequence[str], counts: Sequence[int], across: str) -> dict[str, Any]:
-    """A bar for each name, the first on top."""
+def draw_counts(names: Sequence[str], counts: Sequence[int], noun: Noun) -> dict[str, Any]:
+    """A bar for each name, as long as it has examples, the first on top."""
     drawn = {
         "type": "bar",
         "orientation": "h",
         "y": list(range(len(names))),
         "x": list(counts),
         "marker": {"color": _BLUE},
-        "hovertext": [f"{shown(name)}<br>{count} clips" for name, count in zip(names, counts, strict=True)],
+        "hovertext": [f"{shown(name)}<br>{count} {noun.many}" for name, count in zip(names, counts, strict=True)],
         "hoverinfo": "text",
     }
     down = class_axis(names, autorange="reversed")
-    layout = plain_layout(height_of(len(names), 22), xaxis=axis(across, rangemode="tozero"), yaxis=down)
+    layout = plain_layout(height_of(len(names), 22), xaxis=axis(noun.many, rangemode="tozero"), yaxis=down)
     return {"data": [drawn], "layout": layout}
 
 
-def draw_histogram(histogram: dict[str, list[float]], across: str) -> dict[str, Any]:
+def draw_histogram(histogram: dict[str, list[float]], across: str, noun: Noun) -> dict[str, Any]:
     """Counts between edges: {"counts": B, "edges": B + 1}."""
     edges, counts = histogram["edges"], histogram["counts"]
     bins = list(pairwise(edges))
@@ -41,11 +42,11 @@ def draw_histogram(histogram: dict[str, list[float]], across: str) -> dict[str, 
         "y": counts,
         "marker": {"color": _BLUE, "line": {"color": "#fff", "width": 1}},
         "hovertext": [
-            f"{low:.4g} to {high:.4g}<br>{count} clips" for (low, high), count in zip(bins, counts, strict=True)
+            f"{low:.4g} to {high:.4g}<br>{count} {noun.many}" for (low, high), count in zip(bins, counts, strict=True)
         ],
         "hoverinfo": "text",
     }
-    axes = {"xaxis": axis(across), "yaxis": axis("clips", rangemode="tozero")}
+    axes = {"xaxis": axis(across), "yaxis": axis(noun.many, rangemode="tozero")}
     return {"data": [drawn], "layout": plain_layout(280, bargap=0, **axes)}
 
 
@@ -69,10 +70,12 @@ def draw_boxes(names: Sequence[str], quantiles: Sequence[dict[str, float]], acro
     return {"data": [drawn], "layout": layout}
 
 
-def draw_crossed(counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:
+def draw_crossed(
+    counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], noun: Noun
+) -> dict[str, Any]:
     """How many examples are of each row's and each column's name: R lists of C."""
     hover = [
-        [f"{shown(row)}, {shown(column)}<br>{count} clips" for column, count in zip(columns, line, strict=True)]
+        [f"{shown(row)}, {shown(column)}<br>{count} {noun.many}" for column, count in zip(columns, line, strict=True)]
         for row, line in zip(rows, counts, strict=True)
     ]
     shades = [list(line) for line in counts]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from golem_ray.config import Noun
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.coverage import coverage_curve
 from golem_ray.metrics.figures import NUM_BINS, confidence_bins, confusion
@@ -36,13 +37,14 @@ class Points:
     """(M,) bool: not trained on."""
 
 
-def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str], noun: Noun) -> dict[str, Any]:
     """How many examples of each label (rows) are taken for each class (columns): (N,) int64 each."""
     counts = confusion(decisions, labels, len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     hover = [[""] * len(names) for _ in names]
     for row, column in np.argwhere(counts).tolist():
-        hover[row][column] = f"{shown(names[row])}<br>said: {shown(names[column])}<br>{counts[row, column]} clips"
+        said = f"{shown(names[row])}<br>said: {shown(names[column])}"
+        hover[row][column] = f"{said}<br>{counts[row, column]} {noun.many}"
     counted = counts.tolist() if len(names) <= _MAX_COUNTED else None
     drawn = heatmap(shares.round(3).tolist(), 1, hover, counted)
     across = class_axis(names, tickangle=-90)
@@ -53,7 +55,7 @@ def draw_confusion(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
     }
 
 
-def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[str], noun: Noun) -> dict[str, Any]:
     """Recall of each class that has examples, with its interval: labels and decisions, (N,) int64 each."""
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts).tolist()
@@ -75,7 +77,7 @@ def draw_per_class(labels: np.ndarray, decisions: np.ndarray, names: Sequence[st
             "thickness": 1,
         },
         "hovertext": [
-            f"{shown(names[number])}<br>{value:.1%} of {counts[number]} clips"
+            f"{shown(names[number])}<br>{value:.1%} of {counts[number]} {noun.many}"
             for value, number in zip(recall, present, strict=True)
         ],
         "hoverinfo": "text",
@@ -96,7 +98,7 @@ def reliability(labels: np.ndarray, answers: Answers) -> list[tuple[float, float
     ]
 
 
-def draw_reliability(labels: np.ndarray, answers: Answers) -> dict[str, Any]:
+def draw_reliability(labels: np.ndarray, answers: Answers, noun: Noun) -> dict[str, Any]:
     """How often the classifier is right by how sure it is, with labels (N,) int64."""
     found = reliability(labels, answers)
     line = {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "hoverinfo": "skip"}
@@ -106,7 +108,7 @@ def draw_reliability(labels: np.ndarray, answers: Answers) -> dict[str, Any]:
         "x": [sure for sure, _, _ in found],
         "y": [right for _, right, _ in found],
         "marker": {"size": [8 + 22 * (count / len(labels)) ** 0.5 for *_, count in found], "color": "#4a7fb5"},
-        "hovertext": [f"sure of {sure:.0%}, right {right:.0%}<br>{count} clips" for sure, right, count in found],
+        "hovertext": [f"sure of {sure:.0%}, right {right:.0%}<br>{count} {noun.many}" for sure, right, count in found],
         "hoverinfo": "text",
     }
     axes = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from golem_ray.config import Noun
 from golem_ray.data.split import HELD_OUT
 from golem_ray.embedding.modality import Baseline
 from golem_ray.errors import printable
@@ -20,18 +21,18 @@ def percent(figure: dict[str, Any]) -> str:
     return in_words(figure["value"], figure["interval_95"])
 
 
-def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
+def evaluation_line(scores: dict[str, Any], baseline: Baseline, noun: Noun) -> str:
     """A sentence about the tested examples of a training run."""
     where, column = f"of {scores['how']}", scores.get("group_column")
     if scores["how"] == HELD_OUT:
         where = f"held out (no {column} of theirs was trained on)" if column else "held out"
-    line = f"Accuracy on the {scores['num_clips']} clips {where}"
+    line = f"Accuracy on the {scores['num_clips']} {noun.many} {where}"
     if scores["num_also_trained_on"]:
         line += f" that were not trained on ({scores['num_also_trained_on']} were)"
     if scores.get("num_of_groups_trained_on"):
         line += f" ({scores['num_of_groups_trained_on']} of a {column} that was trained on)"
     if not scores["num_clips"]:
-        return f"{line}: none, for want of clips."
+        return f"{line}: none, for want of {noun.many}."
     rival = scores["baselines"][baseline.key]["accuracy"]
     low, high = rival["interval_95"]
     return (
@@ -42,22 +43,29 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline) -> str:
 
 
 def cross_validation_line(
-    scores: dict[str, Any] | None, repeats: int, group_column: str | None = None, baseline: Baseline | None = None
+    scores: dict[str, Any] | None,
+    repeats: int,
+    noun: Noun,
+    group_column: str | None = None,
+    baseline: Baseline | None = None,
 ) -> str:
     """A sentence about the cross-validation, in which no value of the column of groups is on both sides of a fold."""
     if scores is None:
-        reason = "it is turned off" if repeats == 0 else "no class has two clips, or clips of two groups"
+        too_few = f"no class has two {noun.many}, or {noun.many} of two groups"
+        reason = "it is turned off" if repeats == 0 else too_few
         return f"No cross-validated accuracy: {reason}."
     more = ", the choice made anew in each" if scores.get("nested") else ""
-    line = validated_line(scores, more + on_one_side(group_column), baseline)
+    line = validated_line(scores, noun, more + on_one_side(group_column), baseline)
     if scores["repeats"] < repeats:
-        line += f" Not {repeats} rounds: of so many clips in so many classes that would take too long."
+        line += f" Not {repeats} rounds: of so many {noun.many} in so many classes that would take too long."
     singles = scores["num_single_clip_classes"]
     if singles:
-        line += f" {singles} class{'es' if singles > 1 else ''} with a single clip only trained."
+        line += f" {singles} class{'es' if singles > 1 else ''} with a single {noun.one} only trained."
     small = scores.get("num_small_classes")
     if small:
-        line += f" {small} class{'es' if small > 1 else ''} with fewer clips than folds: not tested in every fold."
+        line += (
+            f" {small} class{'es' if small > 1 else ''} with fewer {noun.many} than folds: not tested in every fold."
+        )
     return line
 
 
@@ -66,7 +74,7 @@ def on_one_side(group_column: str | None) -> str:
     return f", no {group_column} on both sides of a fold" if group_column else ""
 
 
-def validated_line(scores: dict[str, Any], more: str = "", baseline: Baseline | None = None) -> str:
+def validated_line(scores: dict[str, Any], noun: Noun, more: str = "", baseline: Baseline | None = None) -> str:
     """A sentence about the accuracy of a cross-validation, with more words about how it was done."""
     low, high = scores["interval_95"]
     rival = scores.get("baseline")
@@ -74,19 +82,20 @@ def validated_line(scores: dict[str, Any], more: str = "", baseline: Baseline | 
     if rival and baseline is not None:
         lower, upper = rival["interval_95"]
         beside = f"; the same head on {baseline.name} {rival['accuracy']:.1%} ({lower:.1%} to {upper:.1%})"
+    sampled = f"sampled {noun.many}, of heads trained on these alone"
     return (
         f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
         f"{scores['repeats']} x {scores['folds']} folds over {scores['num_clips']} "
-        f"{'sampled clips, of heads trained on these alone' if scores.get('sampled') else 'clips'}{more}){beside}."
+        f"{sampled if scores.get('sampled') else noun.many}{more}){beside}."
     )
 
 
-def choice_line(choice: dict[str, Any]) -> str:
+def choice_line(choice: dict[str, Any], noun: Noun) -> str:
     """A sentence about the choice between candidates, as jobs/choice.py records it."""
     rows = {row["name"]: row["accuracy"] for row in choice["candidates"]}
     chosen, plain, second = choice["chosen"], choice["plain"], choice["second"]
     if not rows:
-        return f"Nothing could be chosen, for want of classes with two clips: taken was {chosen}."
+        return f"Nothing could be chosen, for want of classes with two {noun.many}: taken was {chosen}."
     line = f"Of {len(rows)} candidates, taken was {chosen}: cross-validated accuracy {rows[chosen]:.1%}"
     if chosen != plain:
         line += f", the plain one ({plain}) {rows[plain]:.1%}"
@@ -97,19 +106,20 @@ def choice_line(choice: dict[str, Any]) -> str:
     return f"{line}. The figures below do not profit from the choice."
 
 
-def left_out_line(number: int, names: str, group_column: str | None = None) -> str:
+def left_out_line(number: int, names: str, noun: Noun, group_column: str | None = None) -> str:
     """A sentence about examples that were not trained on because of what is tested."""
     also = f" or of the same {group_column}" if group_column else ""
-    return f"Not trained on: {number} clip{'s' if number > 1 else ''} of {names}, equal to clips to test on{also}."
+    counted = f"{number} {noun.many if number > 1 else noun.one}"
+    return f"Not trained on: {counted} of {names}, equal to {noun.many} to test on{also}."
 
 
-def calibration_line(calibration: dict[str, Any] | None) -> str:
+def calibration_line(calibration: dict[str, Any] | None, noun: Noun) -> str:
     """A sentence about how reliable the probabilities are."""
     if calibration is None:
-        return "Probabilities are not calibrated, for want of cross-validated clips: expect them to be too sure."
+        return f"Probabilities are not calibrated, for want of cross-validated {noun.many}: expect them to be too sure."
     return (
         f"Probabilities are calibrated: a temperature of {calibration['temperature']:.2f}, from "
-        f"{calibration['num_clips']} cross-validated clips."
+        f"{calibration['num_clips']} cross-validated {noun.many}."
     )
 
 
@@ -123,43 +133,44 @@ def covered_words(found: dict[str, Any]) -> str:
     return f"names {percent(found['coverage'])} of them, {percent(found['precision'])} of these rightly{strange}"
 
 
-def rejection_line(record: dict[str, Any]) -> str:
+def rejection_line(record: dict[str, Any], noun: Noun) -> str:
     """Sentences about what the classifier calls `unsure`, as heads/reject.py records it."""
+    one, many = noun
     if record["by"] == "unlike":
         if record["threshold"] is None:
             return (
-                "How unlike the classes a clip may be is not known, for want of three classes with several clips: "
-                "every clip is called `unsure`."
+                f"How unlike the classes a {one} may be is not known, for want of three classes with several {many}: "
+                f"every {one} is called `unsure`."
             )
         return (
-            "A clip that is unlike all classes is called `unsure`. Of cross-validated clips, by which that was chosen, "
-            f"{percent(record['kept'])} are kept; of those whose class was left out {percent(record['refused'])} are "
-            "refused."
+            f"A {one} that is unlike all classes is called `unsure`. Of cross-validated {many}, by which that was "
+            f"chosen, {percent(record['kept'])} are kept; of those whose class was left out "
+            f"{percent(record['refused'])} are refused."
         )
     wanted = f"{record['precision']:.0%}"
     if record["threshold"] is None:
         return (
-            f"It is not known where {wanted} of the labels are right, at 95 % confidence: every clip is called "
-            f"`unsure`. It takes {fewest(record['precision'])} cross-validated clips to show it if all are right: more "
-            "clips may help, or to ask for less."
+            f"It is not known where {wanted} of the labels are right, at 95 % confidence: every {one} is called "
+            f"`unsure`. It takes {fewest(record['precision'])} cross-validated {many} to show it if all are right: "
+            f"more {many} may help, or to ask for less."
         )
     known = record["cross_validated"]
     words = (
-        f"clip is called `unsure` where the chance that its label is right, by its probability and by its nearness to "
+        f"{one} is called `unsure` where the chance that its label is right, by its probability and by its nearness to "
         f"the class, is below {record['threshold']:.3f}"
     )
     if known["coverage"]["value"] == 1:
         return (
-            f"Of cross-validated clips {percent(known['precision'])} are named rightly, at least {wanted} at 95 % "
+            f"Of cross-validated {many} {percent(known['precision'])} are named rightly, at least {wanted} at 95 % "
             f"confidence: none of them is called `unsure`. A new {words}."
         )
     return (
-        f"A {words}, so that {wanted} of the other labels are right (at 95 % confidence). Of cross-validated clips, by "
-        f"which that was chosen, it {covered_words(known)}."
+        f"A {words}, so that {wanted} of the other labels are right (at 95 % confidence). Of cross-validated {many}, "
+        f"by which that was chosen, it {covered_words(known)}."
     )
 
 
-def evaluation_table(scores: dict[str, Any]) -> list[str]:
+def evaluation_table(scores: dict[str, Any], noun: Noun) -> list[str]:
     """The lines of two tables: the figures of an evaluation beside those of guessing, and the figures of each class."""
     lines = [f"{'':20} {'value':>8}   {'95 % interval':18} {'chance':>8} {'majority':>9}"]
     for name in (name for name in FIGURES if name in scores["figures"]):
@@ -171,7 +182,7 @@ def evaluation_table(scores: dict[str, Any]) -> list[str]:
             f"{FIGURES[name].title:20} {figure['value']:8.3f}   {f'{low:.3f} to {high:.3f}':18} {shown[0]:>8} "
             f"{shown[1]:>9}"
         )
-    lines.append(f"\n{'class':32} {'clips':>8} {'precision':>10} {'recall':>8} {'F1':>8}")
+    lines.append(f"\n{'class':32} {noun.many:>8} {'precision':>10} {'recall':>8} {'F1':>8}")
     for record in scores["per_class"][:MOST_CLASSES]:
         shown = ["" if record[key] is None else f"{record[key]:.3f}" for key in ("precision", "recall", "f1")]
         lines.append(
@@ -186,13 +197,13 @@ MOST_SHOWN = 20
 """Candidates that a terminal shows."""
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any], noun: Noun) -> str:
     """The result of a comparison, in words and a table."""
     rows, nested = result["candidates"], result["nested"]
     title = f"  {'encoder':30} {'layer':>5}  {'pooling':8}  {'head':12} {'accuracy':>8}  {'95 % interval':14}"
     lines = [
-        f"{len(rows)} candidates on {clips(result)}; {rounds_played(result)}. Chance is {result['chance']:.1%}, always "
-        f"naming the largest class {result['largest_class']:.1%}.",
+        f"{len(rows)} candidates on {compared_on(result, noun)}; {rounds_played(result)}. Chance is "
+        f"{result['chance']:.1%}, always naming the largest class {result['largest_class']:.1%}.",
         "",
         f"{title}  {'against the best':25} against the default",
     ]
@@ -207,7 +218,8 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"and {len(rows) - len(shown)} more: see the report")
     worth = (
         "The best one was chosen for its figure, which is too good by that. Choosing anew in each fold, by that fold's "
-        f"training clips alone: {percent(nested['accuracy'])}, against the default {points(nested['against_default'])}."
+        f"training {noun.many} alone: {percent(nested['accuracy'])}, against the default "
+        f"{points(nested['against_default'])}."
     )
     return "\n".join([*lines, "* the default", "", worth])
 
@@ -219,7 +231,7 @@ def _short(encoder: str, most: int) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[most // 2 + 1 - most :]}"
 
 
-def clips(result: dict[str, Any]) -> str:
+def compared_on(result: dict[str, Any], noun: Noun) -> str:
     """Which examples the candidates were compared on."""
     alone = result["num_single_clip_classes"]
     trained = f" ({alone} more, alone in their classes, only trained)" if alone else ""
@@ -228,8 +240,8 @@ def clips(result: dict[str, Any]) -> str:
         for each in result.get("extra", [])
     )
     return (
-        f"{result['num_clips']} clips{trained} of {printable(result['dataset'])}, split {result['split']}{beside}, in "
-        f"{result['num_classes']} classes"
+        f"{result['num_clips']} {noun.many}{trained} of {printable(result['dataset'])}, split {result['split']}"
+        f"{beside}, in {result['num_classes']} classes"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import os
@@ -19,10 +20,11 @@ import torch
 import yaml
 
 import golem_ray
-from golem_ray import artifact
+from golem_ray import artifact, speech
 from golem_ray.artifact import sharing
 from golem_ray.artifact.model_card import model_card
 from golem_ray.artifact.published import published, published_report
+from golem_ray.embedding.modality import MODALITIES
 from tests import warm
 from tests.conftest import ROOT, job, write_clips
 from tests.hub_server import HubServer, Repository
@@ -556,6 +558,26 @@ def test_card_of_an_evaluated_artifact_has_its_figures_for_readers_and_for_the_h
     [result] = model["results"]
     assert result["dataset"]["split"] == "test"
     assert result["metrics"] == [{"type": "accuracy", "value": 0.321}]
+
+
+def test_texts_are_called_texts_in_the_card_and_cleared_of_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = {"value": 0.5, "interval_95": [0.25, 0.75]}
+    document = sidecar(modality="text")
+    document["metrics"]["evaluation"] = {"how": "held out", "num_clips": 8, "figures": {"accuracy": figure}}
+    document["clips"]["bad"] = [{"clip": f"text 3 ({SECRET_FOLDER}/3.txt)", "reason": "missing file"}]
+    assert published(document)["clips"]["bad"][0]["clip"] == "text 3 (3.txt)"
+    page = f"<td>text 3 ({SECRET_FOLDER}/3.txt)</td><p>The 8 texts of {SECRET_FOLDER}/others, split"
+    assert published_report(page, document) == "<td>text 3 (3.txt)</td><p>The 8 texts of others, split"
+
+    card_of_texts = dataclasses.replace(speech.MODALITY.card, examples="texts", shown="It rained.")
+    monkeypatch.setattr(speech, "MODALITY", dataclasses.replace(speech.MODALITY, card=card_of_texts))
+    monkeypatch.setitem(MODALITIES, "text", "golem_ray.speech")
+    for record in ({"by": "unlike", "kept": figure, "refused": figure}, {"by": "precision", "precision": 0.9}):
+        for threshold in (0.5, None):
+            document["metrics"]["reject"] = {**record, "threshold": threshold}
+            card = model_card(document, "me/mail")
+            assert "clip" not in card.lower()
+    assert "18 of 20 texts of `recordings`" in model_card(published(document), "me/mail")
 
 
 def test_card_claims_nothing_that_was_not_measured() -> None:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from golem_ray.config import DatasetConfig
+from golem_ray.config import NOUNS, DatasetConfig, EvaluationConfig, TrainConfig
 from golem_ray.data import open_source
 from golem_ray.data.files import open_paths, other_splits
 from golem_ray.data.shards import with_contents
+from golem_ray.data.split import divide
 from golem_ray.data.table import Columns, Content, columns_of, encode_labels, example_name, read_content
+from golem_ray.data.unusable import example_at
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.speech import MODALITY
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
@@ -318,9 +320,9 @@ def test_a_file_gives_its_bytes_or_a_reason(tmp_path):
 
 
 def test_a_clip_is_named_without_its_secrets():
-    assert example_name(3, None) == "clip 3"
-    assert example_name(3, "/a/b.wav") == "clip 3 (/a/b.wav)"
-    assert example_name(3, "https://me:word@host/a.wav?token=x") == "clip 3 (https://host/a.wav)"
+    assert example_name(3, None, NOUNS["speech"]) == "clip 3"
+    assert example_name(3, "/a/b.wav", NOUNS["speech"]) == "clip 3 (/a/b.wav)"
+    assert example_name(3, "https://me:word@host/a.wav?token=x", NOUNS["speech"]) == "clip 3 (https://host/a.wav)"
 
 
 def test_clips_without_labels_need_no_label_column(tmp_path):
@@ -429,6 +431,30 @@ def test_which_files_hold_examples_the_content_says(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"expected notes files \(\.note\) in the folder, found none"):
         open_paths([str(tmp_path / "empty")], columns_of(dataset, notes, labelled=False))
+
+
+def test_what_examples_are_called_the_content_says(tmp_path):
+    texts = Content(key="dataset.audio_column", suffixes=(".txt",), what="text", noun=NOUNS["text"])
+    folder = tmp_path / "folder"
+    for label in ("yes", "no"):
+        (folder / label).mkdir(parents=True)
+        (folder / label / "a.txt").write_text("x")
+    (tmp_path / "m.csv").write_text("audio,label\na.txt,yes\n")
+    shard = pa.table({"audio": [{"bytes": b"x", "path": "a.txt"}], "label": ["yes"]})
+    pq.write_table(shard, tmp_path / "m.parquet")
+    for name in (folder, tmp_path / "m.csv", tmp_path / "m.parquet"):
+        dataset = DatasetConfig(name=str(name), label_column="label")
+        for labelled in (True, False):
+            assert open_source(dataset, texts, None, labelled=labelled).noun.many == "texts"
+        assert open_paths([str(name)], columns_of(dataset, texts, labelled=False)).noun.many == "texts"
+    opened = open_source(dataset, texts, None)
+    assert example_at(opened, 0) == "text 0 (a.txt)"
+    division = divide(TrainConfig(evaluation=EvaluationConfig(repeats=0)), opened, texts)
+    assert division.noun.one == "text"
+    assert division.name(0) == "text 0 (a.txt)"
+    (tmp_path / "none.csv").write_text("audio,label\n")
+    with pytest.raises(DataError, match=r"dataset\.name: expected texts, found none in"):
+        open_source(DatasetConfig(name=str(tmp_path / "none.csv"), label_column="label"), texts, None)
 
 
 def test_groups_are_read_where_a_column_is_named(tmp_path):

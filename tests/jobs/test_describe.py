@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golem_ray.config import DatasetConfig, DescribeConfig
+from golem_ray.config import NOUNS, DatasetConfig, DescribeConfig
 from golem_ray.config.jobs import DescribedGroupsConfig, ExamplesConfig
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.jobs.describe import describe
+from golem_ray.jobs.findings import findings
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 
@@ -225,3 +226,19 @@ def test_nothing_heavy_is_loaded_to_describe_the_sample():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split("\n")[:2] == ["3 336 ['test'] speaker", "set()"], done.stderr
+
+
+def test_findings_about_texts_call_them_texts(mess):
+    config = DescribeConfig()
+    groups = {"column": "author", "is_guess": False, "num_groups": 1, "num_without": 2, "one_group": {"a": "me"}}
+    found = {**mess, "groups": groups, "num_under_two_labels": 1, "total": 1000}
+    found["facts"] = [
+        {"kind": "category", "title": "kind", "unit": "", "telling": {"a": "one"}},
+        {"kind": "flag", "title": "empty", "num_clips": 2, "clips": ["text 1"], "advice": "mend them"},
+    ]
+    for labels in (found["labels"], found["labels"][:1], []):
+        listed = findings({**found, "labels": labels, "bad": []}, config, NOUNS["text"])
+        said = json.dumps(listed).lower()
+        assert "texts" in said
+        assert "clip" not in said
+    assert "sort the texts into a folder" in str(findings({**found, "no_labels": "none"}, config, NOUNS["text"]))

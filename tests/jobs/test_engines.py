@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from golem_ray.config import ClusterConfig, DeviceConfig
+from golem_ray.config import NOUNS, ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
 from golem_ray.engine import LocalEngine
 from golem_ray.jobs.engines import HANDFUL, announce, opened
@@ -17,10 +17,10 @@ def test_an_encoder_that_is_not_exact_in_batches_is_named_on_gpus(tmp_path, capl
     changes = {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3}
     encoder = speech_recipe(write_encoder(tmp_path / "enc", family="data2vec-audio", **changes)).encoder
     resources = Resources(workers=2, threads=1, cpus=0, gpu=True, backend="auto")
-    announce("some", 24, encoder, resources)
+    announce("some", 24, encoder, resources, NOUNS["speech"])
     assert caplog.text.count("(data2vec-audio) is not exact in batches: one clip at a time") == 1
     caplog.clear()
-    announce("some", 24, encoder, dataclasses.replace(resources, gpu=False))
+    announce("some", 24, encoder, dataclasses.replace(resources, gpu=False), NOUNS["speech"])
     assert "exact" not in caplog.text
 
 

@@ -153,3 +153,10 @@ def points(which, seed=0):
     vectors[:, :2] *= 8
     names = [which.example(row) for row in range(len(which.labels))]
     return Points(vectors=vectors, labels=which.labels, names=names, tested=which.labels % 2 == 0)
+
+
+def words_of(page):
+    """What a page says and draws, without its style and the library that draws."""
+    before, _, after = page.partition("<style>")
+    shown, _, scripts = after.partition("</style>")[2].partition("<script")
+    return before + shown + scripts.partition('id="figures">')[2].partition("</script>")[0]

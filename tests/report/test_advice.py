@@ -1,5 +1,6 @@
 import pytest
 
+from golem_ray.config import NOUNS
 from golem_ray.embedding.modality import Baseline
 from golem_ray.report.advice import advice
 
@@ -16,7 +17,7 @@ def lines(accuracy, interval, rival, gains=None, *, number=100, is_chosen=False,
     if gains:
         scores["growth"] = dict(zip(("encoder", "baseline"), gains, strict=True))
     metrics = {"chance": 0.25, "cross_validation": scores, "evaluation": evaluation}
-    return advice(metrics, BASELINE, ("a/one", "b/two"), encoder="a/one", is_chosen=is_chosen)
+    return advice(metrics, BASELINE, ("a/one", "b/two"), NOUNS["speech"], encoder="a/one", is_chosen=is_chosen)
 
 
 def test_nothing_is_said_where_nothing_is_wrong():
@@ -62,3 +63,17 @@ def test_examples_held_out_are_what_counts_where_there_are_any():
     }
     said = lines(0.6, (0.5, 0.7), 0.4, evaluation=tested)
     assert "(75.0% against 70.0%)" in said[0]
+
+
+def test_texts_are_called_texts():
+    scores = {
+        "accuracy": 0.27,
+        "interval_95": [0.2, 0.35],
+        "num_clips": 100,
+        "growth": {"encoder": 0.05, "baseline": 0},
+    }
+    metrics = {"chance": 0.25, "cross_validation": scores}
+    said = advice(metrics, BASELINE, ("a/one", "b/two"), NOUNS["text"], encoder="a/one", is_chosen=False)
+    assert said[0].startswith("These texts do not show")
+    assert "From half of the texts to all of them" in said[-1]
+    assert "clip" not in " ".join(said)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from golem_ray.config import NOUNS
 from golem_ray.report.classifier import render
 from golem_ray.report.comparison import render_comparison
 from golem_ray.report.describe import render_description
@@ -70,7 +71,7 @@ def test_a_browser_shows_the_page_without_an_error(browse, tmp_path, width, heig
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
 def test_a_browser_shows_a_comparison_without_an_error(browse, tmp_path, width, height):
-    (tmp_path / "report.html").write_text(render_comparison(comparison_result()))
+    (tmp_path / "report.html").write_text(render_comparison(comparison_result(), NOUNS["speech"]))
     driver = browse(tmp_path / "report.html", width, height, drawings=2)
     assert driver.get_log("browser") == []
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
@@ -79,7 +80,7 @@ def test_a_browser_shows_a_comparison_without_an_error(browse, tmp_path, width, 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
 def test_a_browser_shows_a_description_and_runs_nothing_of_its_names(browse, tmp_path, width, height):
-    (tmp_path / "describe.html").write_text(render_description(description(HOSTILE)))
+    (tmp_path / "describe.html").write_text(render_description(description(HOSTILE), NOUNS["speech"]))
     driver = browse(tmp_path / "describe.html", width, height, drawings=4)
     assert driver.get_log("browser") == []
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -12,7 +12,7 @@ from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED
 from golem_ray.report.classifier import MAX_LEFT_OUT, Column, render, worst_mistakes
 from golem_ray.speech.player import player
 from tests.conftest import audio_bytes, tone
-from tests.report.pages import HOSTILE, INTENTS, document, judged, points
+from tests.report.pages import HOSTILE, INTENTS, document, judged, points, words_of
 
 
 class Reader(HTMLParser):
@@ -146,3 +146,22 @@ def test_what_to_do_stands_below_the_figures_and_is_escaped():
     assert "<b>Try another &lt;encoder&gt;.</b></p>\n<p><b>More clips.</b>" in page
     assert page.index("<b>More clips.") < page.index("<h2>Confusions")
     assert "<b>" not in render(document(INTENTS), which, points(which)).split("<script")[0]
+
+
+def test_texts_are_called_texts():
+    bad = [{"clip": "text 3", "reason": "empty"}]
+    which = dataclasses.replace(judged(INTENTS, examples=["a text"] * 336), how="The texts of test.")
+    described = {**document(INTENTS, bad), "modality": "text"}
+    described["metrics"]["choice"] = {
+        "candidates": [{"pooling": "mean", "head": "linear", "layer": n, "accuracy": 0.5} for n in range(2)]
+    }
+    described["metrics"]["reject"] = {"by": "unlike", "threshold": None}
+    pages = [render(described, which, points(which)), render(described, None, None)]
+    right = dataclasses.replace(which, labels=which.answers.decisions)
+    pages.append(render({**described, "metrics": {}}, right, None))
+    for page in pages:
+        assert "clip" not in words_of(page).lower()
+    assert "<h2>Texts that could not be used</h2>" in pages[0]
+    assert ["Text", "Label", "Said", "Probability"] in Reader(pages[0]).rows
+    assert "No text was tested on" in pages[1]
+    assert "None: every text was recognised." in pages[2]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from golem_ray.config import NOUNS
 from golem_ray.heads.target import SINGLE_LABEL
 from golem_ray.metrics.intervals import wilson_interval
 from golem_ray.report.drawings import draw_confusion, draw_per_class, project, reliability
@@ -13,14 +14,14 @@ def test_reliability_is_how_often_it_is_right_by_how_sure_it_is():
 
 
 def test_each_class_has_its_recall_with_wilsons_interval():
-    figure = draw_per_class(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 2]), ["a", "b", "c"])
+    figure = draw_per_class(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 2]), ["a", "b", "c"], NOUNS["speech"])
     (bars,) = figure["data"]
     assert bars["x"] == [0.5, 1.0]  # of the class without clips nothing can be said
     assert figure["layout"]["yaxis"]["ticktext"] == ["a", "c"]
     assert bars["x"][0] - bars["error_x"]["arrayminus"][0] == pytest.approx(wilson_interval(0.5, 2)[0])
-    named = draw_per_class(np.array([0]), np.array([0]), ['R&B "<i>"'])["layout"]["yaxis"]["ticktext"]
+    named = draw_per_class(np.array([0]), np.array([0]), ['R&B "<i>"'], NOUNS["speech"])["layout"]["yaxis"]["ticktext"]
     assert named == ['R&amp;B "&lt;i&gt;"']  # what Plotly shows as it was; it knows no `&quot;`
-    counts = draw_confusion(np.array([0, 0, 2]), np.array([0, 1, 2]), ["a", "b", "c"])["data"][0]
+    counts = draw_confusion(np.array([0, 0, 2]), np.array([0, 1, 2]), ["a", "b", "c"], NOUNS["speech"])["data"][0]
     assert counts["z"] == [[0.5, 0.5, 0], [0, 0, 0], [0, 0, 1]]
     assert counts["text"][0] == ["1", "1", ""]
 
