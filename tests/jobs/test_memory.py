@@ -156,6 +156,32 @@ def test_labels_without_clips_are_refused():
         golem_ray.train(labels=["a"])
 
 
+def test_texts_are_given_in_place_of_clips(monkeypatch):
+    def said(config, examples, labels, groups, how):
+        raise ConfigError(f"{len(examples)} {config.dataset.noun.many} of {config.dataset.text_column}")
+
+    monkeypatch.setattr(memory, "train", said)
+    for dataset, column in (({}, "text"), ({"text_column": "body"}, "body")):
+        with pytest.raises(ConfigError, match=f"2 texts of {column}"):
+            golem_ray.train({"dataset": dataset}, texts=["yes", "no"], labels=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"texts": ["yes"], "clips": CLIPS}, "clips: expected either clips or texts, found both"),
+        ({"texts": ["yes"], "labels": None}, "labels: expected one for each text, found none."),
+        ({"texts": ["yes"], "sampling_rate": 8000}, "sampling_rate: expected none for texts, got 8000"),
+        ({"texts": "yes"}, "texts: expected a list of texts, found one"),
+        ({}, "texts: expected those that labels, groups or sampling_rate are of, found none."),
+        ({"clips": CLIPS}, "dataset.text_column: expected none for clips, got 'body'; give texts"),
+    ],
+)
+def test_what_cannot_be_is_said_of_texts_too(given, words):
+    with pytest.raises(ConfigError, match=words):
+        golem_ray.train({"dataset": {"text_column": "body"}}, **{"labels": ["a"], **given})
+
+
 def test_memory_is_bounded(small, monkeypatch):
     monkeypatch.setattr(memory, "_MOST_KEPT", 5)
     monkeypatch.setattr(memory, "_kept", OrderedDict())
