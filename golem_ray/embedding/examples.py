@@ -87,7 +87,7 @@ def read_example(row: pa.Table, recipe: Recipe, baseline: bool) -> Example:
         try:
             with reading_example():
                 read = modality.read(content, recipe)
-                vector = modality.baseline_vector(read, recipe) if baseline else vector
+                vector = modality.baseline_vector(read, recipe) if baseline and modality.baseline_vector else vector
             data, remark = read, modality.remark(read, recipe)
         except ExampleError as error:
             reason = str(error)

@@ -6,10 +6,10 @@ Knows the kinds of facts (embedding/modality.py), not which ones there are.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,38 @@ _AHEAD = 4
 """Examples for each thread whose files are in memory, or on their way."""
 
 
+MOST_THINGS = 20_000
+"""Different things of which each has a count of its own: of characters, more than texts have in any script."""
+
+
+@dataclass
+class Tally:
+    """How often what is there, in all usable examples together."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of the first MOST_THINGS different things."""
+    rest: int = 0
+    """Of all others together."""
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Count what is in one more example."""
+        for thing, count in counts.items():
+            if thing in self.counts or len(self.counts) < MOST_THINGS:
+                self.counts[thing] += count
+            else:
+                self.rest += count
+
+
 @dataclass(frozen=True, kw_only=True)
 class FactTable:
-    """The facts of N examples, a column for each."""
+    """The facts of N examples, a column for each but for counts, of which there is the sum."""
 
     columns: dict[str, np.ndarray]
     """By the fact's key, (N,) each: float64, NaN for none; int32 into `names`, -1 for none; bool; S16."""
     names: dict[str, dict[str, int]]
     """Of a category's key: the number of each thing that it may be, in the order in which they occur."""
+    tallies: dict[str, Tally]
+    """By the key of counts."""
     digests: np.ndarray
     """(N,) S32: sha256 of each file, zeros where it could not be read."""
     bad: dict[int, str]
@@ -77,8 +101,9 @@ def _empty(facts: tuple[Fact, ...], num_examples: int) -> FactTable:
         "identity": lambda: np.zeros(num_examples, dtype="S16"),
     }
     return FactTable(
-        columns={fact.key: kinds[fact.kind]() for fact in facts},
+        columns={fact.key: kinds[fact.kind]() for fact in facts if fact.kind in kinds},
         names={fact.key: {} for fact in facts if fact.kind == "category"},
+        tallies={fact.key: Tally() for fact in facts if fact.kind == "counts"},
         digests=np.zeros(num_examples, dtype="S32"),
         bad={},
     )
@@ -97,6 +122,9 @@ def _take(table: FactTable, modality: Modality, row: int, waiting: deque[Any], b
         table.bad[row] = reason
     for fact in modality.facts if facts else ():
         value = facts[fact.key]
+        if fact.kind == "counts":
+            table.tallies[fact.key].add(value)
+            continue
         if fact.kind == "category":
             names = table.names[fact.key]
             value = names.setdefault(value, len(names))

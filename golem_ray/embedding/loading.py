@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers.utils import logging as transformers_logging
 
@@ -50,10 +51,8 @@ def precision_note(precision: str, device: str) -> str:
     return f"model.precision: this CPU has no arithmetic of its own for {precision}, so that float32 may be faster"
 
 
-def load(
-    info: EncoderInfo, preprocessor_class: Any, model_class: Any, needed: Callable[[str], bool]
-) -> tuple[Any, Any]:
-    """The preprocessor and the model that these classes of transformers load, the model in float32 on the CPU.
+def load(info: EncoderInfo, kinds: Sequence[Any], needed: Callable[[str], bool]) -> list[Any]:
+    """What these classes of transformers load, the last of them the model: in float32 on the CPU, and frozen.
 
     Raises ConfigError if that fails, or if a weight is missing whose name is `needed`.
     """
@@ -63,8 +62,8 @@ def load(
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     options: dict[str, Any] = {"revision": info.revision, "local_files_only": info.cached}
     try:
-        preprocessor = preprocessor_class.from_pretrained(info.path, **options)
-        model, found = model_class.from_pretrained(info.path, dtype=torch.float32, output_loading_info=True, **options)
+        others = [kind.from_pretrained(info.path, **options) for kind in kinds[:-1]]
+        model, found = kinds[-1].from_pretrained(info.path, dtype=torch.float32, output_loading_info=True, **options)
     except Exception as error:
         raise ConfigError(
             f"{KEY}: expected weights that load from {info.name}, but {type(error).__name__}: {one_line(error)}"
@@ -78,4 +77,26 @@ def load(
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight"):  # a norm of the weights, else taken with each forward pass
             parametrize.remove_parametrizations(module, "weight")
-    return preprocessor, model.eval().requires_grad_(False)
+    return [*others, model.eval().requires_grad_(False)]
+
+
+def compiled(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """What compiles a forward pass as it is called first."""
+    torch._dynamo.config.recompile_limit = 64  # one long example, very short ones, ... are graphs of their own
+    return torch.compile(forward, fullgraph=True, dynamic=True)
+
+
+def try_compiled(embed: Callable[[], object]) -> None:
+    """Embed something of a usual length, which compiles, so that the first real batch need not wait.
+
+    Raises ConfigError if that fails.
+    """
+    try:
+        embed()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the compiler's own, Triton's, the C++ compiler's
+        raise ConfigError(
+            f"model.compile: expected PyTorch to compile the encoder, but {type(error).__name__}: {one_line(error)}; "
+            "leave it off."
+        ) from None

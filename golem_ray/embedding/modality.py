@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from golem_ray.config import DatasetConfig, ModelConfig, ProcessingConfig
+from golem_ray.config import ClusterConfig, DatasetConfig, ModelConfig, ProcessingConfig
 from golem_ray.data.table import Content
 from golem_ray.embedding.recipe import Recipe
 
-MODALITIES = {"speech": "golem_ray.speech"}
+MODALITIES = {"speech": "golem_ray.speech", "text": "golem_ray.text"}
 """Name of each modality -> its package, which has it as MODALITY."""
 
 
@@ -42,11 +42,13 @@ class Baseline:
     key: str
     """What its figures are kept under."""
     name: str
-    """For a sentence: `the same head on ...`."""
+    """For a sentence: `log-mel statistics do as well`."""
+    head: str
+    """What its figures are of: `the same head on log-mel statistics`."""
     short: str
     """For a table's head."""
     size: int
-    """Width of its vectors."""
+    """Width of its vectors; 0 where they follow from the examples that are trained on (`Modality.terms`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +74,33 @@ class Fact:
     """What `Modality.describe` gives it under."""
     title: str
     """A noun for a number or a category; of a flag, what follows `clips that are`; of an identity, `that have`."""
-    kind: Literal["number", "category", "flag", "identity"]
+    kind: Literal["number", "category", "flag", "identity", "counts"]
     """A number is summed up, a category counted, of a flag the examples are named; two examples of one identity are
-    equal in what an encoder takes, though their files may differ."""
+    equal in what an encoder takes, though their files may differ; counts of what is in an example are added up."""
     unit: str = ""
+    """Of a number or a category; of counts, what is counted: `characters`."""
     how: str = ""
     """How it is measured, for who reads the page; a threshold belongs here."""
     advice: str = ""
     """What to do about examples with the flag."""
     is_size: bool = False
     """Whether it says how large an example is: then it is summed, and given for each label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origins:
+    """How a description speaks of whom, or of what, examples are."""
+
+    columns: tuple[str, ...]
+    """Those that are taken for the column of groups where none is named, the likeliest first."""
+    heading: str
+    """`Who speaks`."""
+    unsaid: str
+    """What no column says: `who speaks`."""
+    guessed: str
+    """What the values of such a column may be."""
+    alike: str
+    """What to do where a category, as of all recordings by one device, tells the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +114,8 @@ class Modality:
     baseline: Baseline
     encoders: tuple[str, ...]
     """Names of well-known encoders to try."""
+    poolings: tuple[str, ...]
+    """Those to choose from where the choice is left to cross-validation."""
     card: Card
     shown: str
     """Head of a report's column that shows examples."""
@@ -120,9 +141,8 @@ class Modality:
     """What `describe` says of an example, in the order in which it is shown."""
     describe: Callable[[bytes], dict[str, Any]]
     """The facts of an example by their keys, from its file, without an encoder: a number, a category's name, whether it
-    has a flag, an identity's 16 bytes. Raises ExampleError for what no encoder takes."""
-    baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray]
-    """(T,) -> (F,) float32: the baseline's vector of an example that was read."""
+    has a flag, an identity's 16 bytes, a Counter. Raises ExampleError for what no encoder takes."""
+    origins: Origins
     cost: Callable[[int, Recipe], float]
     """What an example of so many elements costs, in the modality's unit."""
     load_encoder: Callable[[Recipe, str, float | None], Encoder]
@@ -131,6 +151,22 @@ class Modality:
     """What there is to say about such a recipe on that device; '' for nothing."""
     too_large: Callable[[float], str]
     """Why an example of that cost cannot be used that does not fit into the memory alone."""
+    gpu_batch: Callable[[ClusterConfig], float]
+    """Padded cost that a GPU is given at once."""
+    cpu_batch: float | None = None
+    """The same of a CPU; None where one by one is as fast."""
+    small: int = 1
+    """Times as many examples as usual that a worker takes at a time: among many small ones, more are of like costs."""
+    occluded: Callable[[bytes, int], tuple[list[tuple[str, bytes]], int]] | None = None
+    """The first so many words of an example, each with the file without it, and how many words follow these, from its
+    file; None where nothing can be left out. Raises ExampleError."""
+    baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray] | None = None
+    """(T,) -> (F,) float32: the baseline's vector of an example that was read; None where its size is 0."""
+    libraries: tuple[str, ...] = ()
+    """More libraries whose versions a sidecar records, where they are installed."""
+    terms: Callable[[Sequence[bytes | None], Recipe], Any] | None = None
+    """N files -> what the baseline counts in each, (N, V) in SciPy's CSR form, zeros where there is no file; None where
+    an example's vector of the baseline follows from it alone."""
 
 
 def modality_named(name: str) -> Modality:
@@ -142,4 +178,4 @@ def modality_named(name: str) -> Modality:
 
 def modality_of(dataset: DatasetConfig) -> Modality:
     """The modality of a dataset's examples."""
-    return modality_named("speech")
+    return modality_named(dataset.modality)

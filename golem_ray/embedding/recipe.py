@@ -52,9 +52,11 @@ class Recipe:
     layer: int | str = "last"
     """A number (0: what goes into the first block), last, mean, or all: every number, then last and mean."""
     pooling: str = "mean"
-    """mean, or mean+std."""
+    """What is kept of a layer's frames: mean, mean+std or cls; mean+cls to choose from."""
     trimmed: bool = False
     """Whether what says nothing is left out at an example's ends."""
+    reading: Any = None
+    """What its modality alone knows of how an example is read."""
     joined: int = 0
     """Width of the baseline's vector behind the encoder's; 0 where it is not there."""
 
@@ -70,7 +72,7 @@ class Recipe:
 
     @property
     def parts(self) -> tuple[int, int, int]:
-        """An example's vector as an array: layers, statistics over time, and the width of each."""
+        """An example's vector as an array: layers, statistics over its frames, and the width of each."""
         return len(self.layers), len(self.pooling.split("+")), self.encoder.embedding_size
 
     @property
@@ -89,9 +91,11 @@ def columns_of(recipe: Recipe, layer: int | str, pooling: str, joined: bool = Fa
 
     With `joined`, and the baseline's vector behind them.
     """
-    _, statistics, width = recipe.parts
-    start = recipe.layers.index(layer) * statistics * width
-    columns = ((start, start + len(pooling.split("+")) * width),)
+    _, _, width = recipe.parts
+    kept, wanted = recipe.pooling.split("+"), pooling.split("+")
+    start = (recipe.layers.index(layer) * len(kept) + kept.index(wanted[0])) * width
+    assert kept[kept.index(wanted[0]) :][: len(wanted)] == wanted, f"{pooling} is not in one piece in {recipe.pooling}"
+    columns = ((start, start + len(wanted) * width),)
     return (*columns, (recipe.encoded_size, recipe.vector_size)) if joined else columns
 
 

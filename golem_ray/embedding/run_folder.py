@@ -68,8 +68,8 @@ def recorded(run_dir: str, key: str) -> dict[str, Any] | None:
 
 def _keys(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration's groups, and the keys in each, but for those that are not always there."""
-    groups = {group: keys if isinstance(keys, dict) else None for group, keys in config.items()}
-    return {group: None if keys is None else sorted(keys.keys() - set(NEWER_KEYS)) for group, keys in groups.items()}
+    groups = {group: keys if isinstance(keys, dict) else {} for group, keys in config.items()}
+    return {group: sorted(key for key in keys if f"{group}.{key}" not in NEWER_KEYS) for group, keys in groups.items()}
 
 
 @contextmanager

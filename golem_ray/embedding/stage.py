@@ -54,11 +54,12 @@ class EmbedBatch:
     baseline (F,)]}.
 
     On CPUs, from a table of examples, each read and embedded by one thread, as many at a time as the worker has
-    threads: padding only costs there, and threads that share an example wait for each other. On a GPU, from groups of
-    examples, in batches of like lengths, smaller ones from then on when the GPU's memory is full; an example that does
-    not fit alone cannot be used. Vectors go into the cache, if there is one, and come back if they are wanted. The
-    `failure` of every row says why an encoder cannot be loaded: an exception would reach the user in pages of the
-    engine's own words.
+    threads: padding only costs there, and threads that share an example wait for each other. Where examples are so
+    small that a thread is faster with several (`Modality.cpu_batch`), they go in batches of like costs. On a GPU, from
+    groups of examples, in batches of like lengths, smaller ones from then on when the GPU's memory is full; an example
+    that does not fit alone cannot be used. Vectors go into the cache, if there is one, and come back if they are
+    wanted. The `failure` of every row says why an encoder cannot be loaded: an exception would reach the user in pages
+    of the engine's own words.
     """
 
     def __init__(self, task: EmbeddingTask, resources: Resources, notes: CrashNotes | None = None) -> None:
@@ -88,7 +89,9 @@ class EmbedBatch:
                         "cluster.gather_limit: expected GPUs that PyTorch can use for embeddings that stay in storage, "
                         "found one that it cannot; use device.backend = cpu."
                     )
-            self.encoder = loaded_encoder(recipe, device, resources.batch_cost if batched else None)
+            on_cpu = None if recipe.compiled else self.modality.cpu_batch
+            self.packed = on_cpu if device == "cpu" and not self.grouped else None
+            self.encoder = loaded_encoder(recipe, device, resources.batch_cost if batched else self.packed)
         except UserError as error:
             self.failure = str(error)
             return
@@ -163,9 +166,25 @@ class EmbedBatch:
         with self.notes.block(batch["id"].to_pylist()) as suspicious:
             if suspicious:
                 done = [embed_alone(row) for row in rows_of(batch)]
+            elif self.packed is not None:
+                return self._embed_packed(with_contents(batch), self.packed)
             else:
                 done = list(self.threads.map(embed, rows_of(with_contents(batch))))
         return [example for example, _ in done], np.concatenate([vectors for _, vectors in done])
+
+    def _embed_packed(self, batch: pa.Table, most: float) -> tuple[list[Example], np.ndarray]:
+        """Each thread embeds one batch of examples of like costs at a time, of at most so much padded cost."""
+        from golem_ray.embedding.loading import pack
+
+        examples = [read_example(row, self.recipe, self.reads_baseline) for row in rows_of(batch)]
+        batches = pack([example.cost for example in examples], most)
+        found = list(self.threads.map(lambda rows: self._embed([examples[row].data for row in rows]), batches))
+        vectors = np.zeros((len(examples), self.recipe.encoded_size), dtype=np.float32)
+        for rows, (of_batch, reasons) in zip(batches, found, strict=True):
+            vectors[rows] = of_batch
+            for row, why in zip(rows, reasons, strict=True):
+                examples[row] = examples[row]._replace(data=NO_DATA, reason=examples[row].reason or why)
+        return examples, vectors
 
     def _embed(self, data: list[np.ndarray]) -> tuple[np.ndarray, list[str]]:
         """(N, D): the vectors, zeros without data or for what does not fit into memory, and then why not."""

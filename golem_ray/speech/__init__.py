@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from golem_ray.data.table import Content
-from golem_ray.embedding.modality import Baseline, Card, Encoder, Modality
+from golem_ray.embedding.modality import Baseline, Card, Encoder, Modality, Origins
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.speech.facts import FACTS, LONG, describe, is_silent
 from golem_ray.speech.families import LOG_MEL_SIZE, WHOLE_S
@@ -94,8 +94,15 @@ MODALITY = Modality(
         ),
         what="audio",
     ),
-    baseline=Baseline(key="log_mel", name="log-mel statistics", short="log-mel", size=LOG_MEL_SIZE),
+    baseline=Baseline(
+        key="log_mel",
+        name="log-mel statistics",
+        head="the same head on log-mel statistics",
+        short="Head on log-mel",
+        size=LOG_MEL_SIZE,
+    ),
     encoders=("facebook/wav2vec2-base", "microsoft/wavlm-base-plus"),
+    poolings=("mean", "mean+std"),
     card=Card(
         task="audio-classification",
         tags=("audio-classification", "speech", "linear-probe"),
@@ -114,9 +121,17 @@ MODALITY = Modality(
     remark=_remark,
     facts=FACTS,
     describe=describe,
+    origins=Origins(
+        columns=("speaker", "speaker_id", "client_id", "author"),
+        heading="Who speaks",
+        unsaid="who speaks",
+        guessed="who speaks",
+        alike="record or convert all labels alike",
+    ),
     baseline_vector=_baseline_vector,
     cost=lambda length, recipe: length / traits_of(recipe).sampling_rate,
     load_encoder=_load_encoder,
     note=_note,
     too_large=lambda cost: f"its {cost:.0f} s do not fit into the memory: see processing.max_seconds",
+    gpu_batch=lambda cluster: cluster.batch_seconds,
 )

@@ -19,10 +19,10 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel
 
 from golem_ray.devices import tf32
-from golem_ray.embedding.loading import DTYPES, load, pack
+from golem_ray.embedding.loading import DTYPES, compiled, load, pack, try_compiled
 from golem_ray.embedding.pooling import BlockInputs, Stop, vectors
 from golem_ray.embedding.recipe import Recipe
-from golem_ray.errors import ConfigError, one_line
+from golem_ray.errors import ConfigError
 from golem_ray.speech.families import FAMILIES, WHOLE_S, WINDOW_S
 from golem_ray.speech.inspect import traits_of
 from golem_ray.speech.windows import Window, split
@@ -53,8 +53,7 @@ class SpeechEncoder:
         self.family = FAMILIES[info.model_type]
         self.preprocessor, model = load(
             info,
-            AutoFeatureExtractor,
-            AutoModel,
+            (AutoFeatureExtractor, AutoModel),
             lambda key: key != "masked_spec_embed" and key.startswith(self.family.weights_prefix),
         )
         self.recipe = recipe
@@ -82,9 +81,10 @@ class SpeechEncoder:
 
         self._forward: Callable[[Any, Tensor, Tensor], Tensor] = forward
         if recipe.compiled:
-            torch._dynamo.config.recompile_limit = 64  # one long clip, very short ones, ... are graphs of their own
-            self._forward = torch.compile(forward, fullgraph=True, dynamic=True)
-            self._try_compiled()
+            self._forward = compiled(forward)
+            noise = np.random.default_rng(0).standard_normal(8 * self._rate).astype(np.float32)
+            num_clips = 1 if batch_seconds is None else max(2, int(batch_seconds / 8))
+            try_compiled(lambda: self.embed([noise] * num_clips))
             return
         for module in self.model.modules():
             module.register_forward_pre_hook(self._stop.check)
@@ -200,24 +200,6 @@ class SpeechEncoder:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-
-    def _try_compiled(self) -> None:
-        """Compile on some noise of a usual length, so that the first real batch need not wait.
-
-        Raises ConfigError if that fails.
-        """
-        noise = np.random.default_rng(0).standard_normal(8 * self._rate).astype(np.float32)
-        num_clips = 1 if self.batch_cost is None else max(2, int(self.batch_cost / 8))
-        try:
-            self.embed([noise] * num_clips)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # the compiler's own, Triton's, the C++ compiler's
-            reason = one_line(error)
-            raise ConfigError(
-                f"model.compile: expected PyTorch to compile the encoder, but {type(error).__name__}: {reason}; leave "
-                "it off."
-            ) from None
 
 
 def _shorter(first: float | None, second: float | None) -> float | None:

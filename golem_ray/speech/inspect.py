@@ -65,6 +65,8 @@ def recipe_for(model: ModelConfig, max_seconds: float | None = None, *, trimmed:
             f"model.layer: expected 'last', 'auto' or a number for {info.name}, whose adapter gives other frames than "
             f"its blocks, got {layer!r}."
         )
+    if model.pooling == "cls":
+        raise ConfigError(f"model.pooling: expected 'mean', 'mean+std' or 'auto' for clips, got {model.pooling!r}.")
     if layer == "auto":
         layer = "last" if info.traits.has_adapter else "all"
     elif layer == info.num_layers:

@@ -1,13 +1,17 @@
 """The facts of every example of a source."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from golem_ray.config import DatasetConfig
 from golem_ray.data import open_source
-from golem_ray.embedding.facts import facts_of
+from golem_ray.embedding import facts
+from golem_ray.embedding.facts import Tally, facts_of
 from golem_ray.speech import MODALITY
+from golem_ray.text import MODALITY as TEXTS
 from tests.conftest import audio_bytes, tone
 
 
@@ -28,3 +32,21 @@ def test_each_row_has_the_facts_of_its_own_clip_also_from_shards(tmp_path):
     assert found.columns["rate"][148:].tolist() == [0, 1]
     assert len(np.unique(found.digests)) == 150
     assert np.flatnonzero(~found.good).tolist() == [70]
+
+
+def test_counts_of_what_can_be_used_are_added_up(tmp_path):
+    lines = ["text,label", *(f"{text},a" for text in ("ab", "bc!", "", "b" * 100_001))]
+    (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
+    dataset = DatasetConfig(name=str(tmp_path / "set.csv"), label_column="label", text_column="text")
+    found = facts_of(open_source(dataset, TEXTS.content, None), TEXTS)
+    assert found.tallies["letters"] == Tally(Counter("abbc!"), 0)
+    assert (list(found.bad), "letters" in found.columns) == ([2, 3], False)
+    assert found.columns["characters"][:2].tolist() == [2, 3]
+
+
+def test_more_different_things_than_are_counted_apart_are_counted_together(monkeypatch):
+    monkeypatch.setattr(facts, "MOST_THINGS", 3)
+    tally = Tally()
+    for text in ("aab", "bcd", "dda"):
+        tally.add(Counter(text))
+    assert tally == Tally(Counter(a=3, b=2, c=1), 3)
