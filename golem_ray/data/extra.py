@@ -45,6 +45,12 @@ def open_extra(config: TrainConfig, main: Source, content: Content) -> list[Sour
         except UserError as error:
             kind = DataError if isinstance(error, DataError) else ConfigError  # subclasses take more than words
             raise kind(as_extra(str(error), number)) from None
+        if source.several != main.several:
+            here, wanted = ("several labels", "one label") if source.several else ("one label", "several labels")
+            raise DataError(
+                f"dataset.extra[{number}].label_column: expected {wanted} for each {content.noun.one}, as "
+                f"{config.dataset.name} has, found {here} in {dataset.name}; write them alike."
+            )
         names, examples = renumbered(source, main.labels)
         others = names[len(main.labels) :]
         if others:

@@ -15,19 +15,10 @@ import fsspec
 import pyarrow as pa
 
 from golem_ray.config import DatasetConfig
+from golem_ray.data.encode import clean_label, no_labels
 from golem_ray.data.manifests import MANIFEST_SUFFIXES, SPLIT_NAMES, open_manifests
-from golem_ray.data.table import (
-    Columns,
-    Content,
-    Source,
-    absolute,
-    check_regular,
-    clean_label,
-    examples_table,
-    no_labels,
-    on_disk,
-    storable,
-)
+from golem_ray.data.several import encode
+from golem_ray.data.table import Columns, Source, absolute, check_regular, examples_table, on_disk, storable
 from golem_ray.errors import DataError, ExampleError, StorageError, as_storage_errors
 from golem_ray.sample import SAMPLE
 
@@ -146,11 +137,15 @@ def _open_folder(dataset: DatasetConfig, fs: Any, root: str, max_samples: int | 
         raise DataError(
             f"evaluation.group_column: expected metadata with a column {columns.group!r} in {dataset.name}, found none."
         )
-    if columns.label is None:
+    if not columns.labelled:
         paths = [absolute(fs, path) for path in _files_below(fs, root, columns.content.suffixes)][:max_samples]
         examples = examples_table(paths_table(paths), no_labels(len(paths)))
         return Source(examples=examples, labels=(), noun=columns.content.noun)
-    return _open_label_folders(fs, root, max_samples, columns.content)
+    if columns.label_columns:
+        raise DataError(
+            f"dataset.label_columns: expected metadata with columns of 0 and 1 in {dataset.name}, found folders alone."
+        )
+    return _open_label_folders(fs, root, max_samples, columns)
 
 
 def _shards_of(fs: Any, root: str, split: str, alias: str | None) -> list[str]:
@@ -184,7 +179,7 @@ def _name(entry: dict[str, Any]) -> str:
     return entry["name"].rstrip("/").rsplit("/", 1)[-1]
 
 
-def _open_label_folders(fs: Any, root: str, max_samples: int | None, content: Content) -> Source:
+def _open_label_folders(fs: Any, root: str, max_samples: int | None, columns: Columns) -> Source:
     """A folder per label; in turn one example of each label, so that the first N examples hold every label.
 
     Every file in a label's folder counts as an example, hidden ones aside; so do such files beside the folders, which
@@ -197,7 +192,7 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, content: Co
             continue
         if len(parts) > 1:
             by_label.setdefault(clean_label(storable(parts[0])), []).append(path)
-        elif path.lower().endswith(content.suffixes):
+        elif path.lower().endswith(columns.content.suffixes):
             by_label.setdefault("", []).append(path)
     names = sorted(label for label in by_label if label)
     number = {name: number for number, name in enumerate(names)}
@@ -207,9 +202,13 @@ def _open_label_folders(fs: Any, root: str, max_samples: int | None, content: Co
         for path, label in filter(None, group)
     ]
     contents = paths_table([absolute(fs, path) for path, _ in rows[:max_samples]])
-    labels = pa.array([label for _, label in rows[:max_samples]], pa.int64())
-    examples = examples_table(contents, labels)
-    return Source(examples=examples, labels=tuple(names), total=len(rows), noun=content.noun)
+    labels = pa.array([label for _, label in rows], pa.int64())
+    called = tuple(names)
+    if columns.separator is not None or columns.label_map:
+        written = pa.array(names, pa.string()).take(labels)
+        called, labels = encode({"label": pa.chunked_array([written])}, None, **columns.about_labels)
+    examples = examples_table(contents, labels[:max_samples])
+    return Source(examples=examples, labels=called, total=len(rows), noun=columns.content.noun)
 
 
 def _walk(fs: Any, root: str) -> Iterator[str]:

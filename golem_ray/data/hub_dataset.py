@@ -12,16 +12,9 @@ import pyarrow as pa
 
 from golem_ray import hub
 from golem_ray.config import DatasetConfig
-from golem_ray.data.table import (
-    Columns,
-    NoColumnError,
-    Source,
-    encode_groups,
-    encode_labels,
-    examples_table,
-    no_labels,
-    split_content,
-)
+from golem_ray.data.encode import encode_groups, no_labels
+from golem_ray.data.several import encode
+from golem_ray.data.table import Columns, NoColumnError, Source, examples_table, split_content
 from golem_ray.errors import DataError, one_line
 
 log = logging.getLogger(__name__)
@@ -49,16 +42,20 @@ def open_hub_dataset(dataset: DatasetConfig, max_samples: int | None, columns: C
     num_examples = min(len(split), max_samples or len(split))
     labels: tuple[str, ...] = ()
     indices = no_labels(num_examples)
-    if columns.label is not None:
-        feature = split.features[columns.label]
-        names = feature.names if isinstance(feature, datasets.ClassLabel) else None
-        labels, indices = encode_labels(_column(split, columns.label), names)
+    if columns.labelled:
+        feature = split.features[columns.labelled[0]]
+        inner = getattr(feature, "feature", feature)  # of a list, that of what is in it
+        names = inner.names if isinstance(inner, datasets.ClassLabel) else None
+        found = {name: _column(split, name) for name in columns.labelled}
+        labels, indices = encode(found, names, **columns.about_labels)
 
     first = split.select(range(num_examples))
     files, feature = first.select_columns([columns.column]), split.features[columns.column]
     if hasattr(feature, "decode"):  # of files that datasets would decode
         files = files.cast_column(columns.column, dataclasses.replace(feature, decode=False))
-    contents, paths = split_content(_column(files, columns.column), lambda path: path, columns.content.key)
+    contents, paths = split_content(
+        _column(files, columns.column), lambda path: path, columns.content.key, columns.content.inline
+    )
     groups = None if columns.group is None else encode_groups(_column(first, columns.group))
     found = {"bytes": contents, "path": paths}
     content_columns = pa.table({name: values for name, values in found.items() if values is not None})

@@ -10,6 +10,7 @@ from decimal import Decimal
 import numpy as np
 
 from golem_ray.config import TrainConfig
+from golem_ray.data.several import counts_of
 from golem_ray.data.split import Division
 from golem_ray.data.table import Source
 from golem_ray.data.unusable import MAX_NAMED
@@ -30,6 +31,16 @@ def check_classes(config: TrainConfig, source: Source) -> None:
         raise ConfigError(
             f"model.classifier_output_classes: expected {found}, the classes of {config.dataset.name}, got {wanted}; "
             "leave it at auto or choose another dataset."
+        )
+    if config.evaluation.reject is not None and source.several:
+        raise ConfigError(
+            f"evaluation.reject: expected none where an example may have several labels, got "
+            f"{config.evaluation.reject!r}; each label has a threshold there (head.threshold)."
+        )
+    if isinstance(config.head.class_weights, tuple) and len(config.head.class_weights) != found:
+        raise ConfigError(
+            f"head.class_weights: expected {found} numbers, one for each of {', '.join(source.labels[:20])}, got "
+            f"{len(config.head.class_weights)}."
         )
     if config.evaluation.reject == "unlike" and found < 3:
         raise ConfigError(
@@ -79,7 +90,7 @@ def check_streamed(config: TrainConfig) -> None:
 
 def check_labels(source: Source, labels: np.ndarray) -> None:
     """Say which classes have too few examples; DataError if there is nothing to tell apart."""
-    counts = np.bincount(labels, minlength=len(source.labels)).tolist()
+    counts = counts_of(labels, len(source.labels)).tolist()
     present = [name for name, count in zip(source.labels, counts, strict=True) if count]
     one, many = source.noun
     if len(present) < 2:
@@ -105,17 +116,17 @@ def under_two_labels(labels: np.ndarray, digests: np.ndarray) -> np.ndarray:
 
 def name_equal_files(division: Division, digests: np.ndarray, bad: Collection[int] = ()) -> None:
     """Name the equal files that have different labels. digests: (N,) S32; those of the rows `bad` do not count."""
-    labels = division.labels
-    labels[list(bad)] = np.nan
-    rows = np.flatnonzero(under_two_labels(labels, digests))
+    kinds = division.kinds
+    kinds[list(bad)] = np.nan
+    rows = np.flatnonzero(under_two_labels(kinds, digests))
     if not len(rows):
         return
     _, first = np.unique(digests[rows], return_index=True)
     named = []
     for row in rows[np.sort(first)[:MAX_NAMED]]:
-        other = rows[(digests[rows] == digests[row]) & (labels[rows] != labels[row])][0]
-        pair = [f"{division.name(each)} as {division.names[int(labels[each])]!r}" for each in (row, other)]
+        other = rows[(digests[rows] == digests[row]) & (kinds[rows] != kinds[row])][0]
+        pair = [f"{division.name(each)} as {division.labelled(each)}" for each in (row, other)]
         named.append(" and ".join(pair))
     more = f"; and {len(first) - MAX_NAMED} more files" if len(first) > MAX_NAMED else ""
-    how_many = f"{len(rows)} of {len(labels)} {division.noun.many}"
+    how_many = f"{len(rows)} of {len(kinds)} {division.noun.many}"
     log.warning("%s are equal files under different labels: %s%s", how_many, "; ".join(named), more)

@@ -15,18 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from golem_ray.data.encode import encode_groups, no_labels
+from golem_ray.data.several import encode
 from golem_ray.data.shards import first_rows, listed
-from golem_ray.data.table import (
-    Columns,
-    NoColumnError,
-    Source,
-    encode_groups,
-    encode_labels,
-    examples_table,
-    locate,
-    no_labels,
-    split_content,
-)
+from golem_ray.data.table import Columns, NoColumnError, Source, examples_table, locate, split_content
 from golem_ray.data.text_tables import TextFile, in_its_encoding, read_text_table
 from golem_ray.data.workbooks import read_workbook
 from golem_ray.errors import DataError
@@ -38,7 +30,7 @@ MANIFEST_SUFFIXES = (".parquet", ".csv", ".jsonl", ".tsv", ".xlsx")
 
 def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: Columns) -> Source:
     """One table over several files: labels read whole, contents and groups only for the first max_samples rows."""
-    label_parts: list[pa.Array] = []
+    label_parts: dict[str, list[pa.Array]] = {}
     parts, groups = [_NOTHING], [pa.array([], pa.string())]
     names, left = None, max_samples
     for file in files:
@@ -46,7 +38,8 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
         found = _found_columns(manifest, columns, file)
         if found.label is not None:
             names = manifest.class_names(found.label)
-            label_parts.extend(manifest.read(found.label, None).chunks)
+        for place, column in zip(columns.labelled, found.labelled, strict=True):
+            label_parts.setdefault(place, []).extend(manifest.read(column, None).chunks)
         if left is None or left > 0:
             parts.append(_contents(fs, file, manifest, found, left))
             if found.group is not None:
@@ -55,11 +48,12 @@ def open_manifests(fs: Any, files: list[str], max_samples: int | None, columns: 
     contents = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries().combine_chunks()
     labels: tuple[str, ...] = ()
     indices = no_labels(contents.num_rows)
-    if columns.label is not None:
-        labels, indices = encode_labels(_joined(label_parts), names)
+    if columns.labelled:
+        joined = {place: _joined(parts) for place, parts in label_parts.items()}
+        labels, indices = encode(joined, names, **columns.about_labels)
     group_column = None if columns.group is None else pa.concat_arrays(groups)
     examples = examples_table(contents, indices[: contents.num_rows], group_column)
-    total = len(indices) if columns.label else None
+    total = len(indices) if columns.labelled else None
     return Source(examples=examples, labels=labels, total=total, noun=columns.content.noun)
 
 
@@ -69,11 +63,13 @@ _NOTHING = pa.table({"bytes": pa.array([], pa.large_binary()), "path": pa.array(
 def _contents(fs: Any, file: str, manifest: _Manifest, columns: Columns, limit: int | None) -> pa.Table:
     """Where the examples of the first rows (None: all) lie, as columns of their table; Parquet's stay there."""
     column, key = columns.column, columns.content.key
+    inline = columns.content.inline and column != "file_name"
     if file.lower().endswith(".parquet"):
-        table = listed(fs, file, column, limit)
+        table = listed(fs, file, column, limit, inline)
         if table is not None:
             return table
-    contents, paths = split_content(manifest.read(column, limit), partial(locate, fs, file.rsplit("/", 1)[0]), key)
+    folder = file.rsplit("/", 1)[0]
+    contents, paths = split_content(manifest.read(column, limit), partial(locate, fs, folder), key, inline)
     found = {"bytes": contents, "path": paths}
     return pa.table({name: values for name, values in found.items() if values is not None})
 
@@ -83,6 +79,12 @@ def _joined(parts: list[pa.Array]) -> pa.ChunkedArray:
     kinds = {part.type for part in parts if not pa.types.is_null(part.type)}
     if len(kinds) == 1:
         kind = kinds.pop()
+    elif any(map(pa.types.is_nested, kinds)):
+        if not all(map(pa.types.is_nested, kinds)):
+            found = ", ".join(sorted(map(str, kinds)))
+            raise DataError(f"dataset.label_column: expected lists of labels in all files or in none, found {found}.")
+        inner = {kind.value_type for kind in kinds if pa.types.is_list(kind) and not pa.types.is_null(kind.value_type)}
+        kind = pa.list_(inner.pop() if len(inner) == 1 else pa.string())
     else:
         kind = pa.int64() if kinds and all(map(pa.types.is_integer, kinds)) else pa.string()
     return pa.chunked_array([part.cast(kind) for part in parts], kind)
@@ -113,6 +115,8 @@ class _Manifest:
     def class_names(self, column: str) -> list[str] | None:
         """The names of a ClassLabel column; None for any other."""
         feature = self.features.get(column) if isinstance(self.features, dict) else None
+        inner = feature.get("feature") if isinstance(feature, dict) else None
+        feature = inner if isinstance(inner, dict) else feature  # of a list, what is in it
         return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
 
 

@@ -14,19 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from golem_ray import storage
-from golem_ray.data.table import absolute, flat, locate, on_disk, split_content
+from golem_ray.data.encode import flat
+from golem_ray.data.table import absolute, locate, on_disk, split_content
 from golem_ray.errors import StorageError, as_storage_errors
 
 _ROWS_AT_ONCE = 64
 
 
-def listed(fs: Any, file: str, column: str, limit: int | None) -> pa.Table | None:
-    """The first rows (None: all) of a shard: {path, shard, column, at}; None if no files are inside."""
+def listed(fs: Any, file: str, column: str, limit: int | None, inline: bool = False) -> pa.Table | None:
+    """The first rows (None: all) of a shard: {path, shard, column, at}; None if no files are inside.
+
+    With `inline` text is as good as a file.
+    """
     with fs.open(file, "rb") as stream:
         parquet = pq.ParquetFile(stream)
         kind = parquet.schema_arrow.field(column).type
         leaf = f"{column}.bytes" if pa.types.is_struct(kind) else column
-        if not (pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        is_file = pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        if not (is_file or (inline and is_text)):
             return None
         if leaf not in _leaves(parquet) or _is_all_null(parquet, leaf):
             return None
@@ -122,7 +128,7 @@ def _read_rows(shard: str, column: str, at: np.ndarray) -> tuple[list[bytes | No
             start = stop
     values = pa.chunked_array(parts)
     assert len(values) == len(at), f"{len(values)} of {len(at)} rows of {shard}: are there fewer now?"
-    contents, paths = split_content(values, partial(locate, fs, file.rsplit("/", 1)[0]), column)
+    contents, paths = split_content(values, partial(locate, fs, file.rsplit("/", 1)[0]), column, inline=True)
     nothing = pa.nulls(len(at))
     return (nothing if contents is None else contents).to_pylist(), (nothing if paths is None else paths).to_pylist()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from golem_ray.config import Noun, TrainConfig
+from golem_ray.data.encode import flat
 from golem_ray.data.extra import Extra, open_extra
 from golem_ray.data.folds import held_out, in_one_group
 from golem_ray.data.groups import groups_of
+from golem_ray.data.several import kinds_of, label_array
 from golem_ray.data.sources import open_source
+from golem_ray.data.stratify import several_held_out
 from golem_ray.data.table import Content, Source, example_name, renumbered
 from golem_ray.data.unusable import shown_path
 from golem_ray.errors import ConfigError, DataError, UserError
@@ -61,9 +65,33 @@ class Division:
         return {"revision": self.source.revision, **beside}
 
     @property
-    def labels(self) -> np.ndarray:
-        """(N,) float64: each example's label, NaN where it has none."""
-        return self.source.examples["label"].to_numpy().astype(np.float64)
+    def several(self) -> bool:
+        """Whether an example may have several labels, or none."""
+        return self.source.several
+
+    @property
+    def known(self) -> np.ndarray:
+        """(N,) bool: whose labels are known."""
+        found: np.ndarray = flat(self.source.examples["label"]).is_valid().to_numpy(zero_copy_only=False)
+        return found
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """(N,) float64: one number for all with the same label, or the same ones; NaN where these are not known."""
+        return kinds_of(self.source.examples["label"])
+
+    def labels_of(self, rows: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
+        """The labels of rows (M,) where they are known: (M,) int64, or (M, K) bool where there may be several.
+
+        Of classes that are trained on; with `names`, K is their number.
+        """
+        return label_array(self.source.examples["label"].take(rows), len(names or self.source.labels))
+
+    def labelled(self, row: int) -> str:
+        """What the row is labelled as, for messages."""
+        found = self.source.examples["label"][int(row)].as_py()
+        numbers = found if isinstance(found, list) else [found]
+        return ", ".join(repr(self.names[number]) for number in numbers) or "nothing"
 
     def counts(self, rows: np.ndarray) -> list[int]:
         """How many of the rows, (M,), are of the main dataset, and of each one beside it."""
@@ -112,11 +140,11 @@ def _check_groups(config: TrainConfig, division: Division) -> None:
     """
     if division.groups is None:
         return
-    trained = ~division.tested & np.isfinite(division.labels)
-    labels, groups = division.labels[trained].astype(np.int64), division.groups[trained]
-    own, many = ~division.extra[trained], division.noun.many
-    if len(np.unique(groups[own])) < 2:
+    trained = ~division.tested & division.known
+    groups, own, many = division.groups[trained], ~division.extra[trained], division.noun.many
+    if len(np.unique(groups[own])) < 2 or division.several:
         return
+    labels = division.labels_of(np.flatnonzero(trained))
     if np.bincount(labels[own]).max() > 1 and in_one_group(labels[own], groups[own]):
         besides = f" of {config.dataset.name}" if division.beside else ""
         raise DataError(
@@ -170,7 +198,7 @@ def _with_holdout(config: TrainConfig, source: Source) -> Division:
     holdout, noun = config.evaluation.holdout, source.noun
     if holdout is None:
         return Division(source=source, names=source.labels, tested=tested, groups=groups)
-    rows = np.flatnonzero(source.examples["label"].is_valid().to_numpy())
+    rows = np.flatnonzero(flat(source.examples["label"]).is_valid().to_numpy(zero_copy_only=False))
     wanted = holdout if isinstance(holdout, int) else max(1, round(holdout * len(rows)))
     if not 0 < wanted < len(rows):
         raise ConfigError(
@@ -182,8 +210,9 @@ def _with_holdout(config: TrainConfig, source: Source) -> Division:
             f"evaluation.group_column: expected {noun.many} of at least two groups in "
             f"{config.evaluation.group_column!r}, found one; take more {noun.many}, or hold out without groups."
         )
-    labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
-    tested[rows] = held_out(labels, wanted, config.training.seed, None if groups is None else groups[rows])
+    labels = label_array(source.examples["label"].take(rows), len(source.labels))
+    hold = several_held_out if source.several else held_out
+    tested[rows] = hold(labels, wanted, config.training.seed, None if groups is None else groups[rows])
     if groups is None and tested.sum() < wanted:
         left = "only %d of %d %s are held out: one of each class is kept to train on"
         log.warning(left, tested.sum(), wanted, noun.many)
@@ -207,6 +236,11 @@ def _with_split(config: TrainConfig, source: Source, content: Content) -> Divisi
         problem = str(error).removeprefix("dataset.split: ")
         kind = DataError if isinstance(error, DataError) else ConfigError  # subclasses take more than words
         raise kind(f"evaluation.split: for the split {split!r}, {problem}") from None
+    if tested.several != source.several:
+        raise DataError(
+            f"evaluation.split: expected {split!r} to have labels as {config.dataset.split!r} has them, found several "
+            "for an example in one of the two alone; name both alike."
+        )
     names, examples = renumbered(tested, source.labels)
     both = dataclasses.replace(source, examples=_joined([source.examples, examples]))
     is_tested = np.arange(both.examples.num_rows) >= source.examples.num_rows

@@ -18,9 +18,8 @@ import dataclasses
 import os
 import re
 import stat
-import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,8 @@ import pyarrow.compute as pc
 from golem_ray import storage
 from golem_ray.config import NOUNS, DatasetConfig, Noun
 from golem_ray.config.checks import default_of, separator
+from golem_ray.data.encode import clean_label, flat
+from golem_ray.data.several import taken
 from golem_ray.errors import DataError, ExampleError, StorageError, without_credentials
 
 
@@ -45,6 +46,8 @@ class Content:
     """What such a file holds, for messages."""
     noun: Noun = NOUNS["speech"]
     """What messages call an example."""
+    inline: bool = False
+    """Whether text in the column is the example itself; if not, it is a path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,12 @@ class Columns:
     """None where groups are not needed."""
     other_label: str | None = None
     """The column of labels where there is no `label`."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of 0 and 1, in place of `label`."""
+    separator: str | None = None
+    """Between labels in one column, where an example may have several."""
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """What labels are called: empty for as they are."""
     delimiter: str = ","
     """The character between the columns of a CSV."""
     encoding: str = "utf-8"
@@ -79,7 +88,19 @@ class Columns:
             "dataset.label_column": self.label,
             "evaluation.group_column": self.group,
         }
-        return [(key, column) for key, column in keys.items() if column is not None]
+        several = [("dataset.label_columns", column) for column in self.label_columns]
+        return [*((key, column) for key, column in keys.items() if column is not None), *several]
+
+    @property
+    def about_labels(self) -> dict[str, Any]:
+        """How columns of labels are read, as `several.encode` takes it."""
+        several = bool(self.label_columns)
+        return {"separator": self.separator, "several": several, "label_map": self.label_map}
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """The columns that say the labels; none where labels are not needed."""
+        return self.label_columns or ((self.label,) if self.label is not None else ())
 
 
 def columns_of(dataset: DatasetConfig, content: Content, *, labelled: bool, group: str | None = None) -> Columns:
@@ -88,9 +109,12 @@ def columns_of(dataset: DatasetConfig, content: Content, *, labelled: bool, grou
     return Columns(
         content=content,
         column=getattr(dataset, content.key.rsplit(".", 1)[-1]),
-        label=dataset.label_column if labelled else None,
+        label=dataset.label_column if labelled and not dataset.label_columns else None,
         group=group,
-        other_label="label" if labelled and is_default else None,
+        other_label="label" if labelled and is_default and not dataset.label_columns else None,
+        label_columns=dataset.label_columns if labelled else (),
+        separator=dataset.label_separator,
+        label_map=dataset.label_map,
         delimiter=separator(dataset.delimiter),
         encoding=dataset.encoding,
     )
@@ -109,6 +133,11 @@ class Source:
     """How many examples there are, taken or not; None where that was not asked for."""
     noun: Noun = NOUNS["speech"]
     """What messages call an example."""
+
+    @property
+    def several(self) -> bool:
+        """Whether an example may have several labels, or none."""
+        return pa.types.is_list(self.examples["label"].type)
 
 
 def read_content(content: bytes | None, path: str | None, what: str = "content") -> bytes:
@@ -171,80 +200,22 @@ def examples_table(contents: pa.Table, labels: pa.Array, groups: Any = None) -> 
     return pa.table(columns if groups is None else {**columns, "group": groups})
 
 
-def no_labels(num_examples: int) -> pa.Array:
-    """The label column of examples whose labels were not asked for."""
-    return pa.array(np.zeros(num_examples, dtype=np.int64))
-
-
-def clean_label(name: str) -> str:
-    """The label as every source gives it: in Unicode's composed form (NFC), without white space around it."""
-    return unicodedata.normalize("NFC", name).strip()
-
-
-def encode_labels(values: pa.ChunkedArray, names: list[str] | None) -> tuple[tuple[str, ...], pa.Array]:
-    """Class names, and each row's index into them (null where it has none), of a whole label column.
-
-    With `names` (a ClassLabel's) integers are indices and keep them, unused classes included, unless `clean_label`
-    makes two names one. Without, the classes are the distinct values: numbers in numerical order, names in alphabetical
-    order.
-    """
-    given = None if names is None else [clean_label(name) for name in names]
-    names = None if given is None else list(dict.fromkeys(given))
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_nested(values.type) or pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-        raise DataError(f"dataset.label_column: expected names or integers, found {values.type}.")
-    if pa.types.is_floating(values.type):  # integers with gaps, as pandas writes them
-        values = values.cast(pa.float64())
-        values = pc.if_else(pc.equal(values, pc.floor(values)), values, None).cast(pa.int64())
-    if names is not None and given is not None and pa.types.is_integer(values.type):
-        indices = values.cast(pa.int64())
-        known = pc.and_(pc.greater_equal(indices, 0), pc.less(indices, len(given)))
-        number_of = {name: number for number, name in enumerate(names)}
-        numbers = pa.array([number_of[name] for name in given], pa.int64())
-        return tuple(names), numbers.take(flat(pc.if_else(known, indices, None)))
-    if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
-        values = values.cast(pa.string())
-    written = pc.unique(values)
-    cleaned = pa.array([clean_label(name or "") or None for name in written.to_pylist()], values.type)
-    values = cleaned.take(flat(pc.index_in(values, written)))
-    if names is None:
-        names = [name for name in cleaned.unique().to_pylist() if name is not None]
-        numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
-        names.sort(key=(lambda name: (int(name), name)) if numbers else None)
-    return tuple(names), flat(pc.index_in(values, pa.array(names, values.type))).cast(pa.int64())
-
-
 def renumbered(source: Source, labels: Sequence[str]) -> tuple[tuple[str, ...], pa.Table]:
     """The source's examples with labels numbered as in `labels`, and the names of all those numbers.
 
     What an example of the source is labelled with but `labels` lacks comes after them. `labels` may be of an artifact
     whose labels were not cleaned.
     """
-    used = {index for index in pc.unique(source.examples["label"]).to_pylist() if index is not None}
+    column = flat(source.examples["label"])
+    used = set(pc.unique(column.flatten() if source.several else column).drop_null().to_pylist())
     number_of = {clean_label(name): number for number, name in enumerate(labels)}
     number_of |= {name: number for number, name in enumerate(labels)}
     others = [name for index, name in enumerate(source.labels) if index in used and name not in number_of]
     names = (*labels, *others)
     number_of |= {name: len(labels) + number for number, name in enumerate(others)}
     numbers = pa.array([number_of.get(name) for name in source.labels], pa.int64())
-    column = pa.chunked_array([numbers.take(chunk) for chunk in source.examples["label"].chunks], pa.int64())
+    column = taken(numbers, column)
     return names, source.examples.set_column(source.examples.schema.get_field_index("label"), "label", column)
-
-
-def encode_groups(values: pa.ChunkedArray) -> pa.Array:
-    """A whole group column as text, as `clean_label` has it, null where it is null or empty."""
-    if pa.types.is_nested(values.type):
-        raise DataError(f"evaluation.group_column: expected names or numbers, found {values.type}.")
-    text = flat(values.cast(pa.string()))
-    distinct = pc.unique(text)
-    names = pa.array([clean_label(name or "") or None for name in distinct.to_pylist()], pa.string())
-    return names.take(pc.index_in(text, distinct))
-
-
-def flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The column as one array."""
-    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
 class NoColumnError(DataError):
@@ -260,12 +231,15 @@ class NoColumnError(DataError):
 
 
 def split_content(
-    column: pa.ChunkedArray, locate: Callable[[str], str], key: str
+    column: pa.ChunkedArray, locate: Callable[[str], str], key: str, inline: bool = False
 ) -> tuple[pa.ChunkedArray | None, pa.Array | None]:
     """The bytes and paths in the column that the key `key` names: a path, bytes, or the Hub's {bytes, path}.
 
-    `locate` makes a path absolute; a path beside bytes is only a name and stays as it is.
+    `locate` makes a path absolute; a path beside bytes is only a name and stays as it is. With `inline` text is the
+    example itself.
     """
+    if pa.types.is_dictionary(column.type):  # pandas' categories
+        column = column.cast(column.type.value_type)
     kind = column.type
     if pa.types.is_struct(kind):
         fields = {field.name: pc.struct_field(column, field.name) for field in kind}
@@ -273,9 +247,12 @@ def split_content(
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         contents, paths = column, None
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        contents, paths = None, column
+        contents, paths = (column, None) if inline else (None, column)
+    elif pa.types.is_null(kind):
+        contents, paths = column, None
     else:
-        raise DataError(f"{key}: expected paths, bytes or {{bytes, path}}, found {kind}.")
+        wanted = "texts" if inline else "paths, bytes or {bytes, path}"
+        raise DataError(f"{key}: expected {wanted}, found {kind}.")
     if contents is not None:
         contents = contents.cast(pa.large_binary())
     if paths is not None:

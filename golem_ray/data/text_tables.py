@@ -6,6 +6,7 @@ Cells of a CSV are text, empty ones null. Knows nothing of what the columns hold
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,8 +56,18 @@ def read_text_table(file: TextFile) -> pa.Table:
     _check_mark(file)
     if file.delimiter is not None:
         _check_separator(file, file.delimiter)
-    with in_its_encoding(file):
-        return _parsed(file)
+    try:
+        with in_its_encoding(file):
+            return _parsed(file)
+    except pa.ArrowInvalid as error:
+        found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
+        if found is None:
+            raise
+        row, wanted, got = found.groups()  # without the row, which follows: it is not to be shown
+        raise DataError(
+            f"{file.name}: expected {wanted} columns, found {got} in {f'row {row}' if row else 'a row'}; put cells "
+            "that hold what separates columns, or a line's end, into double quotes."
+        ) from None
 
 
 @contextmanager

@@ -14,10 +14,11 @@ import pytest
 
 from golem_ray.config import NOUNS, DatasetConfig, EvaluationConfig, TrainConfig
 from golem_ray.data import open_source
+from golem_ray.data.encode import encode_labels
 from golem_ray.data.files import open_paths, other_splits
 from golem_ray.data.shards import with_contents
 from golem_ray.data.split import divide
-from golem_ray.data.table import Columns, Content, columns_of, encode_labels, example_name, read_content
+from golem_ray.data.table import Columns, Content, columns_of, example_name, read_content
 from golem_ray.data.unusable import example_at
 from golem_ray.errors import DataError, ExampleError
 from golem_ray.speech import MODALITY
