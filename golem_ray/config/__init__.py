@@ -3,14 +3,7 @@
 from golem_ray.config.checks import refuse_credentials
 from golem_ray.config.extra import as_extra
 from golem_ray.config.grid import GridConfig
-from golem_ray.config.groups import (
-    DatasetConfig,
-    EvaluationConfig,
-    HeadConfig,
-    ModelConfig,
-    ProcessingConfig,
-    TrainingConfig,
-)
+from golem_ray.config.groups import DatasetConfig, ModelConfig, ProcessingConfig
 from golem_ray.config.jobs import (
     DescribeConfig,
     EvaluateConfig,
@@ -20,6 +13,7 @@ from golem_ray.config.jobs import (
     TrainConfig,
     left_open,
 )
+from golem_ray.config.learning import EvaluationConfig, HeadConfig, TrainingConfig
 from golem_ray.config.nouns import NOUNS, Noun, noun_of
 from golem_ray.config.places import ClusterConfig, DeviceConfig, PathsConfig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from urllib.parse import urlsplit
 
 from golem_ray.errors import ConfigError
@@ -10,7 +10,8 @@ from golem_ray.errors import ConfigError
 
 def default_of(config: object, key: str) -> object:
     """The default of a group's key."""
-    return next(each.default for each in fields(config) if each.name == key)  # type: ignore[arg-type]
+    field = next(each for each in fields(config) if each.name == key)  # type: ignore[arg-type]
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def check_positive(key: str, value: object, word: str | None = None) -> None:

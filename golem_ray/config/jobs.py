@@ -10,15 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from golem_ray.config.checks import check_positive, refuse_credentials
-from golem_ray.config.groups import (
-    DatasetConfig,
-    EvaluationConfig,
-    HeadConfig,
-    ModelConfig,
-    ProcessingConfig,
-    TrainingConfig,
-)
+from golem_ray.config.checks import check_positive, default_of, refuse_credentials
+from golem_ray.config.groups import DatasetConfig, ModelConfig, ProcessingConfig
+from golem_ray.config.learning import EvaluationConfig, HeadConfig, TrainingConfig
+from golem_ray.config.nouns import NOUNS, Noun
 from golem_ray.config.places import ClusterConfig, DeviceConfig, PathsConfig
 from golem_ray.errors import ConfigError
 
@@ -38,6 +33,9 @@ class TrainConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
+        encoder = default_of(self.model, "feature_extractor_model")
+        if self.dataset.modality == "text" and self.model.feature_extractor_model == encoder:
+            object.__setattr__(self, "model", dataclasses.replace(self.model, feature_extractor_model="ngrams"))
         holdout, batch_size, noun = self.evaluation.holdout, self.training.batch_size, self.dataset.noun
         if batch_size is not None and batch_size < 1:
             raise ConfigError(
@@ -114,6 +112,22 @@ class EvaluateConfig:
     """Where the HTML report goes, ending in .html; `evaluation.html` beside the artifact if not given."""
     audio: bool = False
     """Put the audio of the worst mistakes into the report."""
+    texts: bool = False
+    """Put the texts of the worst mistakes into the report."""
+
+    def shows(self, noun: Noun) -> bool:
+        """Whether the report shows the examples of the worst mistakes, called so. Raises ConfigError if those of the
+        other kind were asked for.
+        """
+        asked = {NOUNS["speech"]: ("audio", self.audio), NOUNS["text"]: ("texts", self.texts)}
+        flag, shown = asked.pop(noun)
+        for other, (name, is_asked) in asked.items():
+            if is_asked:
+                raise ConfigError(
+                    f"{name}: expected a classifier of {other.many}, found one of {noun.many}; take --{flag} to have "
+                    "its worst mistakes in the report."
+                )
+        return shown
 
     def __post_init__(self) -> None:
         if self.report is not None and not self.report.endswith(".html"):
@@ -138,9 +152,13 @@ class PredictConfig:
     """A .csv, .jsonl or .parquet file, path or URI, for the predictions; the terminal if not given."""
     top_k: int = 3
     """How many of the likeliest classes to name for each example."""
+    explain: bool = False
+    """Also say which words of a text moved the decision: each of the first 60 is left out in turn. At most 1,000 texts;
+    in a file as a column `explanation`, which holds words of the texts."""
     threshold: float | None = None
     """A probability: an example whose likeliest class has less is called `unsure`; in place of what the classifier was
-    trained to reject, if it was."""
+    trained to reject, if it was. Where an example may have several labels, those are given that have as much; in place
+    of the thresholds that the classifier was trained with."""
 
     def __post_init__(self) -> None:
         check_positive("top_k", self.top_k)
@@ -158,7 +176,7 @@ class DescribedGroupsConfig:
 
     group_column: str | None = None
     """Column, such as the speaker, whose examples belong together; by default one called speaker, speaker_id, client_id
-    or author, if there is one; '' for none."""
+    or author, of texts author, author_id, user, user_id, username, speaker or source, if there is one; '' for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +188,8 @@ class DescribeConfig:
     evaluation: DescribedGroupsConfig = field(default_factory=DescribedGroupsConfig)
     output: str | None = None
     """An .html file, path or URI, for the page; none is written if not given."""
+    trained_on: int | Literal["all"] = field(default=ProcessingConfig().max_samples, metadata={"hidden": True})
+    """As many of the examples a training takes."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not self.output.lower().endswith(".html"):

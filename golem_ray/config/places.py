@@ -75,6 +75,8 @@ class ClusterConfig:
     """CPU threads of an actor, each at an example of its own, and of the head's task, whose rounding they change."""
     batch_seconds: float = 120.0
     """Seconds of audio, padding included, that a GPU is given at once. Vectors do not depend on it, memory does."""
+    batch_tokens: float = 65536.0
+    """The same of texts: tokens, padding included."""
     stall_timeout: float = 300.0
     """Seconds without any progress after which the job gives up; a first download of the encoder has to fit in."""
     wait_s: float | Literal["auto"] = "auto"
@@ -93,5 +95,7 @@ class ClusterConfig:
         check_positive("cluster.gather_limit", self.gather_limit)
         if not 1 <= self.stall_timeout <= 1e9:
             raise ConfigError(f"cluster.stall_timeout: expected 1 or more, got {self.stall_timeout!r}.")
+        if not 512 <= self.batch_tokens <= 1e7:
+            raise ConfigError(f"cluster.batch_tokens: expected 512 to 10000000, got {self.batch_tokens!r}.")
         if not 1 <= self.batch_seconds <= 1000:  # beyond, the first convolution's output passes 2**31 elements
             raise ConfigError(f"cluster.batch_seconds: expected 1 to 1000, got {self.batch_seconds!r}.")

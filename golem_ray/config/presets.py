@@ -11,11 +11,12 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from golem_ray import storage
+from golem_ray.config.checks import default_of
 from golem_ray.config.extra import as_extra
 from golem_ray.config.grid import GridConfig
 from golem_ray.config.groups import DatasetConfig
@@ -30,12 +31,18 @@ SIDECAR_VERSION = 1
 """The newest version of the sidecar's format that this package writes and reads."""
 
 
-SIDECAR_KINDS = {"modality": ("speech",), "target": ("single-label",)}
+SIDECAR_KINDS = {"modality": ("speech", "text"), "target": ("single-label", "multi-label")}
 """Entries of a sidecar -> the values that this package knows; the first is that of sidecars without the entry."""
 
 
-NEWER_KEYS = ("extra", "text_column")
-"""Keys of a dataset that records have only if they are given: those of older versions do not know them."""
+NEWER_KEYS = (
+    *("dataset.extra", "dataset.text_column"),
+    *("dataset.label_columns", "dataset.label_separator", "dataset.label_map"),
+    *("processing.max_tokens", "processing.emoji_language", "processing.replacements"),
+    *("head.normalization", "head.threshold", "head.at_least_one", "training.optimizer"),
+    "cluster.batch_tokens",
+)
+"""Keys that records have only where they are not at their defaults: those of older versions do not know them."""
 
 
 def camel_case(key: str) -> str:
@@ -75,6 +82,8 @@ def type_name(hint: Any) -> str:
     """How a reader would say the type: int | Literal["all"] -> a whole number or 'all'."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(value) for value in get_args(hint))
+    if get_origin(hint) is Mapping:
+        return "a table of texts"
     if get_origin(hint) is tuple:
         return f"a list, each {type_name(get_args(hint)[0])}"
     if get_args(hint):
@@ -86,7 +95,8 @@ def coerce(key: str, value: object, hint: Any) -> object:
     """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
     import typeguard
 
-    if get_origin(hint) is tuple and isinstance(value, list) and not any(isinstance(each, bool) for each in value):
+    lists = any(get_origin(kind) is tuple for kind in (hint, *get_args(hint)))
+    if lists and isinstance(value, list) and not any(isinstance(each, bool) for each in value):
         value = tuple(value)
     if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
@@ -154,10 +164,13 @@ def _extra(tables: object) -> tuple[DatasetConfig, ...]:
 def recorded(config: TrainConfig) -> dict[str, Any]:
     """The configuration as sidecars and runs keep it: every key, but those of NEWER_KEYS only if they are given."""
     values = dataclasses.asdict(config)
-    for dataset in (values["dataset"], *values["dataset"]["extra"]):
-        for key in NEWER_KEYS:
-            if not dataset[key]:
-                del dataset[key]
+    for name in NEWER_KEYS:
+        group, key = name.split(".")
+        records = (values["dataset"], *values["dataset"].get("extra", ())) if group == "dataset" else (values[group],)
+        default = default_of(getattr(config, group), key)
+        for record in records:
+            if record[key] == default:
+                del record[key]
     return values
 
 
@@ -281,5 +294,7 @@ def _changed(content: Any) -> dict[str, Any]:
             continue
         if isinstance(content, DatasetConfig) and key.name == "extra":
             value = [{"name": each.name} | _changed(each) for each in value]
-        found[key.name] = list(value) if isinstance(value, tuple) else "" if value is None else value
+        if isinstance(value, tuple | Mapping):
+            value = list(value) if isinstance(value, tuple) else dict(value)
+        found[key.name] = "" if value is None else value
     return found

@@ -14,10 +14,13 @@ import numpy as np
 import torch
 
 from golem_ray.data.folds import Folds, rows_by_label
+from golem_ray.data.several import counts_of
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.many import unseen_logits
 from golem_ray.heads.rows import Streamed
 from golem_ray.heads.training_set import HeadCandidate, HeadSpec
+from golem_ray.metrics import several
+from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.comparison import accuracy_of, paired
 from golem_ray.progress import Progress
 
@@ -111,12 +114,12 @@ def unseen_on_baseline(rounds: Rounds, vectors: np.ndarray, spec: HeadSpec) -> n
     )
 
 
-def halved(rounds: Rounds, seed: int) -> Rounds:
+def halved(rounds: Rounds, spec: HeadSpec) -> Rounds:
     """The first round alone, whose heads train on half of each class's examples, rounded up, and on all extra ones."""
     examples, halves = rounds.examples, []
-    labels, extra = examples.label_array(), examples.extra
+    labels, extra = spec.target.strata(examples.label_array()), examples.extra
     for fold, (train, test) in enumerate(rounds.folds[: len(rounds.folds) // rounds.number]):
-        rng = np.random.default_rng([seed, fold, 5])
+        rng = np.random.default_rng([spec.training.seed, fold, 5])
         own = train if extra is None else train[~extra[train]]
         kept = [rng.permutation(own[rows])[: (len(rows) + 1) // 2] for rows in rows_by_label(labels[own])]
         rest = [] if extra is None else [train[extra[train]]]
@@ -126,19 +129,22 @@ def halved(rounds: Rounds, seed: int) -> Rounds:
 
 def validation_metrics(
     rounds: Rounds, logits: np.ndarray, spec: HeadSpec, *, nested: bool, baseline: np.ndarray | None = None
-) -> dict[str, Any]:
-    """What the logits (R, N, K) show, {"cross_validation": None without folds, "calibration"}.
+) -> tuple[dict[str, Any], Answers | None]:
+    """What the logits (R, N, K) show, {"cross_validation": None without folds, "calibration"}; and what the first round
+    says of the N examples.
 
     The interval is that of a single round, since more rounds are the same examples again. `baseline` has the logits of
-    heads on its vectors, (R, N, K).
+    its heads, (R, N, K) or of fewer rounds.
     """
     examples = rounds.examples
     labels, tested = examples.label_array(), ~np.isnan(logits).all(axis=2)
     scores: dict[str, Any] | None = None
+    said: Answers | None = None
     if rounds.folds:
-        right = np.where(tested, spec.target.right(np.nan_to_num(logits), labels), np.nan)
+        right, said = judged(rounds, logits, tested, spec)
         accuracy, num_folds = accuracy_of(right, examples.groups), len(rounds.folds) // rounds.number
-        counts = np.bincount(labels if examples.extra is None else labels[~examples.extra])
+        own = labels if examples.extra is None else labels[~examples.extra]
+        counts = counts_of(own, spec.num_classes)
         scores = {
             "accuracy": accuracy["value"],
             "interval_95": accuracy["interval_95"],
@@ -151,23 +157,46 @@ def validation_metrics(
         flags = {"nested": nested, "sampled": rounds.rows is not None}
         scores |= {flag: True for flag, holds in flags.items() if holds}
         if baseline is not None:
-            plain = np.where(tested, spec.target.right(np.nan_to_num(baseline), labels), np.nan)
+            played = len(baseline)
+            plain, plain_said = judged(rounds, baseline, tested[:played], spec)
             found = accuracy_of(plain, examples.groups)
-            difference = paired(right, plain, num_folds, examples.groups) if num_folds > 1 else None
+            difference = paired(right[:played], plain, num_folds, examples.groups) if num_folds > 1 else None
             scores["baseline"] = {
                 "accuracy": found["value"],
                 "interval_95": found["interval_95"],
                 "against_it": difference,
             }
-    every_label = np.broadcast_to(labels, tested.shape)
-    calibration = spec.target.calibrate(logits[tested], every_label[tested], int(tested[0].sum()))
-    return {"cross_validation": scores, "calibration": calibration}
+        if labels.ndim == 2:
+            rows, groups = np.flatnonzero(tested[0]), examples.groups
+            taken = labels[rows], None if groups is None else groups[rows]
+            scores["figures"] = several.figures(said.take(rows), *taken)
+            if baseline is not None:
+                scores["baseline"]["figures"] = several.figures(plain_said.take(rows), *taken)
+    return {"cross_validation": scores, "calibration": calibrated(logits, labels, spec)}, said
+
+
+def calibrated(logits: np.ndarray, labels: np.ndarray, spec: HeadSpec) -> dict[str, Any] | None:
+    """How to calibrate by logits (R, N, K), NaN where untested, of heads that had not seen the examples."""
+    tested = ~np.isnan(logits).all(axis=2)
+    every_label = np.broadcast_to(labels, (len(logits), *labels.shape))
+    return spec.target.calibrate(logits[tested], every_label[tested], int(tested[0].sum()), spec.head)
+
+
+def judged(rounds: Rounds, logits: np.ndarray, tested: np.ndarray, spec: HeadSpec) -> tuple[np.ndarray, Answers]:
+    """Whether each example is right in each round, (R, N), NaN where untested; and what the first round says."""
+    labels, size = rounds.examples.label_array(), len(rounds.folds) // rounds.number
+    right, answers = np.full(tested.shape, np.nan), []
+    for number, of_round in enumerate(logits):
+        folds = rounds.folds[number * size : (number + 1) * size]
+        answers.append(spec.target.unseen(of_round, labels, folds, spec.head))
+        right[number] = np.where(tested[number], spec.target.equal(answers[-1].decisions, labels), np.nan)
+    return right, answers[0]
 
 
 def is_in_doubt(metrics: dict[str, Any]) -> bool:
     """Whether the interval of the cross-validated accuracy holds chance, or the baseline does as well."""
     scores = metrics["cross_validation"]
-    if scores is None:
+    if scores is None or "figures" in scores:
         return False
     rival = scores.get("baseline", {}).get("accuracy", -1.0)
     return bool(scores["interval_95"][0] <= metrics["chance"] or rival >= scores["accuracy"])

@@ -20,7 +20,7 @@ class Examples:
     embeddings: Rows
     """(N, D) float32."""
     labels: Tensor
-    """(N,) int64, on the embeddings' device."""
+    """(N,) int64, or (N, K) bool where there may be several; on the embeddings' device."""
     groups: np.ndarray | None = None
     """(N,) int, such as speakers: the examples of a group are never on both sides of a fold."""
     extra: np.ndarray | None = None

@@ -31,7 +31,8 @@ def fit(examples: Examples, spec: HeadSpec, on_epoch: OnEpoch | None = None) -> 
     """A head trained on the examples; it takes embeddings as they are, not standardised. Reports every ten epochs.
 
     A logistic head has no epochs. No group is both trained on and used to decide when to stop. Embeddings that are not
-    in memory give the same head to 1e-5, except with dropout, which is then drawn chunk by chunk.
+    in memory give the same head to 1e-5, except with dropout, which is then drawn chunk by chunk, and with batches'
+    means, which are then the chunks'.
     """
     config = spec.head
     standard = standard_of(examples.embeddings) if config.standardize or config.kind == "logistic" else None
@@ -73,11 +74,11 @@ def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: On
     parts = _validation_parts(examples, spec) if config.patience else None
     if parts is not None:
         examples, validation = (examples.take(rows) for rows in parts)
-    optimizer = adam(head.parameters(), spec)
+    optimizer = optimizer_of(head.parameters(), spec)
     criterion = spec.target.criterion(examples.labels, spec.num_classes, config)
     order = torch.Generator().manual_seed(training.seed)
     best: tuple[float, int, Any] = (float("inf"), 0, None)  # loss, epoch, weights
-    with seeded(training.seed, examples.embeddings.device, bool(config.dropout)):
+    with seeded(training.seed, examples.embeddings.device, any(config.dropouts)):
         for epoch in range(1, training.epochs + 1):
             steps = batches(len(examples), training.batch_size, order)
             loss = _epoch(head, examples, steps, optimizer, criterion)
@@ -95,11 +96,15 @@ def fit_epochs(head: nn.Module, examples: Examples, spec: HeadSpec, on_epoch: On
         head.load_state_dict(best[2])
 
 
-def adam(parameters: Iterable[nn.Parameter], spec: HeadSpec, *, fused: bool | None = None) -> torch.optim.Optimizer:
-    """Adam, or AdamW where weights decay; `fused`, which is faster, rounds otherwise."""
-    rate, decay = spec.training.learning_rate, spec.head.weight_decay
-    if not decay:
-        return torch.optim.Adam(parameters, lr=rate, fused=fused)
+def optimizer_of(
+    parameters: Iterable[nn.Parameter], spec: HeadSpec, *, fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """The configured one, by default Adam, or AdamW where weights decay; `fused`, which is faster, rounds otherwise."""
+    rate, decay, kind = spec.training.learning_rate, spec.head.weight_decay, spec.training.optimizer
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=fused)
+    if kind == "adam" or (kind is None and not decay):
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused)
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
 
 

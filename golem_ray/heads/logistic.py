@@ -46,7 +46,7 @@ class Part:
     features: Tensor
     """(N, D) float64, standardised."""
     labels: Tensor
-    """(N,) int64."""
+    """(N,) int64, or (N, K) bool."""
     folds: Folds
     """Of `rounds` rounds, those of the first one first."""
     rounds: int = 1
@@ -76,8 +76,10 @@ def regressions(parts: Sequence[Part], num_classes: int, target: Target, toleran
     """
     batch = _Batch(parts, torch.float64)
     chosen, start, unseen = _chosen(parts, batch, num_classes, target, _NEAR)
-    near = _Problem(batch.x.float(), batch.labels, batch.whole, num_classes).fitted(chosen, start, target, _NEAR)
-    final = _Problem(batch.x, batch.labels, batch.whole, num_classes)
+    near = _Problem(batch.x.float(), batch.labels, batch.whole, num_classes, target).fitted(
+        chosen, start, target, _NEAR
+    )
+    final = _Problem(batch.x, batch.labels, batch.whole, num_classes, target)
     fitted = final.fitted(chosen, near.double(), target, tolerance)[:, 0]
     logits_of_absent = torch.where(final.present[:, 0], 0.0, _NEVER)
     found = []
@@ -102,7 +104,8 @@ class _Batch:
         most, device = max(len(part.folds) for part in parts), parts[0].features.device
         self.directions = [directions for _, directions in turned]
         self.x = torch.zeros(len(parts), num_rows, width + 1, dtype=precision, device=device)
-        self.labels = torch.zeros(len(parts), num_rows, dtype=torch.int64, device=device)
+        first = parts[0].labels
+        self.labels = torch.zeros(len(parts), num_rows, *first.shape[1:], dtype=first.dtype, device=device)
         self.whole = torch.zeros(len(parts), 1, num_rows, dtype=torch.bool, device=device)
         self.trained = torch.zeros(len(parts), most, num_rows, dtype=torch.bool, device=device)
         for number, (part, (features, _)) in enumerate(zip(parts, turned, strict=True)):
@@ -141,7 +144,7 @@ def _chosen(
     chosen = torch.ones(len(parts), dtype=torch.float64, device=device)
     if not batch.trained.shape[1]:
         return chosen, None, unseen
-    problem = _Problem(batch.x.float(), batch.labels, batch.trained, num_classes)
+    problem = _Problem(batch.x.float(), batch.labels, batch.trained, num_classes, target)
     least = [float("inf")] * len(parts)
     best = torch.zeros(len(parts), 1, *problem.present.shape[2:], problem.x.shape[2], device=device)
     weights: Tensor | None = None
@@ -174,17 +177,17 @@ def _chosen(
 class _Problem:
     """Regressions of B sets of examples, S for each set, on the rows that `trained` says."""
 
-    def __init__(self, x: Tensor, labels: Tensor, trained: Tensor, num_classes: int) -> None:
+    def __init__(self, x: Tensor, labels: Tensor, trained: Tensor, num_classes: int, target: Target) -> None:
         self.x = x  # (B, N, W), the last column all ones
         self.turned = x.transpose(1, 2).contiguous()
         self.trained = trained[:, :, None].to(x.dtype)  # (B, S, 1, N)
-        of_class = torch.nn.functional.one_hot(labels, num_classes).to(x.dtype).transpose(1, 2)  # (B, K, N)
+        of_class = target.one_hot(labels, num_classes).to(x.dtype).transpose(1, 2)  # (B, K, N)
         self.targets = of_class[:, None] * self.trained  # (B, S, K, N)
         counts = self.targets.sum(dim=3)
-        self.present = (counts > 0) | (counts.sum(dim=2, keepdim=True) == 0)  # (B, S, K); all where nothing is fitted
+        self.present = (counts > 0) | ~trained.any(dim=2, keepdim=True)  # (B, S, K); all where nothing is fitted
         num_present = self.present.sum(dim=2)
         # Of two classes scikit-learn fits one row of weights, which is as twice the penalty on two.
-        self.doubled = torch.where(num_present == 2, 2.0, 1.0).to(x.dtype)[..., None, None]
+        self.doubled = torch.where((num_present == 2) & target.two_are_one, 2.0, 1.0).to(x.dtype)[..., None, None]
         self.curvature = self.trained[:, :, 0] @ x.square() / 2  # no fit is more curved
         self.size = self.trained.sum(dim=(2, 3)).clamp(min=1)  # (B, S)
 
@@ -210,7 +213,7 @@ class _Problem:
         absent = torch.where(self.present, 0.0, -1e30).to(self.x.dtype)[..., None]
 
         def loss(weights: Tensor) -> tuple[Tensor, Tensor]:
-            fit, slopes = target.losses_and_slopes(self.logits(weights) + absent, self.targets)
+            fit, slopes = target.losses_and_slopes(self.logits(weights) + absent, self.targets, self.trained)
             gradient = (slopes.flatten(1, 2) @ self.x).view_as(weights) + penalty * weights
             return fit + (penalty * weights.square()).sum(dim=(2, 3)) / 2, gradient
 

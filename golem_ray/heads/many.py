@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from golem_ray.data.folds import Folds
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.fit import adam, fit, logits_of, seeded, standard_of
+from golem_ray.heads.fit import fit, logits_of, optimizer_of, seeded, standard_of
 from golem_ray.heads.logistic import Part, regressions, unseen_of
 from golem_ray.heads.modules import new_head
 from golem_ray.heads.training_set import HeadSpec
@@ -115,8 +115,8 @@ def _batches(parts: Folds, examples: Examples, spec: HeadSpec) -> Iterator[Folds
     config, (num_rows, width) = spec.head, examples.embeddings.shape
     widths = (*config.hidden, spec.num_classes)
     most = max(1, _AT_ONCE // max(num_rows * max(widths), width * widths[0]))
-    if spec.training.batch_size is not None or config.patience is not None:
-        most = 1  # each has an order of its own, or an end of its own
+    if spec.training.batch_size is not None or config.patience is not None or config.norm == "batch":
+        most = 1  # each has an order, an end, or a mean over a step's examples of its own
     for start in range(0, len(parts), most):
         yield parts[start : start + most]
 
@@ -133,8 +133,8 @@ def _gradient(examples: Examples, parts: Folds, spec: HeadSpec) -> list[np.ndarr
         trained[number, torch.from_numpy(train).to(embeddings.device)] = True
     heads = _Heads(embeddings, trained, spec)
     loss_of = spec.target.criteria(examples.labels, trained, spec.num_classes, spec.head)
-    optimizer = adam(heads.parameters(), spec, fused=True)
-    with seeded(spec.training.seed, embeddings.device, bool(spec.head.dropout)):
+    optimizer = optimizer_of(heads.parameters(), spec, fused=True)
+    with seeded(spec.training.seed, embeddings.device, any(spec.head.dropouts)):
         for _ in range(spec.training.epochs):
             optimizer.zero_grad()
             loss_of(heads(embeddings)).sum().backward()

@@ -7,14 +7,30 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from golem_ray.config import HeadConfig
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Normalises a step's only example, of which there is no variance, by what was learned of others."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        if self.training and len(input) == 1:
+            learned = self.running_mean, self.running_var, self.weight, self.bias
+            return functional.batch_norm(input, *learned, eps=self.eps)
+        return super().forward(input)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": _BatchNorm}
 
 
 def new_head(in_features: int, num_classes: int, seed: int, config: HeadConfig | None = None) -> nn.Module:
@@ -29,13 +45,13 @@ def new_head(in_features: int, num_classes: int, seed: int, config: HeadConfig |
         if not config.hidden:
             return nn.Linear(in_features, num_classes)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for number, width in enumerate(config.hidden):
+        for number, (width, dropout) in enumerate(zip(config.hidden, config.dropouts, strict=True)):
             layers[f"hidden{number}"] = nn.Linear(in_features, width)
-            if config.layer_norm:
-                layers[f"norm{number}"] = nn.LayerNorm(width)
+            if config.norm != "none":
+                layers[f"norm{number}"] = NORMS[config.norm](width)
             layers[f"activation{number}"] = ACTIVATIONS[config.activation]()
-            if config.dropout:
-                layers[f"dropout{number}"] = nn.Dropout(config.dropout)
+            if dropout:
+                layers[f"dropout{number}"] = nn.Dropout(dropout)
             in_features = width
         layers["output"] = nn.Linear(in_features, num_classes)
         return nn.Sequential(layers)
@@ -55,7 +71,10 @@ def load_head(description: dict[str, Any], state: dict[str, Tensor]) -> nn.Modul
     widths = [*shape, *hidden] if isinstance(hidden, list) else [None]
     if not all(isinstance(width, int) and 0 < width < 2**31 for width in widths) or activation not in ACTIVATIONS:
         raise ValueError(f"widths {widths!r} and activation {activation!r}")
-    config = HeadConfig(hidden=tuple(hidden), activation=activation, layer_norm=bool(description.get("layer_norm")))
+    norm: Any = "layer" if description.get("layer_norm") else description.get("normalization", "none")
+    if norm not in ("none", *NORMS):
+        raise ValueError(f"normalization {norm!r}")
+    config = HeadConfig(hidden=tuple(hidden), activation=activation, normalization=norm if hidden else "none")
     with torch.device("meta"):  # nothing is drawn, and a description of giants takes no memory
         head = new_head(shape[0], shape[1], 0, config)
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}

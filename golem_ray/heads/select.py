@@ -122,9 +122,13 @@ def score_of(logits: np.ndarray, labels: np.ndarray, spec: HeadSpec) -> Score | 
     tested = ~np.isnan(logits).all(axis=2)
     if not tested.any():
         return None
-    right = np.where(tested, spec.target.right(np.nan_to_num(logits), labels), np.nan)
-    losses = losses_of(logits[tested], np.broadcast_to(labels, tested.shape)[tested], spec)
-    return Score(float(np.nansum(right) / tested.sum()), float(losses.mean()), right.astype(np.float32))
+    right = np.where(tested, spec.target.scores(np.nan_to_num(logits), labels), np.nan)
+    every_label = np.broadcast_to(labels, (len(logits), *labels.shape))
+    losses = losses_of(logits[tested], every_label[tested], spec)
+    known = np.isfinite(right)
+    if not known.any():
+        return None
+    return Score(float(np.nansum(right) / known.sum()), float(losses.mean()), right.astype(np.float32))
 
 
 def losses_of(logits: np.ndarray, labels: np.ndarray, spec: HeadSpec) -> np.ndarray:
@@ -163,7 +167,7 @@ def round_on(examples: Examples, spec: HeadSpec, repeats: int, number: int) -> R
         score = score_of(found.inner, labels[train], spec)
         inner.append(None if score is None else Score(score.accuracy, score.log_loss))
         losses[test] = losses_of(found.tested, labels[test], spec)
-        right[test] = target.right(found.tested, labels[test])
+        right[test] = target.scores(found.tested, labels[test])
         numbers[test] = fold
     return Round(right, losses, numbers, tuple(inner))
 
@@ -175,18 +179,19 @@ def fewer_on(examples: Examples, spec: HeadSpec, repeats: int, number: int, size
     the same ones. Extra examples are not counted: all that the fold may train on are in each size, as in a training.
     """
     labels = examples.label_array()
+    strata = spec.target.strata(labels)
     right = np.full((len(sizes), len(labels)), np.nan, dtype=np.float32)
     parts: Folds = []
     for fold, (train, test) in enumerate(_folds(examples, spec, repeats, number)):
         rng = np.random.default_rng([spec.training.seed, number, fold, 2])
         turn = np.full(len(train), -1)
         own = np.arange(len(train)) if examples.extra is None else np.flatnonzero(~examples.extra[train])
-        for rows in rows_by_label(labels[train[own]]):
+        for rows in rows_by_label(strata[train[own]]):
             members = own[rng.permutation(rows)]
             turn[members] = np.arange(len(members))
         parts += [(train[turn < size], test) for size in sizes]
     for place, ((_, test), found) in enumerate(zip(parts, unseen_logits(examples, parts, spec), strict=True)):
-        right[place % len(sizes), test] = spec.target.right(found.tested, labels[test])
+        right[place % len(sizes), test] = spec.target.scores(found.tested, labels[test])
     return right
 
 

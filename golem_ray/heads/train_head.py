@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from golem_ray.data.several import counts_of
 from golem_ray.heads.cross_validate import (
     Report,
     Rounds,
+    calibrated,
     growth,
     halved,
     is_in_doubt,
@@ -32,6 +34,7 @@ from golem_ray.heads.modules import weights_file
 from golem_ray.heads.reject import by_distance, by_precision, unsure
 from golem_ray.heads.rows import Rows, Streamed, moments
 from golem_ray.heads.select import choose, some_of
+from golem_ray.heads.terms import fitted, halved_terms, validated
 from golem_ray.heads.training_set import Columns, HeadCandidate, HeadSpec, TrainedHead, TrainingSet
 from golem_ray.progress import Progress
 
@@ -64,21 +67,30 @@ def train_head(
     head, history = _trained(examples, spec, report)
     metrics |= _training_metrics(head, examples, spec, history)
     unseen = unseen_by(rounds, candidates, chosen[1:], spec, report)
-    plain = None
-    if data.baseline is not None and rounds.folds:
+    plain = strength = None
+    if data.terms is not None:
+        found = validated(data.terms, rounds, spec)
+        plain, strength = found.logits if rounds.folds else None, found.strength
+    elif data.baseline is not None and rounds.folds:
         plain = unseen_on_baseline(rounds, data.baseline, spec)
-    metrics |= validation_metrics(rounds, unseen, spec, nested=bool(data.candidates), baseline=plain)
+    validation, said = validation_metrics(rounds, unseen, spec, nested=bool(data.candidates), baseline=plain)
+    metrics |= validation
     if spec.reject is not None:
         metrics["reject"] = _rejection(rounds, unseen, [candidates[each].columns for each in chosen], spec, metrics)
     if is_in_doubt(metrics):
-        half = halved(rounds, spec.training.seed)
+        half = halved(rounds, spec)
         few = unseen_by(half, candidates, chosen[1 : 1 + len(half.folds)], spec, _ignore)
-        few_plain = None if data.baseline is None else unseen_on_baseline(half, data.baseline, spec)
+        few_plain = None
+        if data.terms is not None and strength is not None:
+            few_plain = halved_terms(half, data.terms, spec, strength)
+        elif data.baseline is not None:
+            few_plain = unseen_on_baseline(half, data.baseline, spec)
         metrics["cross_validation"]["growth"] = {
             "encoder": growth(rounds, unseen, few, spec),
             "baseline": None if plain is None or few_plain is None else growth(rounds, plain, few_plain, spec),
         }
 
+    plain_calibration = None if plain is None else calibrated(plain, rounds.examples.label_array(), spec)
     held_out_logits = baseline = rejected = None
     if data.held_out is not None:
         held_out = _of_columns(data.held_out, columns)
@@ -86,16 +98,21 @@ def train_head(
         if spec.reject is not None:
             answers = spec.target.answers(spec.target.probabilities(held_out_logits, metrics["calibration"]))
             rejected = unsure(metrics["reject"], answers, held_out)
-        baseline = _baseline_logits(data, spec, device)
+        if strength is not None:
+            baseline = fitted(data.terms, data.labels, data.held_out_terms, strength, spec)
+        elif data.baseline is not None:
+            baseline = _baseline_logits(data, spec, device)
     return TrainedHead(
         weights=weights_file(head),
         metrics=metrics,
         chosen=chosen[0] if data.candidates else None,
         unseen_logits=unseen[0],
+        unseen_answers=said if data.labels.ndim == 2 else None,
         unseen_rows=rounds.rows,
         held_out_logits=held_out_logits,
         held_out_unsure=rejected,
         baseline_logits=baseline,
+        baseline_calibration=plain_calibration,
         drawn=_of_columns(_drawn(data), columns),
     )
 
@@ -153,14 +170,13 @@ def _training_metrics(
     Guessing is of the examples that are tested somewhere, or would be: what it gives stands beside their accuracy.
     """
     labels = examples.label_array()
-    counts = np.bincount(labels if examples.extra is None else labels[~examples.extra])
+    own = labels if examples.extra is None else labels[~examples.extra]
     strength = {"logistic": {"C": head.C}} if isinstance(head, LogisticHead) else {}  # scikit-learn's name of it
     return strength | {
         "final_loss": history[-1]["loss"] if history else log_loss(head, examples, spec),
         "training_accuracy": accuracy(head, examples, spec),
-        "num_classes_with_clips": len(np.unique(labels)),
-        "chance": 1 / int((counts > 0).sum()),  # of a guess that at least knows which classes there are
-        "largest_class": float(counts.max() / counts.sum()),
+        "num_classes_with_clips": int((counts_of(labels, spec.num_classes) > 0).sum()),
+        **spec.target.guesses(own),
         "loss_history": history,
     }
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from golem_ray.config import HeadConfig, TrainingConfig
-from golem_ray.heads.target import SINGLE_LABEL, Target
+from golem_ray.heads.single_label import SINGLE_LABEL
+from golem_ray.heads.target import Target
+from golem_ray.metrics.answers import Answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class TrainingSet:
     embeddings: np.ndarray
     """(N, D) float32. Of a `np.memmap` only chunks are in memory."""
     labels: np.ndarray
-    """(N,) int64."""
+    """(N,) int64, or (N, K) bool where there may be several."""
     candidates: tuple[HeadCandidate, ...] = ()
     """What to choose from, the plain one first; none where there is no choice."""
     groups: np.ndarray | None = None
@@ -55,6 +57,10 @@ class TrainingSet:
     """(M, D) float32: embeddings of the examples held out."""
     held_out_baseline: np.ndarray | None = None
     """(M, F) float32."""
+    terms: Any = None
+    """(N, V) in SciPy's CSR form: what is counted in each example, in place of `baseline`'s vectors."""
+    held_out_terms: Any = None
+    """(M, V), the same of the examples held out."""
     drawn: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """(P,) int64, ascending: which embeddings come back with the head. Examples held out count on from N."""
 
@@ -73,11 +79,15 @@ class TrainedHead:
     """The number of the one of TrainingSet.candidates that was trained."""
     unseen_logits: np.ndarray
     """(N, K) float32: each example's, from the first round of cross-validation; NaN if it was not tested there."""
+    unseen_answers: Answers | None = None
+    """Of these logits, where how to decide follows from cross-validation too: each fold's from the other folds."""
     unseen_rows: np.ndarray | None = None
     """(N,) int64: which rows of the training set `unseen_logits` has; None says all of them."""
     held_out_logits: np.ndarray | None = None
     """(M, K) float32, of the examples held out."""
     held_out_unsure: np.ndarray | None = None
     """(M,) bool: those that are rejected, where the head was to learn that."""
+    baseline_calibration: dict[str, Any] | None = None
+    """How the baseline's probabilities are calibrated, and decided by, where that follows from cross-validation."""
     baseline_logits: np.ndarray | None = None
-    """(M, K) float32, of the same head trained on the baseline's vectors."""
+    """(M, K) float32, of the same head trained on the baseline's vectors, or of the baseline on terms."""

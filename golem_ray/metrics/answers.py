@@ -24,6 +24,16 @@ class Answers:
     def __len__(self) -> int:
         return len(self.decisions)
 
+    def take(self, rows: np.ndarray) -> Answers:
+        """Those of the rows, (M,)."""
+        unsure = None if self.unsure is None else self.unsure[rows]
+        return Answers(
+            probabilities=self.probabilities[rows],
+            decisions=self.decisions[rows],
+            confidence=self.confidence[rows],
+            unsure=unsure,
+        )
+
     @property
     def num_classes(self) -> int:
         """How many classes the classifier knows."""

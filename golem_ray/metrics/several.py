@@ -19,6 +19,9 @@ from golem_ray.metrics.intervals import bootstrap_interval, share_interval
 from golem_ray.metrics.several_curves import rank, share
 from golem_ray.metrics.several_measured import TINY, Measured, mean_of_known, measure, padded
 
+AT_HALF = "at_half"
+"""What the figures of the same head with every threshold at .5 are kept under, beside those of baselines."""
+
 FIGURES_OF_SEVERAL = {
     "macro_f1": FIGURES["macro_f1"],
     "weighted_f1": FIGURES["weighted_f1"],

@@ -136,3 +136,15 @@ def precision_recall(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.
     precision, recall, thresholds = precision_recall_curve(labels, probabilities, drop_intermediate=True)
     kept = np.unique(np.linspace(0, len(thresholds) - 1, _MOST_POINTS).astype(np.int64))
     return precision[kept], recall[kept], thresholds[kept]
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean probability, the share that has the label, and how many examples: of each bin of the calibration error.
+
+    (B,) each, B at most 10, by ascending probability; probabilities: (N,), N at least 1; labels: (N,) bool.
+    """
+    ranking = rank(probabilities, labels)
+    edges = np.unique(ranking._bins(_running(np.ones((1, len(labels))))))
+    counts = np.diff(edges)
+    said, gaps = (np.add.reduceat(each, edges[:-1]) / counts for each in (ranking.probabilities, ranking.gaps))
+    return said, said - gaps, counts

@@ -10,7 +10,7 @@ import torch
 from golem_ray.config import HeadConfig, TrainingConfig
 from golem_ray.heads import cross_validate, fit
 from golem_ray.heads.rounds import play_fewer, play_round
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.heads.training_set import TrainingSet
 from tests.heads.training import blobs, by_layer, examples, layered, of_epochs, spec, trained
 

@@ -8,7 +8,7 @@ from torch import nn
 from golem_ray.config import HeadConfig, TrainingConfig
 from golem_ray.heads.fit import fit, fit_epochs, logits_of
 from golem_ray.heads.modules import new_head
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from tests.heads.training import blobs, examples, of_epochs, spec, trained
 
 
@@ -162,3 +162,50 @@ def test_batches_go_with_patience_and_dropout():
     first, second = (trained(embeddings, labels, 4, TrainingConfig(batch_size=7), config=config)[1] for _ in range(2))
     assert first.weights == second.weights
     assert first.metrics["training_accuracy"] > 0.9
+
+
+def test_class_weights_that_are_true_are_inverse_and_those_that_are_false_none():
+    embeddings, labels = blobs(3, 20, 8)
+    embeddings, labels = embeddings[labels < 2 + (np.arange(60) < 9)], labels[labels < 2 + (np.arange(60) < 9)]
+    found = {
+        kind: trained(embeddings, labels, 3, config=HeadConfig(class_weights=kind))[1].weights
+        for kind in (True, "inverse", "sqrt", False, "none", (1.0, 1.0, 1.0), (1.0, 2.0, 0.5))
+    }
+    assert found[True] == found["inverse"]
+    assert found[False] == found["none"]
+    assert len({*found.values()}) >= 4
+    weights = torch.tensor(len(labels) / (3 * np.bincount(labels)), dtype=torch.float32)
+    x, y = torch.tensor(embeddings), torch.tensor(labels)
+    expected = {"sqrt": weights.sqrt(), "inverse": weights, (1.0, 2.0, 0.5): torch.tensor([1.0, 2.0, 0.5])}
+    for kind, weight in expected.items():
+        criterion = SINGLE_LABEL.criterion(y, 3, HeadConfig(class_weights=kind))
+        logits = new_head(8, 3, 0)(x)
+        assert criterion.loss(logits, y).item() == pytest.approx(
+            nn.functional.cross_entropy(logits, y, weight=weight).item(), rel=1e-6
+        )
+
+
+OPTIMIZERS = {
+    ("sgd", 0.1): lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=0.1),
+    ("adam", 0.1): lambda weights: torch.optim.Adam(weights, lr=0.05, weight_decay=0.1),
+    ("adamw", 0.1): lambda weights: torch.optim.AdamW(weights, lr=0.05, weight_decay=0.1),
+    (None, 0.1): lambda weights: torch.optim.AdamW(weights, lr=0.05, weight_decay=0.1),
+    ("adamw", 0.0): lambda weights: torch.optim.AdamW(weights, lr=0.05, weight_decay=0.0),
+    (None, 0.0): lambda weights: torch.optim.Adam(weights, lr=0.05),
+}
+
+
+@pytest.mark.parametrize(("kind", "decay"), OPTIMIZERS)
+def test_the_optimizer_is_pytorchs_of_that_name(kind, decay):
+    embeddings, labels = blobs(3, 9, 8)
+    x, y = torch.tensor(embeddings), torch.tensor(labels)
+    torch.manual_seed(0)
+    head = nn.Linear(8, 3)
+    optimizer = OPTIMIZERS[kind, decay](head.parameters())
+    for _ in range(5):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(head(x), y).backward()
+        optimizer.step()
+    training = TrainingConfig(epochs=5, learning_rate=0.05, optimizer=kind)
+    found = fit(examples(x, y), spec(3, HeadConfig(weight_decay=decay), training))
+    assert torch.allclose(found.weight, head.weight, atol=1e-6)

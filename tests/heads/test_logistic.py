@@ -6,7 +6,7 @@ import torch
 from golem_ray.config import HeadConfig
 from golem_ray.heads.fit import fit, logits_of
 from golem_ray.heads.logistic import STRENGTHS
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from tests.heads.training import blobs, examples, spec, trained
 
 

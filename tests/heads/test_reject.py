@@ -9,7 +9,7 @@ import torch
 from golem_ray.data.folds import stratified_folds
 from golem_ray.heads import reject, train_head
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.heads.training_set import HeadSpec
 from golem_ray.metrics.answers import Answers
 from tests.heads.training import blobs, trained

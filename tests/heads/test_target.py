@@ -6,15 +6,19 @@ import torch
 
 from golem_ray.config import HeadConfig
 from golem_ray.data.folds import held_out, round_folds, stratified_folds
-from golem_ray.heads import target
-from golem_ray.heads.target import MIN_CALIBRATION, SINGLE_LABEL, TARGETS, fit_temperature
+from golem_ray.heads import single_label
+from golem_ray.heads.single_label import SINGLE_LABEL, fit_temperature
+from golem_ray.heads.target import MIN_CALIBRATION
+from golem_ray.heads.targets import TARGETS, target_of
 from golem_ray.metrics.figures import evaluate
 
 LOG_3 = float(np.log(3.0))
 
 
 def test_the_target_is_found_by_its_name():
-    assert TARGETS == {"single-label": SINGLE_LABEL}
+    assert TARGETS["single-label"] is SINGLE_LABEL
+    assert target_of(False) is SINGLE_LABEL
+    assert target_of(True) is TARGETS["multi-label"]
 
 
 def test_probabilities_are_the_softmax_of_logits_over_the_temperature():
@@ -80,16 +84,16 @@ def test_label_smoothing_spreads_a_part_of_the_target_over_all_classes():
 def test_calibration_needs_enough_examples_and_finite_logits(monkeypatch):
     logits, labels = 3 * np.eye(2)[[0, 1] * 10], np.array([0, 1] * 10)
     labels[:4] = [1, 0, 1, 0]
-    record = SINGLE_LABEL.calibrate(logits, labels, MIN_CALIBRATION)
+    record = SINGLE_LABEL.calibrate(logits, labels, MIN_CALIBRATION, HeadConfig())
     assert record == {"temperature": fit_temperature(logits, labels, 20), "num_clips": 20}
     # 16 of 20 right, the targets smoothed: the mean target is 0.8 * 21 / 22 + 0.2 / 22, which the softmax has to give
     share = 0.8 * 21 / 22 + 0.2 / 22
     assert record["temperature"] == pytest.approx(3 / np.log(share / (1 - share)), rel=1e-4)
-    assert SINGLE_LABEL.calibrate(logits, labels, MIN_CALIBRATION - 1) is None
-    monkeypatch.setattr(target, "MOST_CALIBRATION", 10 * logits.shape[1])  # then every so many of them will do
-    assert SINGLE_LABEL.calibrate(logits, labels, 20)["num_clips"] == 10
+    assert SINGLE_LABEL.calibrate(logits, labels, MIN_CALIBRATION - 1, HeadConfig()) is None
+    monkeypatch.setattr(single_label, "MOST_CALIBRATION", 10 * logits.shape[1])  # then every so many of them will do
+    assert SINGLE_LABEL.calibrate(logits, labels, 20, HeadConfig())["num_clips"] == 10
     logits[3, 1] = np.nan
-    assert SINGLE_LABEL.calibrate(logits, labels, 40) is None
+    assert SINGLE_LABEL.calibrate(logits, labels, 40, HeadConfig()) is None
 
 
 def test_folds_and_holdouts_are_stratified_by_class():
@@ -105,7 +109,7 @@ def test_folds_and_holdouts_are_stratified_by_class():
 
 def test_the_figures_are_those_of_one_label():
     answers, labels = SINGLE_LABEL.answers(np.array([[0.9, 0.1], [0.2, 0.8]])), np.array([0, 0])
-    found = SINGLE_LABEL.evaluate(answers, labels, ["a", "b"], 0, {"plain": answers})
+    found = SINGLE_LABEL.evaluate(answers, labels, ["a", "b"], np.array([2, 1]), 3, {"plain": answers})
     assert found == evaluate(answers, labels, ["a", "b"], 0, {"plain": answers})
     assert found["figures"]["accuracy"]["value"] == 0.5
     assert found["baselines"]["plain"] == found["figures"]
@@ -126,5 +130,7 @@ def test_the_temperature_that_made_the_logits_is_found_again():
 
 def test_a_few_clips_that_are_all_right_do_not_make_it_certain():
     logits = 10 * np.eye(2)[[0, 1] * 10]
-    probabilities = SINGLE_LABEL.probabilities(logits, SINGLE_LABEL.calibrate(logits, np.array([0, 1] * 10), 20))
+    probabilities = SINGLE_LABEL.probabilities(
+        logits, SINGLE_LABEL.calibrate(logits, np.array([0, 1] * 10), 20, HeadConfig())
+    )
     assert probabilities.max() == pytest.approx(21 / 22, abs=1e-3)

@@ -7,7 +7,7 @@ import torch
 from golem_ray.config import TrainingConfig
 from golem_ray.heads import cross_validate
 from golem_ray.heads.select import Choice
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.progress import Progress
 from tests.heads.training import LAYERS, blobs, by_layer, examples, layered, spec, trained
 
@@ -53,7 +53,7 @@ def test_growth_is_by_heads_of_half_of_each_classs_examples_in_the_same_folds():
     embeddings, labels = blobs(3, 21, 4)
     every = examples(embeddings, labels)
     rounds = cross_validate.rounds_of(every, spec(3), 2)
-    half = cross_validate.halved(rounds, 0)
+    half = cross_validate.halved(rounds, spec(3))
     assert half.number == 1
     for (train, test), (fewer, same) in zip(rounds.folds[:5], half.folds, strict=True):
         assert np.array_equal(test, same)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.metrics.figures import confidence_bins, confusion, evaluate, figures, guesses, per_class
 from golem_ray.metrics.intervals import wilson_interval
 

@@ -6,7 +6,7 @@ import sklearn.calibration
 import sklearn.metrics
 
 from golem_ray.metrics.several import figures
-from golem_ray.metrics.several_curves import precision_recall, rank
+from golem_ray.metrics.several_curves import precision_recall, rank, reliability
 from tests.metrics.test_several import answers_of, drawn
 
 
@@ -43,6 +43,19 @@ def test_the_bins_are_scikit_learns():
     share, mean = sklearn.calibration.calibration_curve(labels, probabilities, n_bins=10, strategy="quantile")
     _, _, error = rank(probabilities, labels).measure(np.ones((1, 101)))
     assert error[0] == pytest.approx((np.abs(share - mean) * np.array([11] + [10] * 9)).sum() / 101)
+
+
+def test_reliability_is_of_scikit_learns_bins():
+    rng = np.random.default_rng(3)
+    probabilities = rng.random(101) ** 3
+    labels = rng.random(101) < probabilities
+    share, mean = sklearn.calibration.calibration_curve(labels, probabilities, n_bins=10, strategy="quantile")
+    said, found, counts = reliability(probabilities, labels)
+    assert said == pytest.approx(mean)
+    assert found == pytest.approx(share)
+    assert counts.tolist() == [11] + [10] * 9
+    said, found, counts = reliability(np.full(20, 0.3), np.arange(20) < 5)  # equal probabilities are in one bin
+    assert (said.tolist(), found.tolist(), counts.tolist()) == ([pytest.approx(0.3)], [pytest.approx(0.25)], [20])
 
 
 def test_the_floor_is_what_perfect_probabilities_have():
