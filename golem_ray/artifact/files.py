@@ -10,30 +10,24 @@ sharing.py fetches an artifact from the Hub.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import logging
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from golem_ray import hub, storage
 from golem_ray.artifact import sharing
 from golem_ray.artifact.format import build_head, parse_sidecar
+from golem_ray.artifact.saved import Artifact
 from golem_ray.config.presets import SIDECAR_FORMAT, SIDECAR_VERSION
 from golem_ray.errors import ConfigError, StorageError, one_line
-from golem_ray.heads.reject import unsure
-from golem_ray.heads.target import SINGLE_LABEL, TARGETS, Target
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -175,59 +169,6 @@ def save_report(path: str, page: str) -> bool:
         log.warning("the report could not be written to %s (%s)", path, error)
         return False
     return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """A saved classifier, checked."""
-
-    place: str
-    """Where its weights were found: a path, a URI, or a file of a Hub repository."""
-    weights: bytes
-    """The .pth file."""
-    sidecar: bytes
-    """The .json file."""
-    head: nn.Module
-    document: dict[str, Any]
-    """What the sidecar says."""
-    from_hub: str | None = None
-    """The Hub repository that it was fetched from."""
-
-    @property
-    def labels(self) -> list[str]:
-        """The classes, in the order of the logits."""
-        return list(self.document["labels"])
-
-    @property
-    def modality(self) -> str:
-        """Name of the modality of its examples."""
-        return str(self.document.get("modality", "speech"))
-
-    @property
-    def target(self) -> Target:
-        """What a label is to it."""
-        return TARGETS[self.document.get("target", SINGLE_LABEL.name)]
-
-    @cached_property
-    def _exact_head(self) -> nn.Module:
-        """The head in float64: what it says of a vector then does not depend on which vectors are beside it."""
-        return copy.deepcopy(self.head).double()
-
-    def logits(self, embeddings: np.ndarray) -> np.ndarray:
-        """(N, D) float32 -> (N, K) float32."""
-        import torch
-
-        with torch.inference_mode():
-            return self._exact_head(torch.tensor(embeddings, dtype=torch.float64)).float().numpy()
-
-    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
-        """(N, D) float32 -> (N, K) float64, calibrated where the artifact is."""
-        return self.target.probabilities(self.logits(embeddings), self.document["metrics"].get("calibration"))
-
-    def unsure(self, embeddings: np.ndarray, probabilities: np.ndarray) -> np.ndarray | None:
-        """What it rejects of embeddings (N, D) with probabilities (N, K): (N,) bool; None if it rejects nothing."""
-        record = self.document["metrics"].get("reject")
-        return record and unsure(record, self.target.answers(probabilities), embeddings)
 
 
 def in_memory(weights: bytes, sidecar: dict[str, Any]) -> Artifact:

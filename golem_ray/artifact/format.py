@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from golem_ray.config import ModelConfig
 from golem_ray.config.presets import SIDECAR_FORMAT, split_sidecar
 from golem_ray.errors import ConfigError
+from golem_ray.heads.multi_label import MULTI_LABEL
 from golem_ray.heads.reject import is_record
+from golem_ray.metrics.several import FIGURES_OF_SEVERAL
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,7 +36,6 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
     split_sidecar(document)
     labels, weights, metrics, clips = (document.get(key) for key in ("labels", "weights", "metrics", "clips"))
     calibration = metrics.get("calibration") if isinstance(metrics, dict) else None
-    temperature = calibration.get("temperature") if isinstance(calibration, dict) else 1.0
     problems = {
         "labels": not isinstance(labels, list)
         or not labels
@@ -50,12 +51,10 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
         "clips.digests": isinstance(clips, dict) and not _is_packed(clips.get("digests")),
         "clips.groups": isinstance(clips, dict) and not _is_packed(clips.get("groups")),
         "clips.extra": isinstance(clips, dict) and not _are_counted(clips, document["config"].get("dataset")),
-        "metrics.calibration": not isinstance(calibration, dict | None)
-        or not isinstance(temperature, int | float)
-        or not 0 < temperature < math.inf,
+        "metrics.calibration": not _is_calibration(calibration, labels, document.get("target")),
         "metrics.reject": isinstance(metrics, dict) and not _is_reject(metrics.get("reject"), document.get("head")),
     }
-    problems |= {f"metrics.{key}": wrong for key, wrong in _wrong_metrics(metrics).items()}
+    problems |= {f"metrics.{key}": wrong for key, wrong in _wrong_metrics(metrics, document.get("target")).items()}
     for key, wrong in problems.items():
         if wrong:
             raise ConfigError(f"{path}: expected {key} as this package writes it, found it missing or changed.")
@@ -69,7 +68,7 @@ def _is_known_recipe(encoder: dict[str, Any]) -> bool:
         encoder.get("precision", "float32") in get_args(hints["precision"])
         and (seconds is None or (_numbers(encoder, "max_seconds") and seconds >= 1))
         and _is_layer(encoder.get("layer", "last"))
-        and encoder.get("pooling", "mean") in ("mean", "mean+std")
+        and encoder.get("pooling", "mean") in ("mean", "mean+std", "cls")
         and all(isinstance(encoder.get(key, False), bool) for key in ("trim_silence", "join_baseline"))
     )
 
@@ -99,7 +98,40 @@ def _are_counted(clips: dict[str, Any], dataset: object) -> bool:
     )
 
 
-def _wrong_metrics(metrics: object) -> dict[str, bool]:
+def _is_calibration(record: object, labels: object, target: object) -> bool:
+    """Whether the value is the record that the target's `calibrate` gives of so many labels."""
+    if target != MULTI_LABEL.name:
+        if record is None:
+            return True
+        return isinstance(record, dict) and _numbers(record, "temperature", "num_clips") and record["temperature"] > 0
+    number = len(labels) if isinstance(labels, list) else 0
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(key), list)
+        and len(record[key]) == number
+        and _numbers(dict(enumerate(record[key])), *range(number))
+        for key in ("slopes", "intercepts", "thresholds", "least")
+    ):
+        return False
+    return (
+        all(0 < threshold < 1 for threshold in record["thresholds"])
+        and isinstance(record.get("at_least_one"), bool)
+        and _numbers(record, "num_clips")
+    )
+
+
+def _are_figures(figures: object) -> bool:
+    """Whether the value has figures with their intervals, as metrics.several gives them."""
+    return isinstance(figures, dict) and all(
+        name in FIGURES_OF_SEVERAL and _numbers(each, "value") and _is_interval(each.get("interval_95"))
+        for name, each in figures.items()
+    )
+
+
+def _is_interval(interval: object) -> bool:
+    return isinstance(interval, list) and len(interval) == 2 and _numbers(dict(enumerate(interval)), 0, 1)
+
+
+def _wrong_metrics(metrics: object, target: object) -> dict[str, bool]:
     """For each metric that messages and reports use: whether it is there in another form than this package writes."""
     if not isinstance(metrics, dict):
         return {}
@@ -111,13 +143,11 @@ def _wrong_metrics(metrics: object) -> dict[str, bool]:
         and not (
             isinstance(scores, dict)
             and _numbers(scores, *counts)
-            and isinstance(scores.get("interval_95"), list)
-            and len(scores["interval_95"]) == 2
-            and _numbers(dict(enumerate(scores["interval_95"])), 0, 1)
+            and _is_interval(scores.get("interval_95"))
+            and (target != MULTI_LABEL.name or _are_figures(scores.get("figures")))
         ),
         "choice": not _is_choice(metrics.get("choice")),
         "loss_history": not isinstance(history, list) or not all(_numbers(entry, "epoch", "loss") for entry in history),
-        "calibration": bool(metrics.get("calibration")) and not _numbers(metrics["calibration"], "num_clips"),
     }
 
 

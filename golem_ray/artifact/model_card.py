@@ -5,19 +5,22 @@ Computes no figures, and leaves out what the sidecar does not have.
 
 from __future__ import annotations
 
-import itertools
-import re
 from typing import Any
 
+from golem_ray.artifact.card_of_several import figures_of_several
+from golem_ray.artifact.in_pytorch import lines_in_pytorch
+from golem_ray.artifact.markdown import code, figure, group, is_number, measured, number, python
 from golem_ray.artifact.published import beside, dataset_name, encoder_is_on_hub, is_on_hub
 from golem_ray.artifact.sharing import SIDECAR, WEIGHTS
 from golem_ray.config import Noun, noun_of
 from golem_ray.data.extra import sources_of
 from golem_ray.embedding.modality import Card, modality_named
-from golem_ray.heads.target import SINGLE_LABEL, TARGETS
+from golem_ray.heads.multi_label import MULTI_LABEL
 from golem_ray.metrics.figures import FIGURES
-from golem_ray.metrics.intervals import in_words
 from golem_ray.sample import DATASETS
+
+_BUNDLED = ("sample", "ngrams")
+"""Encoders that come with golem_ray."""
 
 MAX_NAMED_LABELS = 50
 """The card names so many labels at most, and says how many others there are."""
@@ -27,11 +30,11 @@ def model_card(document: dict[str, Any], repo_id: str) -> str:
     """The README.md of the repository that the artifact with this (published) sidecar lies in."""
     sections = [
         f"---\n{_metadata(document, repo_id)}\n---",
-        f"# {_code(repo_id.rpartition('/')[2])}",
+        f"# {code(repo_id.rpartition('/')[2])}",
         _what_it_is(document),
         f"## Labels\n\n{_labels(document['labels'])}",
         f"## What it was trained on\n\n{_training_set(document)}",
-        f"## How good it is\n\n{_figures(document['metrics'], noun_of(document))}",
+        f"## How good it is\n\n{_how_good(document)}",
         f"## How to use it\n\n{_usage(document, repo_id)}",
         "## What is in this repository\n\n"
         f"`{WEIGHTS}` is the state of {_head(document)} and nothing else. `{SIDECAR}` is the record of the run that "
@@ -67,12 +70,14 @@ def _card(document: dict[str, Any]) -> Card:
 
 
 def _model_index(document: dict[str, Any]) -> list[Any] | None:
-    """The accuracy on examples that were not trained on, in the Hub's form; None if there is none."""
+    """The accuracy, or macro F1, on examples that were not trained on, in the Hub's form; None if there is none."""
     from huggingface_hub import EvalResult
 
-    accuracy, dataset = _evaluated(document["metrics"]).get("accuracy"), document["config"]["dataset"]
-    if accuracy is None:
+    metric = ("f1", "Macro F1") if _is_several(document) else ("accuracy", None)
+    found = _evaluated(document["metrics"]).get("macro_f1" if _is_several(document) else "accuracy")
+    if found is None:
         return None
+    dataset = document["config"]["dataset"]
     how = document["metrics"]["evaluation"].get("how")
     return [
         EvalResult(
@@ -82,17 +87,23 @@ def _model_index(document: dict[str, Any]) -> list[Any] | None:
             dataset_config=dataset.get("name_alias"),
             dataset_split=str(dataset.get("split") if how == "held out" else how),
             dataset_revision=document["data"]["revision"],
-            metric_type="accuracy",
-            metric_value=float(accuracy["value"]),
+            metric_type=metric[0],
+            metric_name=metric[1],
+            metric_value=float(found["value"]),
         )
     ]
 
 
 def _what_it_is(document: dict[str, Any]) -> str:
     encoder, card = document["encoder"], _card(document)
+    what, number_of = f"A classifier of {card.examples} into", len(document["labels"])
+    several = _is_several(document)
+    if several:
+        which = "one or more" if document["metrics"]["calibration"]["at_least_one"] else "any number"
+        what = f"A classifier that gives {card.examples} {which} of"
     return (
-        f"A classifier of {card.examples} into {len(document['labels'])} classes: {_head(document)} on the embeddings "
-        f"of a frozen encoder, {_encoder(document)}: {_layer(encoder)}. {card.made_for(encoder)}"
+        f"{what} {number_of} {'labels' if several else 'classes'}: {_head(document)} on the embeddings of a frozen "
+        f"encoder, {_encoder(document)}: {_layer(encoder)}. {card.made_for(encoder)}"
     )
 
 
@@ -112,16 +123,16 @@ def _layer(encoder: dict[str, Any]) -> str:
 
 def _encoder(document: dict[str, Any]) -> str:
     encoder = document["encoder"]
-    name = _code(encoder.get("name"))
+    name = code(encoder.get("name"))
     if encoder_is_on_hub(document):
-        return f"{name} at commit {_code(encoder['revision'])}"
-    if encoder.get("name") == "sample":
+        return f"{name} at commit {code(encoder['revision'])}"
+    if encoder.get("name") in _BUNDLED:
         return f"{name}, the small one that comes with golem_ray"
-    return f"{name}, which is not on the Hub (sha256 {_code(encoder.get('sha256'))})"
+    return f"{name}, which is not on the Hub (sha256 {code(encoder.get('sha256'))})"
 
 
 def _labels(labels: list[str]) -> str:
-    named = ", ".join(_code(label) for label in labels[:MAX_NAMED_LABELS])
+    named = ", ".join(code(label) for label in labels[:MAX_NAMED_LABELS])
     return named + (f", and {len(labels) - MAX_NAMED_LABELS} more." if len(labels) > MAX_NAMED_LABELS else ".")
 
 
@@ -130,42 +141,51 @@ def _training_set(document: dict[str, Any]) -> str:
     name, noun = dataset_name(document), noun_of(document)
     where = "" if is_on_hub(document["data"], name) or name in tuple(DATASETS) else ", which is not on the Hub"
     revision = document["data"].get("revision")
-    more = "".join(f", and {_share(each, noun)} of {_code(each['name'])}" for each in others)
+    more = "".join(f", and {_share(each, noun)} of {code(each['name'])}" for each in others)
     number = _share(main, noun)
-    return f"{number} of {_code(name)}{f' at commit {_code(revision)}' if revision and not where else ''}{where}{more}."
+    return f"{number} of {code(name)}{f' at commit {code(revision)}' if revision and not where else ''}{where}{more}."
 
 
 def _share(source: dict[str, Any], noun: Noun) -> str:
     """How many examples of a dataset were trained on, in words."""
     used, total = source["used"], source["total"]
-    counted = _number(used) if used == total else f"{_number(used)} of {_number(total)}"
+    counted = number(used) if used == total else f"{number(used)} of {number(total)}"
     return f"{counted} {noun.many}"
+
+
+def _is_several(document: dict[str, Any]) -> bool:
+    return document.get("target") == MULTI_LABEL.name
+
+
+def _how_good(document: dict[str, Any]) -> str:
+    noun = noun_of(document)
+    return figures_of_several(document, noun) if _is_several(document) else _figures(document["metrics"], noun)
 
 
 def _figures(metrics: dict[str, Any], noun: Noun) -> str:
     lines, many = [], noun.many
-    if _is_number(metrics.get("training_accuracy")):
+    if is_number(metrics.get("training_accuracy")):
         line = f"* Training accuracy: {metrics['training_accuracy']:.1%}, on the {many} that it was trained on, which"
         lines.append(f"{line} it may know by heart{_chance(metrics)}.")
-    validated = _group(metrics, "cross_validation")
-    if _is_number(validated.get("accuracy")):
+    validated = group(metrics, "cross_validation")
+    if is_number(validated.get("accuracy")):
         sampled = f"sampled {many}, on which alone those heads were trained"
         which = sampled if validated.get("sampled") is True else many
         lines.append(
             f"* Cross-validated accuracy, of heads trained alike and tested on {many} that they were not trained on: "
-            f"{_figure(validated, 'accuracy')}, over {_number(validated.get('num_clips'))} {which}."
+            f"{figure(validated, 'accuracy')}, over {number(validated.get('num_clips'))} {which}."
         )
     else:
         lines.append("* Cross-validated accuracy: none was measured.")
     lines += _evaluation_lines(metrics, noun)
-    temperature = _group(metrics, "calibration").get("temperature")
-    if _is_number(temperature):
+    temperature = group(metrics, "calibration").get("temperature")
+    if is_number(temperature):
         lines.append(
             f"* Probabilities are calibrated, by a temperature of {temperature:.2f} that logits are divided by."
         )
     else:
         lines.append("* Probabilities are not calibrated: expect them to be too sure.")
-    lines += _rejection_lines(_group(metrics, "reject"), noun)
+    lines += _rejection_lines(group(metrics, "reject"), noun)
     return "\n".join(lines)
 
 
@@ -177,7 +197,7 @@ def _rejection_lines(record: dict[str, Any], noun: Noun) -> list[str]:
     if record["threshold"] is None:
         return [f"* `golem_ray` calls every {one} `unsure`: it is not known where this classifier can be believed."]
     if record["by"] == "unlike":
-        kept, refused = (_figure(record[key], "value") for key in ("kept", "refused"))
+        kept, refused = (figure(record[key], "value") for key in ("kept", "refused"))
         return [
             f"* `golem_ray` calls a {one} `unsure` that is unlike all classes: of {many} like those trained on it "
             f"keeps {kept}, of those of an unknown class it refuses {refused}."
@@ -190,10 +210,10 @@ def _rejection_lines(record: dict[str, Any], noun: Noun) -> list[str]:
 
 
 def _chance(metrics: dict[str, Any]) -> str:
-    if not _is_number(metrics.get("chance")):
+    if not is_number(metrics.get("chance")):
         return ""
     largest = metrics.get("largest_class")
-    always = f", always naming the largest class {largest:.1%}" if _is_number(largest) else ""
+    always = f", always naming the largest class {largest:.1%}" if is_number(largest) else ""
     return f"; chance is {metrics['chance']:.1%}{always}"
 
 
@@ -203,94 +223,33 @@ def _evaluation_lines(metrics: dict[str, Any], noun: Noun) -> list[str]:
         return []
     evaluation = metrics["evaluation"]
     how = evaluation.get("how")
-    where = "held out from training" if how == "held out" else f"of the split {_code(how)}"
-    counted = f"{_number(evaluation.get('num_clips'))} {noun.many}"
+    where = "held out from training" if how == "held out" else f"of the split {code(how)}"
+    counted = f"{number(evaluation.get('num_clips'))} {noun.many}"
     lines = [f"* On the {counted} {where}, which it was not trained on:"]
-    chance = _group(_group(evaluation, "baselines"), "chance")
+    chance = group(group(evaluation, "baselines"), "chance")
     chance = {name: value for name, value in chance.items() if name != "expected_calibration_error"}  # of no use: 0
     for name, kind in FIGURES.items():
         if name in figures:
-            beside = f"; chance is {kind.shown(chance[name])}" if _is_number(chance.get(name)) else ""
-            lines.append(f"  * {kind.title}: {_figure(figures[name], 'value', kind.format)}{beside}")
+            beside = f"; chance is {kind.shown(chance[name])}" if is_number(chance.get(name)) else ""
+            lines.append(f"  * {kind.title}: {figure(figures[name], 'value', kind.format)}{beside}")
     return lines
 
 
 def _evaluated(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The figures on examples that were not trained on; empty if there were none."""
-    figures = _group(_group(metrics, "evaluation"), "figures")
-    return {name: each for name, each in figures.items() if isinstance(each, dict) and _is_number(each.get("value"))}
-
-
-def _figure(scores: dict[str, Any], key: str, unit: str = ".1%") -> str:
-    """The figure in words, with its interval if the sidecar has one as it should be."""
-    interval = scores.get("interval_95")
-    if not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, interval)):
-        interval = None
-    return in_words(scores[key], interval, unit)
+    return measured(group(group(metrics, "evaluation"), "figures"))
 
 
 def _usage(document: dict[str, Any], repo_id: str) -> str:
-    local = not encoder_is_on_hub(document) and document["encoder"].get("name") != "sample"
+    local = not encoder_is_on_hub(document) and document["encoder"].get("name") not in _BUNDLED
     encoder = ', encoder="folder"' if local else ""
     shown = _card(document).shown
-    text = _python(["import golem_ray", "", f'print(golem_ray.load("{repo_id}"{encoder}).predict("{shown}"))'])
+    text = python(["import golem_ray", "", f'print(golem_ray.load("{repo_id}"{encoder}).predict("{shown}"))'])
     if local:
         text = (
             "Its encoder is not on the Hub: whoever made it has to hand it over, as a folder that `save_pretrained` "
-            f"wrote. The right one has the sha256 {_code(document['encoder'].get('sha256'))}, which is checked.\n\n"
+            f"wrote. The right one has the sha256 {code(document['encoder'].get('sha256'))}, which is checked.\n\n"
             + text
         )
-    decision = TARGETS[document.get("target", SINGLE_LABEL.name)].in_pytorch
-    plain = [
-        "import json, torch",
-        "from huggingface_hub import hf_hub_download",
-        "",
-        f'state = torch.load(hf_hub_download("{repo_id}", "{WEIGHTS}"), weights_only=True)',
-        *_head_lines(document["head"]),
-        "head.load_state_dict(state)",
-        f'labels = json.load(open(hf_hub_download("{repo_id}", "{SIDECAR}")))["labels"]',
-        f"print({decision})  # embedding: of the encoder, {_layer(document['encoder'])}",
-    ]
-    return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{_python(plain)}"
-
-
-def _head_lines(head: dict[str, Any]) -> list[str]:
-    """The head in plain PyTorch, from its description, which `load_head` of heads/modules.py has checked."""
-    if not head.get("hidden"):
-        return ['head = torch.nn.Linear(*reversed(state["weight"].shape))']
-    activation = {"relu": "ReLU", "gelu": "GELU", "tanh": "Tanh"}[head.get("activation", "relu")]
-    widths = [head["in_features"], *head["hidden"], head["out_features"]]
-    lines = ["head = torch.nn.Sequential()"]
-    for number, (before, after) in enumerate(itertools.pairwise(widths[:-1])):
-        lines.append(f'head.add_module("hidden{number}", torch.nn.Linear({before}, {after}))')
-        if head.get("layer_norm"):
-            lines.append(f'head.add_module("norm{number}", torch.nn.LayerNorm({after}))')
-        lines.append(f'head.add_module("activation{number}", torch.nn.{activation}())')
-    return [*lines, f'head.add_module("output", torch.nn.Linear({widths[-2]}, {widths[-1]}))']
-
-
-def _python(lines: list[str]) -> str:
-    return "\n".join(["```python", *lines, "```"])
-
-
-def _code(value: object) -> str:
-    """Any text as a Markdown code span, in which nothing has a meaning: one line, at most 100 characters."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-    text = text[:100] + "..." if len(text) > 100 else text or " "
-    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
-    space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{space}{text}{space}{fence}"
-
-
-def _group(values: dict[str, Any], key: str) -> dict[str, Any]:
-    """The group of that name; an empty one where there is none."""
-    group = values.get(key)
-    return group if isinstance(group, dict) else {}
-
-
-def _number(value: object) -> str:
-    return str(value) if _is_number(value) else "an unknown number of"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    plain = lines_in_pytorch(document, repo_id, f"of the encoder, {_layer(document['encoder'])}")
+    return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{python(plain)}"

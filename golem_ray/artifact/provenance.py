@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 import golem_ray
 from golem_ray.data.split import Division
-from golem_ray.embedding.modality import modality_named
+from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
 
 _LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "ray", "soundfile", "numpy")
@@ -62,10 +62,10 @@ def trained_on(document: dict[str, Any], digests: np.ndarray, key: str = "digest
     return np.array([digest[:8].ljust(8, b"\0") in listed for digest in digests], dtype=bool)
 
 
-def library_versions() -> dict[str, str]:
+def library_versions(modality: Modality) -> dict[str, str]:
     """The versions that an artifact's bytes depend on, those of extras where they are installed."""
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    for name in _EXTRAS:
+    for name in (*_EXTRAS, *modality.libraries):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {"golem_ray": golem_ray.__version__, "python": platform.python_version(), **versions}
@@ -96,7 +96,7 @@ def provenance(division: Division, recipe: Recipe, digests: np.ndarray) -> dict[
     return {
         "encoder": modality_named(recipe.modality).provenance(recipe),
         "data": data,
-        "versions": library_versions(),
+        "versions": library_versions(modality_named(recipe.modality)),
     }
 
 

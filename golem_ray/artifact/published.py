@@ -71,6 +71,7 @@ def _local_places(document: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         *beside(document),
         (config.get("model"), "feature_extractor_model", encoder_on_hub),
         (document["encoder"], "name", encoder_on_hub),
+        (config.get("processing"), "replacements", False),
         *((config.get("paths"), key, False) for key in ("save_path", "report_path", "embedding_cache")),
     ]
     return [

@@ -25,21 +25,25 @@ def advice(
     if found is None:
         return []
     accuracy, (low, _), rival = found
-    chance = metrics["chance"]
+    several = "mean_rate" in metrics
+    chance = metrics["mean_rate"] if several else metrics["chance"]
     by_chance, beaten = low <= chance, rival is not None and rival >= accuracy
     if not by_chance and not beaten:
         return []
     wrong = []
     if by_chance:
         by = f"These {noun.many} do not show that it recognises anything"
-        wrong.append(f"{by}: its interval holds chance, {chance:.1%}.")
+        interval = "the interval of its mean average precision" if several else "its interval"
+        wrong.append(f"{by}: {interval} holds chance, {chance:.1%}.")
     if beaten:
         wrong.append(
-            f"{baseline.name[0].upper()}{baseline.name[1:]} do as well or better ({rival:.1%} against {accuracy:.1%}): "
-            "what tells the classes apart is not in these vectors of the encoder."
+            f"{baseline.name[0].upper()}{baseline.name[1:]} do as well or better "
+            f"({'mean average precision ' if several else ''}{rival:.1%} against {accuracy:.1%}): "
+            f"what tells the {'labels' if several else 'classes'} apart is not in these vectors of the encoder."
         )
-    others = " or ".join(f"--encoder {name}" for name in encoders if name != encoder)
-    choose = "" if is_chosen else "--auto, which chooses layer, pooling and head, and may join both; "
+    others = " or ".join(f"--model.feature-extractor-model {name}" for name in encoders if name != encoder)
+    both = ", and may join both" if baseline.size else ""
+    choose = "" if is_chosen else f"--auto, which chooses layer, pooling and head{both}; "
     return [
         " ".join(wrong),
         f"What may help: {choose}another encoder ({others}).",
@@ -49,13 +53,16 @@ def advice(
 
 def _figures(metrics: dict[str, Any], key: str) -> tuple[float, list[float], float | None] | None:
     """Accuracy, its interval and the baseline's accuracy: of the examples held out, else of the cross-validation."""
-    scores = metrics.get("evaluation")
+    scores, figure = metrics.get("evaluation"), "mean_average_precision" if "mean_rate" in metrics else "accuracy"
     if scores and "figures" in scores:
-        own, rival = scores["figures"]["accuracy"], scores["baselines"][key]["accuracy"]
-        return own["value"], own["interval_95"], rival["value"]
+        own, rival = scores["figures"].get(figure), scores["baselines"][key].get(figure)
+        return None if own is None or rival is None else (own["value"], own["interval_95"], rival["value"])
     scores = metrics["cross_validation"]
     if scores is None:
         return None
+    if "mean_rate" in metrics:
+        own, rival = scores["figures"].get(figure), scores.get("baseline", {}).get("figures", {}).get(figure)
+        return None if own is None else (own["value"], own["interval_95"], rival and rival["value"])
     return scores["accuracy"], scores["interval_95"], scores.get("baseline", {}).get("accuracy")
 
 

@@ -7,17 +7,17 @@ its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from golem_ray.config import Noun, noun_of
 from golem_ray.data.extra import sources_of
-from golem_ray.embedding.modality import Baseline
+from golem_ray.heads.multi_label import MULTI_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED, Figure
+from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED
 from golem_ray.report.drawings import (
     Points,
     draw_confusion,
@@ -30,10 +30,12 @@ from golem_ray.report.drawings import (
     lines_by_layer,
 )
 from golem_ray.report.html import assemble, cell, escape, number, section, table
+from golem_ray.report.judged import MAX_MISTAKES, Column, Judged, figures_table
+from golem_ray.report.several import called, figures_of_several, is_several, parts_of_several
 from golem_ray.report.words import covered_words, on_one_side, rejection_line, validated_line
 
-MAX_MISTAKES, MAX_LEFT_OUT = 20, 50
-"""Examples that the tables name at most."""
+MAX_LEFT_OUT = 50
+"""Examples that could not be used and are named, at most."""
 
 
 _MAX_NAMED_CLASSES = 100
@@ -43,39 +45,6 @@ _CONFUSIONS = "Rows are labels, columns what was said; shades are shares of a ro
 
 
 _GUESSES = {"chance": "Even guess", "majority": "Largest class"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """Examples that were not trained on, and what the classifier says of them."""
-
-    how: str
-    """A sentence: which examples these are."""
-    example: Callable[[int], str]
-    """The name of each of the N by its index: few of them are shown."""
-    labels: np.ndarray
-    """(N,) int64, indices into `names`."""
-    answers: Answers
-    """N, of the K classes that the classifier knows."""
-    names: Sequence[str]
-    """Those K classes, and then the other labels of the examples."""
-    figures: dict[str, Any]
-    """As metrics.figures gives them."""
-    baselines: dict[str, dict[str, Any]]
-    """What to compare with -> {figure: value, or as metrics.figures gives it}."""
-    baseline: Baseline | None = None
-    """Of `baselines`, the one that is a head on plain vectors, if it is there."""
-    rejected: dict[str, Any] | None = None
-    """As metrics.coverage.covered gives it; None where the answers say nothing of who is unsure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One more column in the table of mistakes, such as a player for each example."""
-
-    title: str
-    html: Callable[[int], str]
-    """Of a tested example's index; taken as it is."""
 
 
 def render(
@@ -90,14 +59,18 @@ def render(
 
     Equal arguments give equal pages. Nothing raw is in the page unless a column of the worst mistakes brings it in.
     """
-    names, noun = judged.names if judged else document["labels"], noun_of(document)
+    names, noun, several = judged.names if judged else document["labels"], noun_of(document), is_several(document)
+    folds = on_one_side(_group(document["config"], "evaluation").get("group_column"))
     drawings: dict[str, dict[str, Any]] = {}
     parts = [
         _heading(document, noun),
-        *_figures(document, judged, noun),
+        *(figures_of_several if several else _figures)(document, judged, noun, folds),
         *(f"<p><b>{escape(line)}</b></p>" for line in advice),
     ]
-    if judged:
+    if judged and several:
+        shown, drawings = parts_of_several(document, judged, column, noun)
+        parts += shown
+    elif judged:
         decisions = judged.answers.decisions
         confusions = '<h2>Confusions</h2>\n<p class="note">Left out: too many classes for a drawing of all pairs.</p>'
         if len(names) <= MOST_CONFUSED:
@@ -114,20 +87,25 @@ def render(
             section("If it may be unsure", _rejection(document, judged, noun), "coverage"),
             _mistakes(judged, column, noun),
         ]
+    measure = (MULTI_LABEL if several else SINGLE_LABEL).measure
     layers = lines_by_layer(_group(document["metrics"], "choice").get("candidates", []))
     if layers:
-        drawings["layers"] = draw_lines(layers, "layer", "accuracy")
-        parts.append(section("Candidates by layer", _layer_words(noun), "layers"))
+        drawings["layers"] = draw_lines(layers, "layer", measure)
+        parts.append(section("Candidates by layer", _layer_words(noun, measure), "layers"))
     if document["metrics"].get("loss_history"):
         drawings["loss"] = draw_loss(document["metrics"]["loss_history"])
-        words = f"Cross-entropy on the {noun.many} that were trained on, in nats."
+        loss = "Binary cross-entropy, the mean over labels," if several else "Cross-entropy"
+        words = f"{loss} on the {noun.many} that were trained on, in nats."
         parts.append(section("Training loss", words, "loss"))
     if points is not None and min(points.vectors.shape) >= 2:
-        drawings["map"], held = draw_map(points, names)
-        words = f"Principal components: these two axes hold {held:.0%} of the embeddings' variance. "
-        parts.append(section(f"A map of the {noun.many}", words + "Filled dots were trained on, open ones not.", "map"))
+        drawings["map"], held = draw_map(points, called(names, points.labels) if several else names)
+        words = f"Principal components: these two axes hold {held:.0%} of the embeddings' variance. Filled dots were "
+        words += "trained on, open ones not."
+        words += f" The colour is that of the rarest label of a {noun.one}." if several else ""
+        parts.append(section(f"A map of the {noun.many}", words, "map"))
     parts.append(_left_out(document, noun))
-    return assemble(f"Classifier of {len(document['labels'])} classes", parts, drawings)
+    what = "labels" if several else "classes"
+    return assemble(f"Classifier of {len(document['labels'])} {what}", parts, drawings)
 
 
 def _heading(document: dict[str, Any], noun: Noun) -> str:
@@ -146,7 +124,9 @@ def _heading(document: dict[str, Any], noun: Noun) -> str:
     remarks = ", ".join(f"{count} {remark}" for remark, count in _group(clips, "remarks").items())
     entries = {
         "Trained on": f"{where}{remarks and f' ({remarks})'}",
-        "Classes": f"{len(labels)}: {', '.join(labels[:_MAX_NAMED_CLASSES])}{more}",
+        "Labels"
+        if is_several(document)
+        else "Classes": f"{len(labels)}: {', '.join(labels[:_MAX_NAMED_CLASSES])}{more}",
         "Encoder": f"{encoder.get('name')}, {which}, layer {encoder.get('layer')}, {encoder.get('pooling')} over time, "
         f"{encoder.get('precision')}",
         "Head": f"{document['head'].get('kind')}, trained on {document.get('device')}, seed {training.get('seed')}",
@@ -161,38 +141,20 @@ def _group(values: dict[str, Any], key: str) -> dict[str, Any]:
     return group if isinstance(group, dict) else {}
 
 
-def _title(figure: Figure) -> str:
-    """A figure's name at the head of a row."""
-    return figure.title[0].upper() + figure.title[1:] + (f" ({figure.unit})" if figure.unit else "")
-
-
-def _figures(document: dict[str, Any], judged: Judged | None, noun: Noun) -> list[str]:
-    """The figures beside those to compare with, then training accuracy and cross-validation in words."""
-    column = _group(document["config"], "evaluation").get("group_column")
-    words = _training_words(document["metrics"], on_one_side(column), noun)
+def _figures(document: dict[str, Any], judged: Judged | None, noun: Noun, folds: str) -> list[str]:
+    """The figures beside those to compare with, then training and cross-validation in words; `folds` says how."""
+    words = _training_words(document["metrics"], folds, noun)
     if judged is None:
         return [f"<p>No {noun.one} was tested on that the head did not see. {escape(words)}</p>"]
     plain = judged.baseline if judged.baseline and judged.baseline.key in judged.baselines else None
     rivals = {key: title for key, title in _GUESSES.items() if key in judged.baselines}
     if plain:
-        rivals[plain.key] = f"Head on {plain.short}"
-    rows = []
-    for name, kind in FIGURES.items():
-        if name not in judged.figures:
-            continue
-        figure = judged.figures[name]
-        low, high = (kind.shown(bound) for bound in figure["interval_95"])
-        row = [cell(_title(kind)), number(kind.shown(figure["value"])), number(f"{low} to {high}")]
-        for key in rivals:
-            value = judged.baselines[key].get(name)
-            value = value["value"] if isinstance(value, dict) else value
-            row.append(number("" if value is None else kind.shown(value)))
-        rows.append(row)
+        rivals[plain.key] = plain.short
     beside = f"Beside it: who guesses evenly, who always says the class that most {noun.many} were trained on"
-    beside += f", and the same head on plain {plain.name}." if plain else "."
+    beside += f", and {plain.head}." if plain else "."
     return [
         f"<p>{escape(judged.how)}</p>",
-        table(["", "Value", "95 % interval", *rivals.values()], rows),
+        figures_table(judged, FIGURES, rivals),
         f'<p class="note">{escape(beside)} {escape(words)}</p>',
     ]
 
@@ -210,9 +172,9 @@ def _training_words(metrics: dict[str, Any], folds: str, noun: Noun) -> str:
     return " ".join(words)
 
 
-def _layer_words(noun: Noun) -> str:
+def _layer_words(noun: Noun, measure: str) -> str:
     return (
-        f"What the classifier was chosen from: cross-validated accuracy, on the {noun.many} that were trained on, of "
+        f"What the classifier was chosen from: cross-validated {measure}, on the {noun.many} that were trained on, of "
         "each layer under a kind of head. Small differences may be chance; the figures above do not profit from the "
         "choice."
     )

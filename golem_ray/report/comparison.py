@@ -8,20 +8,20 @@ from typing import Any
 from golem_ray.config import Noun
 from golem_ray.report.drawings import draw_lines, lines_by_layer
 from golem_ray.report.html import assemble, cell, escape, number, section, table
-from golem_ray.report.words import compared_on, percent, points, rounds_played
+from golem_ray.report.words import blindly, classes_of, compared_on, measure_of, percent, points, rounds_played
 
 _MOST_ROWS = 200
 
 
 _LAYERS = (
-    "Cross-validated accuracy of each layer under a kind of head, on the folds that the best one was chosen by. Small "
+    "Cross-validated {} of each layer under a kind of head, on the folds that the best one was chosen by. Small "
     "differences may be chance."
 )
 
 
 def render_comparison(result: dict[str, Any], noun: Noun) -> str:
     """The page, from the result of a comparison."""
-    rows, many = result["candidates"], noun.many
+    rows, many, measure = result["candidates"], noun.many, measure_of(result)
     about = {
         many.capitalize(): compared_on(result, noun),
         "Folds": f"{rounds_played(result)}, seed {result['seed']}",
@@ -34,20 +34,19 @@ def render_comparison(result: dict[str, Any], noun: Noun) -> str:
     parts = [
         f"<h1>{len(rows)} candidates compared</h1>\n<dl>\n{listed}\n</dl>",
         f"<p>Choosing anew in each fold, by that fold's training {many} alone: {percent(nested['accuracy'])}, against "
-        f"the default {points(nested['against_default'])}. Chance is {result['chance']:.1%}, always naming the largest "
-        f"class {result['largest_class']:.1%}. This is what the choice is worth: the best candidate's own figure below "
-        "is too good, since it was chosen for it.</p>",
+        f"the default {points(nested['against_default'])}. {blindly(result)} This is what the choice is worth: the "
+        "best candidate's own figure below is too good, since it was chosen for it.</p>",
         f'<p class="note">Chosen in so many folds: {often}.</p>',
         "<h2>Every candidate</h2>",
-        f'<p class="note">Cross-validated accuracy on the same {many} in the same folds. Differences are paired: where '
-        "an interval holds 0, the two may be equally good.</p>",
-        _ranking(rows, result["default"]),
+        f'<p class="note">Cross-validated {measure} on the same {many} in the same folds. Differences are paired: '
+        "where an interval holds 0, the two may be equally good.</p>",
+        _ranking(rows, result["default"], measure),
     ]
     drawings = {}
     layers = lines_by_layer(rows)
     if layers:
-        drawings["layers"] = draw_lines(layers, "layer", "accuracy")
-        parts.append(section("By layer", _LAYERS, "layers"))
+        drawings["layers"] = draw_lines(layers, "layer", measure)
+        parts.append(section("By layer", _LAYERS.format(measure), "layers"))
     lines = [
         {
             "name": curve["name"],
@@ -57,19 +56,21 @@ def render_comparison(result: dict[str, Any], noun: Noun) -> str:
         }
         for curve in result["learning_curves"]
     ]
-    drawings["curve"] = draw_lines(lines, f"{many} per class to train on", "accuracy")
-    parts.append(section(f"By {many} per class", _curve_words(many), "curve"))
+    each = "label" if classes_of(result) == "labels" else "class"
+    drawings["curve"] = draw_lines(lines, f"{many} per {each} to train on", measure)
+    parts.append(section(f"By {many} per {each}", _curve_words(many, each, measure), "curve"))
     return assemble(f"{len(rows)} candidates compared", parts, drawings)
 
 
-def _curve_words(many: str) -> str:
+def _curve_words(many: str, each: str, measure: str) -> str:
     return (
-        f"Accuracy with at most so many {many} of each class to train on, with 95 % intervals. If it still rises, more "
-        f"{many} help. The best candidate was chosen on these folds, which flatters it, most of all with all {many}."
+        f"{measure.capitalize()} with at most so many {many} of each {each} to train on, with 95 % intervals. If it "
+        f"still rises, more {many} help. The best candidate was chosen on these folds, which flatters it, most of all "
+        f"with all {many}."
     )
 
 
-def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:
+def _ranking(rows: Sequence[dict[str, Any]], default: str, measure: str) -> str:
     cells = [
         [
             cell(row["name"] + (" (default)" if row["name"] == default else "")),
@@ -81,4 +82,5 @@ def _ranking(rows: Sequence[dict[str, Any]], default: str) -> str:
         for row in rows[:_MOST_ROWS]
     ]
     more = f"<p>And {len(rows) - _MOST_ROWS} more: see comparison.json.</p>" if len(rows) > _MOST_ROWS else ""
-    return table(["Candidate", "Accuracy", "95 % interval", "Against the best", "Against the default"], cells) + more
+    heads = ["Candidate", measure.capitalize(), "95 % interval", "Against the best", "Against the default"]
+    return table(heads, cells) + more

@@ -1,6 +1,7 @@
 """The description of a dataset: on one HTML page, and in lines for a terminal.
 
-Draws whatever facts there are; knows no modality. Names of examples, labels and groups are other people's text.
+Draws whatever facts there are, in the words of their modality. Names of examples, labels and groups are other people's
+text.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from golem_ray.config import Noun
+from golem_ray.embedding.modality import Modality
 from golem_ray.errors import printable
+from golem_ray.report.counts import count_lines, count_table
 from golem_ray.report.distributions import draw_boxes, draw_counts, draw_crossed, draw_histogram
 from golem_ray.report.html import assemble, cell, escape, section, table
+from golem_ray.report.together import label_numbers, labels_in_words, pair_lines, sets_in_words, together_parts
 
 MOST_CROSSED = 40
 """Most labels, and most groups, that a drawing of each with each shows."""
+
+_SHOWN = ("number", "category", "flag", "counts")
 
 _MOST_BARS, _MOST_ROWS = 100, 50
 
@@ -22,19 +28,27 @@ _MOST_LINES, _MOST_COUNTED = 8, 5
 """Labels, and values of a category, that a terminal shows."""
 
 
-def render_description(found: dict[str, Any], noun: Noun) -> str:
+def render_description(found: dict[str, Any], modality: Modality) -> str:
     """The page, from a description."""
+    noun, origin = modality.content.noun, modality.origins.heading
     many = noun.many.capitalize()
     drawings: dict[str, dict[str, Any]] = {}
-    parts = [f"<h1>What is in {escape(found['dataset'])}</h1>", _listed(_heading(found, noun)), _findings(found)]
-    facts = {kind: [fact for fact in found["facts"] if fact["kind"] == kind] for kind in ("number", "category", "flag")}
+    parts = [
+        f"<h1>What is in {escape(found['dataset'])}</h1>",
+        _listed(_heading(found, noun, origin)),
+        _findings(found),
+    ]
+    facts = {kind: [fact for fact in found["facts"] if fact["kind"] == kind] for kind in _SHOWN}
     if found["labels"]:
         shown = sorted(found["labels"], key=lambda each: -each["num_clips"])[:_MOST_BARS]
         drawings["labels"] = draw_counts([each["label"] for each in shown], [each["num_clips"] for each in shown], noun)
         more = (
             f" The {_MOST_BARS} largest of {len(found['labels'])} labels." if len(shown) < len(found["labels"]) else ""
         )
-        parts.append(section(f"{many} per label", f"{many} that can be used.{more}", "labels"))
+        counted = " One of several labels counts for each." if "several" in found else ""
+        parts.append(section(f"{many} per label", f"{many} that can be used.{counted}{more}", "labels"))
+    if "several" in found:
+        parts += together_parts(found, drawings, noun)
     for fact in facts["number"]:
         if fact["quantiles"] is not None:
             drawings[f"{fact['key']}-all"] = draw_histogram(fact["histogram"], _named(fact), noun)
@@ -42,11 +56,16 @@ def render_description(found: dict[str, Any], noun: Noun) -> str:
             parts += _by_label(fact, found["labels"], drawings, noun)
     rows = [[cell(_capital(_named(fact))), cell(_counted(fact, _MOST_ROWS))] for fact in facts["category"]]
     parts.append(f"<h2>Kinds of {noun.many}</h2>\n{table(['', f'{many} of each'], rows)}")
-    parts += _groups(found, drawings, noun)
+    parts += _groups(found, drawings, noun, origin)
     parts += [_flagged(fact, noun) for fact in facts["flag"] if fact["num_clips"]]
-    parts += [_copies("Equal files", found["equal_files"], noun)]
-    parts += [_copies(f"Different files that have {each['title']}", each, noun) for each in found["equal_content"]]
+    files = noun.many if modality.content.inline else "files"
+    parts += [_copies(f"Equal {files}", found["equal_files"], noun)]
+    hows = {fact.title: fact.how for fact in modality.facts}
+    for each in found["equal_content"]:
+        title = f"Different {files} that have {each['title']}"
+        parts.append(_copies(title, each, noun, hows.get(each["title"], "")))
     parts.append(_unusable(found, noun))
+    parts += [count_table(fact) for fact in facts["counts"] if fact["counts"]]
     return assemble(f"What is in {found['dataset']}", parts, drawings)
 
 
@@ -55,18 +74,18 @@ def _listed(entries: dict[str, str]) -> str:
     return f"<dl>\n{listed}\n</dl>"
 
 
-def _heading(found: dict[str, Any], noun: Noun) -> dict[str, str]:
+def _heading(found: dict[str, Any], noun: Noun, origin: str) -> dict[str, str]:
     """What was described, in a few entries."""
     total, num_clips = found["total"], found["num_clips"]
     of = f"the first {num_clips} of {total}" if total and total > num_clips else str(num_clips)
     entries = {noun.many.capitalize(): f"{of}, {found['num_usable']} can be used", "Split": _splits(found)}
     if found["labels"]:
-        entries["Labels"] = f"{len(found['labels'])}"
+        entries["Labels"] = labels_in_words(found, noun) if "several" in found else f"{len(found['labels'])}"
     for fact in found["facts"]:
         if fact["is_size"] and fact["quantiles"]:
             entries[_capital(fact["title"])] = f"{_large(fact['quantiles']['total'], fact['unit'])} in all"
     if found["groups"]:
-        entries["Who speaks"] = _group_words(found["groups"])
+        entries[origin] = _group_words(found["groups"])
     return entries
 
 
@@ -109,10 +128,9 @@ def _findings(found: dict[str, Any]) -> str:
 
 def _number_words(fact: dict[str, Any], noun: Noun) -> str:
     quantiles = {key: _short(value) for key, value in fact["quantiles"].items()}
-    words = (
-        f"{quantiles['min']} to {quantiles['max']} {fact['unit']}, half of the {noun.many} from {quantiles['q1']} to "
-    )
-    words += f"{quantiles['q3']}, median {quantiles['median']}. {fact['how']}"
+    words = f"{quantiles['min']} to {quantiles['max']} {fact['unit']}".rstrip()
+    words += f", half of the {noun.many} from {quantiles['q1']} to {quantiles['q3']}, median {quantiles['median']}. "
+    words += fact["how"]
     outside = fact["quantiles"]["max"] > fact["histogram"]["edges"][-1]
     return f"{words.rstrip()}{' The last bar holds also what lies beyond.' if outside else ''}"
 
@@ -138,7 +156,7 @@ def _counted(fact: dict[str, Any], most: int) -> str:
     return ", ".join(f"{value} ({count})" for value, count in counts[:most]) + more
 
 
-def _groups(found: dict[str, Any], drawings: dict[str, Any], noun: Noun) -> list[str]:
+def _groups(found: dict[str, Any], drawings: dict[str, Any], noun: Noun, origin: str) -> list[str]:
     groups = found["groups"]
     if groups is None or not groups["num_groups"]:
         return []
@@ -147,11 +165,11 @@ def _groups(found: dict[str, Any], drawings: dict[str, Any], noun: Noun) -> list
     if groups["crossed"] is not None:
         names = list(groups["largest"])
         drawings["groups"] = draw_crossed(groups["crossed"], [each["label"] for each in found["labels"]], names, noun)
-        return [section("Who speaks", f"{words} Rows are labels, shades are numbers of {noun.many}.", "groups")]
+        return [section(origin, f"{words} Rows are labels, shades are numbers of {noun.many}.", "groups")]
     largest = list(groups["largest"].items())
     drawings["groups"] = draw_counts([name for name, _ in largest], [count for _, count in largest], noun)
     more = f" The {len(largest)} with most {noun.many}." if groups["num_groups"] > len(largest) else ""
-    return [section("Who speaks", words + more, "groups")]
+    return [section(origin, words + more, "groups")]
 
 
 def _flagged(fact: dict[str, Any], noun: Noun) -> str:
@@ -165,15 +183,17 @@ def _more(total: int, listed: int) -> str:
     return f"<p>And {total - listed} more.</p>" if total > listed else ""
 
 
-def _copies(title: str, copies: dict[str, Any], noun: Noun) -> str:
+def _copies(title: str, copies: dict[str, Any], noun: Noun, how: str = "") -> str:
     if not copies["num_sets"]:
         return ""
     rows = []
     for each in copies["sets"]:
         names = ", ".join(each["clips"])
         more = f" and {each['num_clips'] - len(each['clips'])} more" if each["num_clips"] > len(each["clips"]) else ""
-        rows.append([cell(names + more), cell(", ".join(each["labels"]))])
-    note = f'<p class="note">{copies["num_clips"]} {noun.many}, {copies["num_sets"]} different ones.</p>'
+        labels = sets_in_words(each["label_sets"]) if "label_sets" in each else ", ".join(each["labels"])
+        rows.append([cell(names + more), cell(labels)])
+    words = f"{copies['num_clips']} {noun.many}, {copies['num_sets']} different ones. {how}".rstrip()
+    note = f'<p class="note">{escape(words)}</p>'
     more = _more(copies["num_sets"], len(rows))
     return f"<h2>{escape(title)}</h2>\n{note}{table([noun.many.capitalize(), 'Labels'], rows)}{more}"
 
@@ -187,16 +207,24 @@ def _unusable(found: dict[str, Any], noun: Noun) -> str:
     return f"{title}\n{table([one, 'Reason'], rows)}{_more(len(found['bad']), len(rows))}"
 
 
-def summary(found: dict[str, Any], noun: Noun) -> str:
+def summary(found: dict[str, Any], modality: Modality) -> str:
     """The description in words and tables for a terminal, some twenty lines."""
-    lines = [found["dataset"], *(f"{key + ':':12} {value}" for key, value in _heading(found, noun).items()), ""]
+    noun = modality.content.noun
+    heading = _heading(found, noun, modality.origins.heading)
+    lines = [found["dataset"], *(f"{key + ':':12} {value}" for key, value in heading.items()), ""]
     lines.append(f"{'':24} {'smallest':>9} {'median':>9} {'largest':>9}")
     for fact in (fact for fact in found["facts"] if fact["kind"] == "number" and fact["quantiles"]):
         shown = " ".join(f"{_short(fact['quantiles'][key]):>9}" for key in ("min", "median", "max"))
         lines.append(f"{_named(fact):24} {shown}")
     for fact in (fact for fact in found["facts"] if fact["kind"] == "category"):
         lines.append(f"{_named(fact):24} {_counted(fact, _MOST_COUNTED)}")
+    for fact in (fact for fact in found["facts"] if fact["kind"] == "counts" and fact["counts"]):
+        lines += count_lines(fact)
+    if "several" in found:
+        lines.append(f"{f'labels of a {noun.one}':24} {label_numbers(found['several'])}")
     lines += _label_lines(found, noun)
+    if "several" in found:
+        lines += pair_lines(found["several"], noun)
     if found["findings"]:
         lines += ["", *(f"- {each['finding']}: {each['advice']}." for each in found["findings"])]
     return "\n".join(printable(line) for line in lines)

@@ -11,7 +11,7 @@ from golem_ray.report.axes import axis, class_axis, heatmap, height_of, plain_la
 
 _BLUE, _PALE = "#4a7fb5", "#9bb8d3"
 
-_MAX_COUNTED = 20
+MAX_COUNTED = 20
 """Most columns of a table whose counts are written as numbers."""
 
 
@@ -80,7 +80,31 @@ def draw_crossed(
     ]
     shades = [list(line) for line in counts]
     most = max((count for line in shades for count in line), default=0) or 1
-    drawn = heatmap(shades, most, hover, shades if len(columns) <= _MAX_COUNTED else None)
+    drawn = heatmap(shades, most, hover, shades if len(columns) <= MAX_COUNTED else None)
     across, down = class_axis(columns, tickangle=-90), class_axis(rows, autorange="reversed")
     layout = plain_layout(height_of(len(rows), 26), xaxis=across, yaxis=down, plot_bgcolor="#ddd")
     return {"data": [drawn], "layout": layout}
+
+
+def draw_together(counts: Sequence[Sequence[int]], names: Sequence[str], total: int, noun: Noun) -> dict[str, Any]:
+    """How many of the examples have each two labels, K lists of K; on the diagonal those of one, which has no shade."""
+    each = [max(line[at], 1) for at, line in enumerate(counts)]
+    shades = [
+        [0.0 if at == of else count / each[at] for of, count in enumerate(line)] for at, line in enumerate(counts)
+    ]
+    hover = []
+    for at, line in enumerate(counts):
+        expected = [each[at] * many / max(total, 1) for many in each]
+        hover.append(
+            [
+                f"{shown(names[at])}<br>{count} {noun.many}"
+                if at == of
+                else f"{shown(names[at])}, {shown(names[of])}<br>{count} {noun.many}, {expected[of]:.1f} by chance"
+                for of, count in enumerate(line)
+            ]
+        )
+    most = max((share for line in shades for share in line), default=0) or 1
+    rounded = [[round(share, 3) for share in line] for line in shades]
+    drawn = heatmap(rounded, most, hover, counts if len(names) <= MAX_COUNTED else None)
+    across, down = class_axis(names, tickangle=-90), class_axis(names, autorange="reversed")
+    return {"data": [drawn], "layout": plain_layout(height_of(len(names), 26), xaxis=across, yaxis=down)}

@@ -233,6 +233,7 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
     """The embeddings' first two principal components, coloured by class, and the share of variance that they hold."""
     where, held = project(points.vectors)
     drawn = []
+    called = [*names, "without a label"]
     for number in np.unique(points.labels).tolist():
         rows = np.flatnonzero(points.labels == number).tolist()
         colour = f"hsl({360 * number * 0.618 % 360:.0f},65%,{(45, 60, 35)[number % 3]}%)"
@@ -240,7 +241,7 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": shown(names[number], 24),
+                "name": shown(called[number], 24),
                 "x": where[rows, 0].round(4).tolist(),
                 "y": where[rows, 1].round(4).tolist(),
                 "marker": {
@@ -248,7 +249,7 @@ def draw_map(points: Points, names: Sequence[str]) -> tuple[dict[str, Any], floa
                     "size": 8,
                     "symbol": ["circle-open" if points.tested[row] else "circle" for row in rows],
                 },
-                "hovertext": [f"{shown(points.names[row])}<br>{shown(names[number])}" for row in rows],
+                "hovertext": [f"{shown(points.names[row])}<br>{shown(called[number])}" for row in rows],
                 "hoverinfo": "text",
             }
         )

@@ -36,7 +36,7 @@ def evaluation_line(scores: dict[str, Any], baseline: Baseline, noun: Noun) -> s
     rival = scores["baselines"][baseline.key]["accuracy"]
     low, high = rival["interval_95"]
     return (
-        f"{line} {percent(scores['figures']['accuracy'])}; the same head on {baseline.name} {rival['value']:.1%} "
+        f"{line} {percent(scores['figures']['accuracy'])}; {baseline.head} {rival['value']:.1%} "
         f"({low:.1%} to {high:.1%}), chance {scores['baselines']['chance']['accuracy']:.1%}"
         f"{'; it ' + covered_words(scores['rejected']) if 'rejected' in scores else ''}."
     )
@@ -81,7 +81,7 @@ def validated_line(scores: dict[str, Any], noun: Noun, more: str = "", baseline:
     beside = ""
     if rival and baseline is not None:
         lower, upper = rival["interval_95"]
-        beside = f"; the same head on {baseline.name} {rival['accuracy']:.1%} ({lower:.1%} to {upper:.1%})"
+        beside = f"; {baseline.head} {rival['accuracy']:.1%} ({lower:.1%} to {upper:.1%})"
     sampled = f"sampled {noun.many}, of heads trained on these alone"
     return (
         f"Cross-validated accuracy {scores['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; "
@@ -92,11 +92,11 @@ def validated_line(scores: dict[str, Any], noun: Noun, more: str = "", baseline:
 
 def choice_line(choice: dict[str, Any], noun: Noun) -> str:
     """A sentence about the choice between candidates, as jobs/choice.py records it."""
-    rows = {row["name"]: row["accuracy"] for row in choice["candidates"]}
+    rows, measure = {row["name"]: row["accuracy"] for row in choice["candidates"]}, measure_of(choice)
     chosen, plain, second = choice["chosen"], choice["plain"], choice["second"]
     if not rows:
-        return f"Nothing could be chosen, for want of classes with two {noun.many}: taken was {chosen}."
-    line = f"Of {len(rows)} candidates, taken was {chosen}: cross-validated accuracy {rows[chosen]:.1%}"
+        return f"Nothing could be chosen, for want of {classes_of(choice)} with two {noun.many}: taken was {chosen}."
+    line = f"Of {len(rows)} candidates, taken was {chosen}: cross-validated {measure} {rows[chosen]:.1%}"
     if chosen != plain:
         line += f", the plain one ({plain}) {rows[plain]:.1%}"
     if second is not None:
@@ -120,6 +120,14 @@ def calibration_line(calibration: dict[str, Any] | None, noun: Noun) -> str:
     return (
         f"Probabilities are calibrated: a temperature of {calibration['temperature']:.2f}, from "
         f"{calibration['num_clips']} cross-validated {noun.many}."
+    )
+
+
+def guessing_words(metrics: dict[str, Any]) -> str:
+    """The training accuracy, and that of guesses."""
+    return (
+        f"training accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the "
+        f"largest class {metrics['largest_class']:.1%}"
     )
 
 
@@ -200,10 +208,10 @@ MOST_SHOWN = 20
 def summary(result: dict[str, Any], noun: Noun) -> str:
     """The result of a comparison, in words and a table."""
     rows, nested = result["candidates"], result["nested"]
-    title = f"  {'encoder':30} {'layer':>5}  {'pooling':8}  {'head':12} {'accuracy':>8}  {'95 % interval':14}"
+    measure = _SHORT.get(measure_of(result), measure_of(result))
+    title = f"  {'encoder':30} {'layer':>5}  {'pooling':8}  {'head':12} {measure:>8}  {'95 % interval':14}"
     lines = [
-        f"{len(rows)} candidates on {compared_on(result, noun)}; {rounds_played(result)}. Chance is "
-        f"{result['chance']:.1%}, always naming the largest class {result['largest_class']:.1%}.",
+        f"{len(rows)} candidates on {compared_on(result, noun)}; {rounds_played(result)}. {blindly(result)}",
         "",
         f"{title}  {'against the best':25} against the default",
     ]
@@ -224,6 +232,34 @@ def summary(result: dict[str, Any], noun: Noun) -> str:
     return "\n".join([*lines, "* the default", "", worth])
 
 
+ACCURACY = "accuracy"
+
+_SHORT = {"label ranking average precision": "LRAP"}
+"""What tables call a measure of which the name is long."""
+
+
+def measure_of(record: dict[str, Any]) -> str:
+    """What the "accuracy" of a comparison or a choice is."""
+    return str(record.get("measure", ACCURACY))
+
+
+def classes_of(record: dict[str, Any]) -> str:
+    """What those of a comparison or a choice are called: of several labels each is one."""
+    return "classes" if measure_of(record) == ACCURACY else "labels"
+
+
+def blindly(result: dict[str, Any]) -> str:
+    """What who does not look at the examples has in a comparison, in a sentence."""
+    measure, chance, largest = measure_of(result), f"{result['chance']:.1%}", f"{result['largest_class']:.1%}"
+    if measure == ACCURACY:
+        return f"Chance is {chance}, always naming the largest class {largest}."
+    short = f" ({_SHORT[measure]})" if measure in _SHORT else ""
+    return (
+        f"They are compared by {measure}{short}: ranking the labels at random gives {chance}, by how frequent they are "
+        f"{largest}."
+    )
+
+
 def _short(encoder: str, most: int) -> str:
     """An encoder's name in at most so many characters: if it is a longer path, its last part."""
     encoder = printable(encoder)
@@ -241,7 +277,7 @@ def compared_on(result: dict[str, Any], noun: Noun) -> str:
     )
     return (
         f"{result['num_clips']} {noun.many}{trained} of {printable(result['dataset'])}, split {result['split']}"
-        f"{beside}, in {result['num_classes']} classes"
+        f"{beside}, in {result['num_classes']} {classes_of(result)}"
     )
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.metrics.figures import figures, guesses
-from golem_ray.report.classifier import Judged
 from golem_ray.report.drawings import Points
+from golem_ray.report.judged import Judged
 from golem_ray.speech import MODALITY
 
 
@@ -50,7 +50,7 @@ def comparison_result(name="some/encoder"):
 
 
 def description(name="recordings"):
-    """Of 30 examples, one of which is a giant, whose facts are a size, a kind and a flag."""
+    """Of 30 examples, one of which is a giant, whose facts are a size, a kind, a flag and contents."""
     quantiles = {"min": 1.0, "q1": 10.0, "median": 15.0, "q3": 20.0, "max": 500.0, "total": 630.0}
     plain = {"how": "", "advice": "", "unit": "", "is_size": False}
     copies = {"num_clips": 2, "num_sets": 1, "sets": [{"num_clips": 2, "clips": [name, "other"], "labels": [name]}]}
@@ -80,6 +80,8 @@ def description(name="recordings"):
             },
             {**plain, "key": "kind", "title": "kind", "kind": "category", "counts": {"one": 20, "two": 8}},
             {**plain, "key": "odd", "title": "odd", "kind": "flag", "num_clips": 60, "clips": [name, "x"]},
+            {**plain, "key": "contents", "title": "contents", "kind": "counts", "unit": "things"}
+            | {"counts": {name: 4, "<": 1}, "rest": 0},
         ],
         "groups": {
             "column": "speaker",

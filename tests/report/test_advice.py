@@ -4,7 +4,7 @@ from golem_ray.config import NOUNS
 from golem_ray.embedding.modality import Baseline
 from golem_ray.report.advice import advice
 
-BASELINE = Baseline(key="plain", name="plain statistics", short="plain", size=3)
+BASELINE = Baseline(key="plain", name="plain statistics", head="the same head", short="plain", size=3)
 
 
 def lines(accuracy, interval, rival, gains=None, *, number=100, is_chosen=False, evaluation=None):
@@ -30,7 +30,7 @@ def test_what_is_wrong_and_what_may_help_is_said_in_three_lines():
     assert "its interval holds chance, 25.0%" in both[0]
     assert "Plain statistics do as well or better (30.0% against 27.0%)" in both[0]
     assert "--auto" in both[1]
-    assert "--encoder b/two" in both[1]
+    assert "(--model.feature-extractor-model b/two)" in both[1]
     assert "a/one" not in both[1]  # which was used
     assert "--auto" not in lines(0.4, (0.3, 0.5), 0.5, is_chosen=True)[1]
 
@@ -77,3 +77,18 @@ def test_texts_are_called_texts():
     assert said[0].startswith("These texts do not show")
     assert "From half of the texts to all of them" in said[-1]
     assert "clip" not in " ".join(said)
+
+
+def test_of_several_labels_mean_average_precision_is_what_counts():
+    def scores(value):
+        return {"figures": {"mean_average_precision": {"value": value, "interval_95": [value - 0.1, value + 0.1]}}}
+
+    metrics = {"chance": 0.9, "mean_rate": 0.2, "cross_validation": {**scores(0.25), "baseline": scores(0.3)}}
+    said = advice(metrics, BASELINE, ("a/one",), NOUNS["text"], encoder="b/two", is_chosen=False)
+    assert said[0] == (
+        "These texts do not show that it recognises anything: the interval of its mean average precision holds chance, "
+        "20.0%. Plain statistics do as well or better (mean average precision 30.0% against 25.0%): what tells the "
+        "labels apart is not in these vectors of the encoder."
+    )
+    metrics["cross_validation"] = {**scores(0.35), "baseline": scores(0.3)}
+    assert advice(metrics, BASELINE, ("a/one",), NOUNS["text"], encoder="b/two", is_chosen=False) == []

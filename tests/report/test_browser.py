@@ -8,7 +8,10 @@ from golem_ray.config import NOUNS
 from golem_ray.report.classifier import render
 from golem_ray.report.comparison import render_comparison
 from golem_ray.report.describe import render_description
+from golem_ray.report.judged import Column
+from golem_ray.speech import MODALITY
 from tests.report.pages import HOSTILE, INTENTS, comparison_result, description, document, judged, points
+from tests.report.several import document_of_several, judged_of_several, points_of_several
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +83,38 @@ def test_a_browser_shows_a_comparison_without_an_error(browse, tmp_path, width, 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
 def test_a_browser_shows_a_description_and_runs_nothing_of_its_names(browse, tmp_path, width, height):
-    (tmp_path / "describe.html").write_text(render_description(description(HOSTILE), NOUNS["speech"]))
+    (tmp_path / "describe.html").write_text(render_description(description(HOSTILE), MODALITY))
     driver = browse(tmp_path / "describe.html", width, height, drawings=4)
     assert driver.get_log("browser") == []
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(drawing => drawing.id)"
     assert driver.execute_script(drawn) == ["labels", "size-all", "size-labels", "groups"]
     assert driver.execute_script("return window.hacked") is None
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+def test_a_browser_shows_several_labels_and_hides_a_curve_that_is_clicked_on(browse, tmp_path, width, height):
+    which = judged_of_several([HOSTILE, "%{x}", "joy", "fear"], examples=[HOSTILE] * 200)
+    column = Column(title="What it says", html=lambda row: f"{row} words")
+    page = render(document_of_several(which.names), which, points_of_several(which), column=column)
+    (tmp_path / "report.html").write_text(page)
+    driver = browse(tmp_path / "report.html", width, height, drawings=7)
+    assert driver.get_log("browser") == []
+    assert driver.execute_script("return window.hacked") is None
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    names = "return [...document.querySelectorAll('.js-plotly-plot')].map(drawing => drawing.id)"
+    assert driver.execute_script(names) == [
+        *("labels", "together", "per-class", "precision-recall", "reliability", "loss", "map")
+    ]
+    hidden = "return document.getElementById('precision-recall').data.filter(t => t.visible === 'legendonly').length"
+    assert driver.execute_script(hidden) == 0
+    driver.execute_script("document.getElementById('precision-recall').scrollIntoView({block: 'center'})")
+    driver.find_element("css selector", "#precision-recall .legendtoggle").click()
+    for _ in range(50):
+        if driver.execute_script(hidden):
+            break
+        time.sleep(0.1)
+    assert driver.execute_script(hidden) == 2  # the curve and its mark
 
 
 def test_a_pointer_on_the_map_shows_the_clips_name(browse, tmp_path):

@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.metrics.figures import FIGURES, MOST_CONFUSED
-from golem_ray.report.classifier import MAX_LEFT_OUT, Column, render, worst_mistakes
+from golem_ray.report.classifier import MAX_LEFT_OUT, render, worst_mistakes
+from golem_ray.report.judged import Column
 from golem_ray.speech.player import player
 from tests.conftest import audio_bytes, tone
 from tests.report.pages import HOSTILE, INTENTS, document, judged, points, words_of

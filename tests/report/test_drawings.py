@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from golem_ray.config import NOUNS
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.metrics.intervals import wilson_interval
 from golem_ray.report.drawings import draw_confusion, draw_per_class, project, reliability
 

@@ -110,3 +110,13 @@ def test_texts_are_called_texts_in_every_sentence():
     for line in lines:
         assert "text" in line
         assert "clip" not in line
+
+
+def test_a_choice_is_said_with_what_it_was_made_by():
+    rows = [{"name": name, "accuracy": accuracy} for name, accuracy in (("a", 0.5), ("b", 0.25))]
+    choice = {"candidates": rows, "chosen": "a", "plain": "b", "second": "b"}
+    assert choice_line(choice, CLIP).startswith(
+        "Of 2 candidates, taken was a: cross-validated accuracy 50.0%, the plain"
+    )
+    several = {**choice, "measure": "label ranking average precision"}
+    assert "cross-validated label ranking average precision 50.0%," in choice_line(several, CLIP)
