@@ -6,18 +6,19 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from golem_ray import artifact
 from golem_ray.artifact.recipe import recipe_of
-from golem_ray.embedding.loaded import loaded_encoder
+from golem_ray.embedding.loaded import embedded, encoder_here
 from golem_ray.embedding.modality import Encoder, modality_named
 from golem_ray.errors import ConfigError, DataError, ExampleError, ran_out_of_memory, reading_example
+from golem_ray.heads.target import NOTHING
 
-_BATCH_COST = 120.0
-"""What a GPU is given at once: as cluster.batch_seconds by default."""
+if TYPE_CHECKING:
+    from golem_ray.jobs.explain import Explanation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,14 @@ class Prediction:
     """What a classifier says of one example."""
 
     label: str | None
-    """The likeliest class; None for an example that cannot be used."""
+    """The likeliest class; of several labels the likeliest that is given, or `none`. None for an example that cannot be
+    used."""
     probability: float
-    """That class's."""
+    """That one's; 0 for none."""
     probabilities: dict[str, float]
-    """Of every class, the likeliest first; they add up to 1."""
+    """Of every class, the likeliest first; they add up to 1 where an example has one."""
+    labels: tuple[str, ...] = ()
+    """All that are given, the likeliest first: one, or any number where there may be several."""
     unsure: bool = False
     """Whether the classifier was trained to reject such an example: its label had better not be believed."""
     problem: str = ""
@@ -90,9 +94,9 @@ class TrainedClassifier:
     def predict(self, examples: Any, **how: Any) -> Prediction | list[Prediction]:
         """What the classifier says of an example, or of each example in a list.
 
-        A clip is a path or URI, an audio file's bytes, or samples (T,) in [-1, 1] at `sampling_rate` Hz (by default
-        the encoder's own). One that cannot be used raises DataError; in a list it becomes a Prediction whose label
-        is None and whose `problem` says why.
+        A clip is a path or URI, an audio file's bytes, or samples (T,) in [-1, 1] at `sampling_rate` Hz (by default the
+        encoder's own); a text is a string, or a Path of a file. One that cannot be used raises DataError; in a list it
+        becomes a Prediction whose label is None and whose `problem` says why.
         """
         if isinstance(examples, list | tuple):
             read = [self._read(example, how) for example in examples]
@@ -100,10 +104,29 @@ class TrainedClassifier:
             return [_unusable(each) if isinstance(each, str) else next(found) for each in read]
         (found_one,) = self.predict([examples], **how)
         if found_one.problem:
-            one = self.recipe.noun.one
-            name = os.fspath(examples) if isinstance(examples, str | os.PathLike) else f"the {one}"
-            raise DataError(f"{name}: expected a {one} that can be used, found {found_one.problem}.")
+            raise self._refused(examples, found_one.problem)
         return found_one
+
+    def _refused(self, example: Any, problem: str) -> DataError:
+        """The error for an example that cannot be used."""
+        one, text_is_path = self.recipe.noun.one, not self._modality.content.inline
+        is_path = isinstance(example, os.PathLike) or (isinstance(example, str) and text_is_path)
+        name = os.fspath(example) if is_path else f"the {one}"
+        return DataError(f"{name}: expected a {one} that can be used, found {problem}.")
+
+    def explain(self, example: Any, **how: Any) -> Explanation:
+        """Which words of a text moved the decision, and by how much: each of the first 60 is left out in turn.
+
+        Of each label that is given, or of the likeliest where none is. An example is given as to `predict`. Raises
+        DataError for one that cannot be used, ConfigError for clips, of which no word can be left out.
+        """
+        from golem_ray.jobs.explain import check_explained, explain
+
+        check_explained(self._modality, 1)
+        try:
+            return explain(self.artifact, self.recipe, self._modality.as_file(example, self.recipe, **how), self.embed)
+        except ExampleError as error:
+            raise self._refused(example, str(error)) from None
 
     def evaluate(
         self,
@@ -134,15 +157,11 @@ class TrainedClassifier:
 
     def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
         """Examples as their modality reads them (of speech: (T,) float32 at the encoder's rate) -> (N, D) float32."""
-        vectors = self._loaded().embed(examples)
-        if not self.recipe.joined:
-            return vectors
-        beside = [self._modality.baseline_vector(example, self.recipe) for example in examples]
-        return np.concatenate([vectors, np.stack(beside)], axis=1)
+        return embedded(self._loaded(), self.recipe, examples)
 
     def _loaded(self) -> Encoder:
         if self._encoder is None:
-            self._encoder = self._load_encoder()
+            self._encoder = encoder_here(self.recipe, self._device)
         return self._encoder
 
     def _read(self, example: object, how: dict[str, Any]) -> np.ndarray | str:
@@ -176,31 +195,23 @@ class TrainedClassifier:
             for each, remark, good in zip(found, remarks, finite, strict=True)
         ]
 
-    def _load_encoder(self) -> Encoder:
-        import torch
-
-        usable = torch.cuda.is_available()
-        if self._device == "cuda" and not usable:
-            raise ConfigError(
-                "device: expected a GPU that PyTorch can use for 'cuda', found none; use 'cpu' or 'auto'."
-            )
-        gpu = usable and self._device != "cpu"
-        batched = gpu and self.recipe.encoder.exact_in_batches
-        return loaded_encoder(self.recipe, "cuda" if gpu else "cpu", _BATCH_COST if batched else None)
-
 
 def predictions(saved: artifact.Artifact, embeddings: np.ndarray) -> list[Prediction]:
     """What the artifact says of embeddings (N, D) float32."""
     probabilities = saved.probabilities(embeddings)
     unsure = saved.unsure(embeddings, probabilities)
     rejected = np.zeros(len(embeddings), dtype=bool) if unsure is None else unsure
+    given = saved.target.given(saved.answers(probabilities).decisions, probabilities)
     found = []
-    for row, order, is_unsure in zip(probabilities, saved.target.ranking(probabilities), rejected, strict=True):
+    for row, order, numbers, is_unsure in zip(
+        probabilities, saved.target.ranking(probabilities), given, rejected, strict=True
+    ):
         found.append(
             Prediction(
-                label=saved.labels[order[0]],
-                probability=float(row[order[0]]),
+                label=saved.labels[numbers[0]] if numbers else NOTHING,
+                probability=float(row[numbers[0]]) if numbers else 0.0,
                 probabilities={saved.labels[number]: float(row[number]) for number in order},
+                labels=tuple(saved.labels[number] for number in numbers),
                 unsure=bool(is_unsure),
             )
         )

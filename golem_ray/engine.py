@@ -24,6 +24,7 @@ from golem_ray.devices import Resources, describe_worker, pick_device, worker_re
 from golem_ray.embedding.crash_notes import CrashNotes, FolderStore
 from golem_ray.embedding.embeddings import Intake, VectorBatch
 from golem_ray.embedding.examples import group_examples, hash_batch
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.stage import BATCHES_PER_GROUP, EmbedBatch, EmbeddingTask
 from golem_ray.errors import ConfigError
 from golem_ray.heads.training_set import HeadSpec, TrainedHead, TrainingSet
@@ -87,7 +88,7 @@ class LocalEngine:
         with _torch_threads():
             stage = EmbedBatch(task, resources, CrashNotes("embedding", store))
             try:
-                for block in _blocks(source.examples, wanted):
+                for block in _blocks(source.examples, wanted, modality_named(task.recipe.modality).small):
                     for done in self._through(stage, block, task, CrashNotes("reading", store)):
                         batch = intake.take(done)
                         bar.update(bar.total - int(intake.left.sum()), intake.note())
@@ -155,10 +156,11 @@ def train_here(
     return head, describe_worker(resources, device)
 
 
-def _blocks(examples: pa.Table, wanted: np.ndarray) -> Iterator[pa.Table]:
+def _blocks(examples: pa.Table, wanted: np.ndarray, times: int = 1) -> Iterator[pa.Table]:
     """The wanted rows, (N,) bool, in blocks: always the same ones, for crash notes are kept by block."""
-    for start in range(0, len(wanted), _BLOCK_ROWS):
-        rows = start + np.flatnonzero(wanted[start : start + _BLOCK_ROWS])
+    size = times * _BLOCK_ROWS
+    for start in range(0, len(wanted), size):
+        rows = start + np.flatnonzero(wanted[start : start + size])
         if len(rows):
             yield examples.take(rows).combine_chunks()
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import golem_ray
 from golem_ray.classifier import TrainedClassifier
-from golem_ray.data.table import clean_label
+from golem_ray.data.encode import clean_label
 from golem_ray.jobs.memory import probabilities
 
 

@@ -63,7 +63,7 @@ def predict(argv: Sequence[str]) -> Iterable[str]:
     output = job.check_output(command.config)
     rows = job.predict(saved, command.files, command.config)
     if output is None:
-        return job.as_text(rows)
+        return job.as_text(rows, command.config.top_k)
     return [f"Wrote {job.write_predictions(output, rows)} predictions to {output}"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from golem_ray.cli.described import described
 from golem_ray.cli.parser import FLAT, HIDDEN, POSITIONAL, parse
 from golem_ray.cli.resume import begun, resumed
 from golem_ray.config import (
@@ -58,6 +59,9 @@ class DescribeCommand:
 
     source: str = field(default="", metadata=POSITIONAL)
     """The dataset: what `dataset.name` takes."""
+    preset: str | None = None
+    """A preset, as `train` takes one, of which the dataset counts: its columns, its `label_map`, its column of groups,
+    and its name where SOURCE is not given. Flags win over it."""
     config: DescribeConfig = field(default_factory=DescribeConfig, metadata=FLAT)
     json: bool = False
     """End stdout with one line that holds all figures."""
@@ -111,7 +115,7 @@ class PushCommand:
     private: bool = False
     """Make a new repository one that only its owner can read, and refuse one that everybody can."""
     report: bool = False
-    """Upload report.html from beside the artifact too; it names examples, and holds what audio it was made with."""
+    """Upload report.html from beside the artifact too; it names examples, and has what audio or texts it was given."""
 
 
 def parse_train(argv: Sequence[str]) -> TrainCommand:
@@ -155,24 +159,25 @@ def parse_train(argv: Sequence[str]) -> TrainCommand:
 
 
 def parse_describe(argv: Sequence[str]) -> DescribeCommand:
-    """The command that `SOURCE [--group.key value ...] [--output PAGE] [--json]` describes.
+    """The command that `SOURCE [--preset PRESET] [--group.key value ...] [--output PAGE] [--json]` describes.
 
-    Raises ConfigError unless a dataset is named, once.
+    Raises ConfigError unless a dataset is named, once: by the preset too, where nothing else does.
     """
-    command, given = _parsed(
-        DescribeCommand(),
-        argv,
-        "describe SOURCE [--group.key value ...]",
-        "Say what a dataset holds before anything is trained: examples per label, lengths, rates, silence, clipping, "
-        "copies, files that cannot be read, who speaks; with --output also as a page.",
+    about = (
+        "describe SOURCE [--preset PRESET] [--group.key value ...]",
+        "Say what a dataset holds before anything is trained: examples per label, lengths, copies, what is unusable, "
+        "whose they are; of clips rates, silence, clipping; of texts the alphabet; on a page too.",
     )
-    if bool(command.source) == ("dataset.name" in given):
-        found = "two" if command.source else "none"
+    command, given = _parsed(DescribeCommand(), argv, *about)
+    before = described(command.preset) if command.preset is not None else DescribeConfig()
+    command, given = _parsed(DescribeCommand(config=before), argv, *about)
+    named = bool(command.source) + ("dataset.name" in given)
+    if named > 1 or not (named or command.preset):
+        found = "two" if named else "none"
         raise ConfigError(f"describe: expected a dataset, found {found}; for example `golem-ray describe recordings`.")
-    if not command.source:
-        return command
-    dataset = dataclasses.replace(command.config.dataset, name=command.source)
-    return dataclasses.replace(command, config=dataclasses.replace(command.config, dataset=dataset))
+    dataset = dataclasses.replace(command.config.dataset, name=command.source or command.config.dataset.name)
+    config = _own_revisions(dataclasses.replace(command.config, dataset=dataset), before.dataset, given)
+    return dataclasses.replace(command, config=config)
 
 
 def parse_evaluate(argv: Sequence[str], dataset: DatasetConfig) -> EvaluateCommand:
@@ -251,7 +256,7 @@ _MEANT = {
 """Flags that people try -> those that there are, of commands without these."""
 
 _Command = TypeVar("_Command")
-_Config = TypeVar("_Config", TrainConfig, EvaluateConfig, PredictConfig)
+_Config = TypeVar("_Config", TrainConfig, DescribeConfig, EvaluateConfig, PredictConfig)
 
 
 def _parsed(default: _Command, argv: Sequence[str], usage: str, description: str) -> tuple[_Command, frozenset[str]]:

@@ -11,6 +11,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -148,12 +149,13 @@ def _add(group: Any, flag: _Flag) -> None:
         group.add_argument(flag.option, dest=flag.key, action="store_const", const=True, help=_escaped(shown))
         group.add_argument(flag.negated, dest=flag.key, action="store_const", const=False, help=argparse.SUPPRESS)
         return
-    several = get_origin(flag.hint) is tuple
+    several, alone = get_origin(flag.hint) is tuple, bool in get_args(flag.hint)  # alone it says yes
     group.add_argument(
         flag.option,
         dest=flag.key,
-        nargs="*" if several else None,
+        nargs="*" if several else "?" if alone else None,
         action=_Listed if several else "store",
+        **({"const": "true"} if alone else {}),
         metavar=_metavar(flag.hint),
         help=_escaped(f"{flag.meaning} (default: {_shown(flag.default)})"),
     )
@@ -188,6 +190,9 @@ def from_text(key: str, text: str, hint: Any) -> Any:
             candidates.append(kind(text))
         except ValueError:
             continue
+    if any(get_origin(kind) is tuple for kind in get_args(hint)) and "," in text:
+        with suppress(ValueError):
+            candidates.append([float(part) for part in text.split(",")])
     for candidate in (*candidates, text):
         try:
             return coerce(key, candidate, hint)

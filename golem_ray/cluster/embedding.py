@@ -26,6 +26,7 @@ from golem_ray.devices import Resources
 from golem_ray.embedding.crash_notes import MOST_DEATHS, CrashNotes, Store
 from golem_ray.embedding.embeddings import Intake, VectorBatch
 from golem_ray.embedding.examples import group_examples, hash_batch
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.stage import BATCHES_PER_GROUP, EmbeddingTask
 from golem_ray.errors import ConfigError
 from golem_ray.progress import ProgressBar
@@ -63,7 +64,8 @@ def embed(source: Source, task: EmbeddingTask, resources: Resources, intake: Int
     Raises UserError if the encoder cannot be loaded, or if nothing goes on.
     """
     store = private.crash_store(uuid.uuid4().hex)
-    blocks = _cut(np.flatnonzero(intake.left), resources)  # once and for all: crash notes are by block
+    small = modality_named(task.recipe.modality).small
+    blocks = _cut(np.flatnonzero(intake.left), resources, small)  # once and for all: crash notes are by block
     bar = ProgressBar("embedding", int(intake.left.sum()), source.noun.many)
     vain = 0
     try:
@@ -187,11 +189,11 @@ def digests(source: Source, resources: Resources) -> np.ndarray:
     return found
 
 
-def _cut(wanted: np.ndarray, resources: Resources) -> list[np.ndarray]:
+def _cut(wanted: np.ndarray, resources: Resources, times: int = 1) -> list[np.ndarray]:
     """Rows (N,) in blocks, a few for each worker: a block is what one actor works on at a time, and may lose."""
     workers = min(resources.most_workers, max(resources.workers, _MANY_WORKERS))
-    few = min(_FEW_ROWS, math.ceil(len(wanted) / (4 * workers)))
-    rows = max(1, few, min(_MOST_ROWS, math.ceil(len(wanted) / (_BLOCKS_PER_WORKER * workers))))
+    few = min(times * _FEW_ROWS, math.ceil(len(wanted) / (4 * workers)))
+    rows = max(1, few, min(max(_MOST_ROWS, times * _FEW_ROWS), math.ceil(len(wanted) / (_BLOCKS_PER_WORKER * workers))))
     return [wanted[start : start + rows] for start in range(0, len(wanted), rows)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainConfig
-from golem_ray.embedding.modality import modality_of
+from golem_ray.embedding.modality import modality_named, modality_of
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
 
@@ -66,7 +66,7 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
             f"width, got {base.model.classifier_input_features}."
         )
     modality_of(base.dataset).recipe(base.model, base.processing)
-    heads = dict(grid.heads)
+    heads = {name: head.deciding_as(base.head) for name, head in grid.heads.items()}
     for head in heads.values():
         dataclasses.replace(base, head=head)  # which refuses what does not go together
     own_head = next((name for name, head in heads.items() if head == base.head), DEFAULT)
@@ -78,6 +78,7 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
     encoders = dict.fromkeys([own, *(grid.encoders or (own,))])
     models = {name: _model(base.model, name) for name in encoders}
     every = {name: _all_layers(base, model) for name, model in models.items()}
+    poolings = {name: _poolings(base, models[name], grid) for name in grid.encoders or (own,)}
     default = Candidate(
         encoder=own,
         layer=_named(base.model.layer, every[own]),
@@ -88,12 +89,13 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
     candidates = [default]
     for encoder in grid.encoders or (own,):
         layers: list[int | str] = []
-        for layer in grid.layers:
+        usual = tuple(layer for layer in ("last", "mean") if layer in every[encoder].layers)
+        for layer in grid.layers or usual:
             layers += every[encoder].layers if layer == "all" else [_named(layer, every[encoder])]
         candidates += [
             dataclasses.replace(default, encoder=encoder, layer=layer, pooling=pooling, head=head)
             for layer in layers
-            for pooling in grid.poolings
+            for pooling in poolings[encoder]
             for head in grid.heads
         ]
     distinct = tuple(dict.fromkeys(candidates))
@@ -111,6 +113,19 @@ def _model(base: ModelConfig, name: str) -> ModelConfig:
 
 def _all_layers(base: TrainConfig, model: ModelConfig) -> Recipe:
     return modality_of(base.dataset).recipe(dataclasses.replace(model, layer="auto"), base.processing)
+
+
+def _poolings(base: TrainConfig, model: ModelConfig, grid: GridConfig) -> tuple[str, ...]:
+    """What is to be kept of an encoder's layers. Raises ConfigError if it lacks one that the grid names."""
+    for pooling in grid.poolings or ():
+        _all_layers(base, dataclasses.replace(model, pooling=pooling))
+    return grid.poolings or poolings_of(_all_layers(base, dataclasses.replace(model, pooling="auto")))
+
+
+def poolings_of(every: Recipe) -> tuple[str, ...]:
+    """Those of the recipe's modality to choose from that are in vectors of the recipe."""
+    kept = set(every.pooling.split("+"))
+    return tuple(each for each in modality_named(every.modality).poolings if set(each.split("+")) <= kept)
 
 
 def _named(layer: int | str, every: Recipe) -> int | str:
@@ -131,5 +146,5 @@ def _covering(every: Recipe, candidates: list[Candidate]) -> Recipe:
     return dataclasses.replace(
         every,
         layer=layers.pop() if len(layers) == 1 else "all",
-        pooling="mean+std" if "mean+std" in poolings else "mean",
+        pooling="+".join(each for each in ("mean", "std", "cls") if any(each in one.split("+") for one in poolings)),
     )

@@ -13,7 +13,7 @@ from golem_ray.config import HeadConfig, TrainConfig
 from golem_ray.config.grid import HEADS
 from golem_ray.embedding.recipe import Recipe, columns_of
 from golem_ray.heads.training_set import HeadCandidate
-from golem_ray.jobs.candidates import Candidate
+from golem_ray.jobs.candidates import Candidate, poolings_of
 
 _PLAIN = "configured"
 """Name of the configured head where that is not chosen."""
@@ -25,8 +25,8 @@ def candidates_for(config: TrainConfig, recipe: Recipe) -> tuple[Candidate, ...]
     if "auto" not in (model.layer, model.pooling, model.join_baseline, config.head.kind):
         return ()
     layers = recipe.layers if model.layer == "auto" else (recipe.layer,)
-    poolings = ("mean", "mean+std") if model.pooling == "auto" else (model.pooling,)
-    joined = (False, True) if model.join_baseline == "auto" else (model.join_baseline,)
+    poolings = poolings_of(recipe) if model.pooling == "auto" else (model.pooling,)
+    joined = (False, True) if model.join_baseline == "auto" and recipe.joined else (bool(recipe.joined),)
     heads = tuple(HEADS) if config.head.kind == "auto" else (_PLAIN,)
     found = [
         Candidate(encoder=recipe.encoder.name, layer=layer, pooling=pooling, join_baseline=join, head=head)
@@ -62,11 +62,14 @@ def decided(config: TrainConfig, recipe: Recipe, candidate: Candidate | None) ->
     )
 
 
-def record(candidates: Sequence[Candidate], chosen: int, scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def record(
+    candidates: Sequence[Candidate], chosen: int, scores: Sequence[dict[str, Any]], measure: str
+) -> dict[str, Any]:
     """What a sidecar says of the choice, as plain JSON values.
 
-    {"chosen", "second": names, "plain", "candidates": [{"name", "layer", ..., "accuracy", "log_loss", "rounds"}, ...]},
-    those that were tried, as `Choice.records` orders them; `second` is the best but the chosen one.
+    {"chosen", "second": names, "plain", "measure", "candidates": [{"name", "layer", ..., "accuracy", "log_loss",
+    "rounds"}, ...]}, those that were tried, as `Choice.records` orders them; `second` is the best but the chosen one,
+    and `measure` is what "accuracy" is.
     """
     rows = [
         {**dataclasses.asdict(candidates[score["number"]]), "name": str(candidates[score["number"]]), **score}
@@ -79,9 +82,10 @@ def record(candidates: Sequence[Candidate], chosen: int, scores: Sequence[dict[s
         "chosen": str(candidates[chosen]),
         "second": others[0] if others else None,
         "plain": str(candidates[0]),
+        "measure": measure,
         "candidates": rows,
     }
 
 
 def _head(config: TrainConfig, candidate: Candidate) -> HeadConfig:
-    return config.head if candidate.head == _PLAIN else HEADS[candidate.head]
+    return config.head if candidate.head == _PLAIN else HEADS[candidate.head].deciding_as(config.head)

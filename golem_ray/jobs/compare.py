@@ -13,9 +13,11 @@ from golem_ray import artifact, storage
 from golem_ray.config import GridConfig, Noun, TrainConfig
 from golem_ray.config.presets import preset_text
 from golem_ray.data import open_source
+from golem_ray.data.encode import flat
 from golem_ray.data.extra import named_together
 from golem_ray.data.groups import kept_together
 from golem_ray.data.labels import check_classes, check_labels, name_equal_files
+from golem_ray.data.several import label_array
 from golem_ray.data.split import Division, divide
 from golem_ray.data.table import Source
 from golem_ray.data.unusable import allowed, check_unusable
@@ -25,6 +27,7 @@ from golem_ray.embedding.modality import modality_of
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import Engine
 from golem_ray.errors import ConfigError, DataError, StorageError
+from golem_ray.heads.targets import target_of
 from golem_ray.jobs.candidates import Candidate, Grid, spell_out
 from golem_ray.jobs.engines import announce, opened
 from golem_ray.jobs.fields import Fields
@@ -50,14 +53,14 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
     report_path = f"{output}/report.html"
     artifact.check_report("output", report_path)
     _refuse_to_overwrite(output)
-    grid = spell_out(config, grid_config)
-    division = divide(config, _source(config), modality_of(config.dataset).content)
+    grid, modality = spell_out(config, grid_config), modality_of(config.dataset)
+    division = divide(config, _source(config), modality.content)
     outputs = (("paths.embedding_cache", _embeddings(config, output)),)
-    with opened(config.cluster, config.device, len(division.tested), outputs=outputs) as engine:
+    with opened(config.cluster, config.device, modality, len(division.tested), outputs=outputs) as engine:
         embedded, used = _embed(config, division, grid, engine, output)
         any_encoder = next(iter(embedded.values()))
         name_equal_files(division, any_encoder.digests, any_encoder.bad)
-        labels = division.labels[used].astype(np.int64)
+        labels = division.labels_of(used)
         groups = kept_together(division.groups, any_encoder.digests, used, division.noun)
         fields = Fields(
             engine=engine,
@@ -132,8 +135,7 @@ def _source(config: TrainConfig) -> Source:
     content, groups = modality_of(config.dataset).content, config.evaluation.group_column
     source = open_source(config.dataset, content, config.processing.limit, group_column=groups)
     check_classes(config, source)
-    labels = source.examples["label"].drop_null().to_numpy()
-    check_labels(source, labels.astype(np.int64))
+    check_labels(source, label_array(flat(source.examples["label"]).drop_null(), len(source.labels)))
     return source
 
 
@@ -173,12 +175,12 @@ def _usable(config: TrainConfig, division: Division, embedded: dict[str, Embeddi
     check_unusable(records, source.examples.num_rows, config.processing.max_bad_fraction, source.noun)
     used = np.array([row for row in range(source.examples.num_rows) if row not in bad], dtype=np.int64)
     if bad:
-        check_labels(source, source.examples["label"].to_numpy()[used].astype(np.int64))
+        check_labels(source, division.labels_of(used))
     return used
 
 
 def _num_tested(rounds: Sequence[Sequence[Round]]) -> int:
-    return int(np.any([np.isfinite(each.right) for each in rounds[0]], axis=0).sum())
+    return int(np.any([each.folds >= 0 for each in rounds[0]], axis=0).sum())
 
 
 def _result(
@@ -191,8 +193,8 @@ def _result(
     num_tested: int,
 ) -> dict[str, Any]:
     """The comparison as plain JSON values."""
-    own, *beside = division.counts(used)
-    labels = division.labels[used][~division.extra[used]].astype(np.int64)  # of those that may be tested
+    (own, *beside), target = division.counts(used), target_of(division.several)
+    labels = division.labels_of(used[~division.extra[used]])  # of those that may be tested
     rows = [
         {**dataclasses.asdict(candidate), "name": str(candidate), **figures}
         for candidate, figures in zip(grid.candidates, found["candidates"], strict=True)
@@ -208,8 +210,8 @@ def _result(
         "group_column": config.evaluation.group_column,
         "repeats": config.evaluation.repeats,
         "seed": config.training.seed,
-        "chance": 1 / len(np.unique(labels)),
-        "largest_class": float(np.bincount(labels).max() / len(labels)),
+        "measure": target.measure,
+        **target.blind_scores(labels),
         "default": rows[0]["name"],
         "best": rows[found["order"][0]]["name"],
         "candidates": [rows[number] for number in found["order"]],
@@ -232,7 +234,7 @@ def _preset(config: TrainConfig, grid: Grid, best: Candidate, result: dict[str, 
         f"{_PRESET_MARK.removeprefix('# ')}{len(rows)} candidates on {result['num_clips']} {noun.many} of "
         f"{result['dataset']}:",
         f"{best}.",
-        f"Cross-validated accuracy {words.percent(rows[0]['accuracy'])}, too good by its being chosen.",
+        f"Cross-validated {result['measure']} {words.percent(rows[0]['accuracy'])}, too good by its being chosen.",
         f"Choosing anew in each fold {words.percent(nested['accuracy'])},",
         f"against the default {words.points(nested['against_default'])}.",
     ]

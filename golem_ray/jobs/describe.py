@@ -1,4 +1,4 @@
-"""Describe a dataset before anything is trained: examples per label, what they are like, what is wrong, who speaks.
+"""Describe a dataset before anything is trained: examples per label, what they are like, what is wrong, whose they are.
 
 Reads every example once, in this process, without an encoder. Does not know which facts there are (a modality says
 so), nor what to do about them (findings.py).
@@ -23,10 +23,8 @@ from golem_ray.embedding.facts import FactTable, facts_of
 from golem_ray.embedding.modality import Fact, Modality, modality_of
 from golem_ray.errors import DataError
 from golem_ray.jobs.findings import findings
+from golem_ray.jobs.labelled import Labelled, labelled, together
 from golem_ray.report.describe import MOST_CROSSED, render_description, summary
-
-GROUP_COLUMNS = ("speaker", "speaker_id", "client_id", "author")
-"""Columns that are taken for that of groups where none is named."""
 
 _MOST_NAMED, _MOST_SETS, _BINS = 50, 20, 30
 
@@ -37,9 +35,9 @@ _FENCE = 5
 def describe(config: DescribeConfig) -> dict[str, Any]:
     """What there is to say of a dataset; writes the page if `output` names one.
 
-    Returns {"summary", "reportPath", "num_clips", "labels", "facts", "bad", "findings", ...}, JSON values. Examples
-    that cannot be used are named and counted, however many. Raises UserError for a dataset that cannot be had, or is
-    empty.
+    Returns {"summary", "reportPath", "num_clips", "labels", "facts", "bad", "findings", ...}, JSON values; where an
+    example may have several labels also "several" (see `together`). Examples that cannot be used are named and counted,
+    however many. Raises UserError for a dataset that cannot be had, or is empty.
     """
     report_path = None
     if config.output is not None:
@@ -48,18 +46,21 @@ def describe(config: DescribeConfig) -> dict[str, Any]:
     modality = modality_of(config.dataset)
     source, column, no_labels = _opened(config, modality)
     table = facts_of(source, modality)
-    found = _figures(config, source, table, modality)
-    found |= {"no_labels": no_labels, "groups": _groups(config, source, table, column)}
-    found["findings"] = findings(found, config, source.noun)
-    written = report_path is not None and artifact.save_report(report_path, render_description(found, source.noun))
-    return {"summary": summary(found, source.noun), "reportPath": report_path if written else None, **found}
+    labels = labelled(source)
+    found = _figures(config, source, table, modality, labels)
+    found |= {"no_labels": no_labels, "groups": _groups(config, source, table, labels, column)}
+    if source.several:
+        found["several"] = together(labels, table.good & labels.known)
+    found["findings"] = findings(found, config, modality)
+    written = report_path is not None and artifact.save_report(report_path, render_description(found, modality))
+    return {"summary": summary(found, modality), "reportPath": report_path if written else None, **found}
 
 
 def _opened(config: DescribeConfig, modality: Modality) -> tuple[Source, str | None, str]:
     """The examples, the column of their groups if there is one, and why they have no labels ('' where they have)."""
     given = config.evaluation.group_column
     column, no_labels = given, ""
-    guesses = [guess for guess in GROUP_COLUMNS if guess != config.dataset.label_column]
+    guesses = [guess for guess in modality.origins.columns if guess != config.dataset.label_column]
     if given is None:
         column = guesses.pop(0)
     while True:
@@ -80,25 +81,23 @@ def _opened(config: DescribeConfig, modality: Modality) -> tuple[Source, str | N
                 raise
 
 
-def _figures(config: DescribeConfig, source: Source, table: FactTable, modality: Modality) -> dict[str, Any]:
-    """Everything but who speaks and what to do."""
-    labels, good = _labels(source), table.good
+def _figures(
+    config: DescribeConfig, source: Source, table: FactTable, modality: Modality, labels: Labelled
+) -> dict[str, Any]:
+    """Everything but whose they are and what to do."""
+    good = table.good
     identities = {fact.title: table.columns[fact.key] for fact in modality.facts if fact.kind == "identity"}
     return {
         "dataset": config.dataset.name,
         "split": config.dataset.split,
         "other_splits": other_splits(config.dataset),
         "num_clips": source.examples.num_rows,
-        "num_usable": int((good & (labels >= 0)).sum()),
-        "num_without_label": int((labels < 0).sum()),
+        "num_usable": int((good & labels.known).sum()),
+        "num_without_label": int((~labels.known).sum()),
         "total": source.total,
-        "labels": _per_label(source, table, labels, modality.facts),
-        "facts": [
-            _shown(fact, source, table, labels)
-            for fact in modality.facts
-            if fact.kind in ("number", "category", "flag")
-        ],
-        "num_under_two_labels": _num_under_two_labels(table, list(identities.values()), labels),
+        "labels": _per_label(table, labels, modality.facts),
+        "facts": [_shown(fact, source, table, labels) for fact in modality.facts if fact.kind != "identity"],
+        "num_under_two_labels": _num_under_two_labels(table, list(identities.values()), labels.kinds),
         "equal_files": _copies(source, table.digests, good, labels),
         "equal_content": [
             {"title": title, **_copies(source, each, good, labels, table.digests)} for title, each in identities.items()
@@ -107,29 +106,15 @@ def _figures(config: DescribeConfig, source: Source, table: FactTable, modality:
     }
 
 
-def _labels(source: Source) -> np.ndarray:
-    """(N,) int64, -1 for none."""
-    found: np.ndarray = source.examples["label"].fill_null(-1).to_numpy().astype(np.int64)
-    return found
-
-
-def _per_label(source: Source, table: FactTable, labels: np.ndarray, facts: Sequence[Fact]) -> list[dict[str, Any]]:
+def _per_label(table: FactTable, labels: Labelled, facts: Sequence[Fact]) -> list[dict[str, Any]]:
     """How many usable examples each label has, and how large they are."""
     sizes = [fact for fact in facts if fact.is_size]
     good, records = table.good, []
-    rows_of = _rows_by(labels, len(source.labels))
-    for number, name in enumerate(source.labels):
-        rows = rows_of[number]
+    for name, rows in zip(labels.names, labels.of_each(labels.known), strict=True):
         used = rows[good[rows]]
         numbers = {fact.key: _numbers(fact, table.columns[fact.key][used]) for fact in sizes}
         records.append({"label": name, "num_clips": len(used), "num_bad": len(rows) - len(used), **numbers})
     return records
-
-
-def _rows_by(labels: np.ndarray, num_labels: int) -> list[np.ndarray]:
-    """The rows of each label, ascending."""
-    order = np.argsort(labels, kind="stable")
-    return [order[slice(*ends)] for ends in np.searchsorted(labels[order], [[n, n + 1] for n in range(num_labels)])]
 
 
 def _numbers(fact: Fact, values: np.ndarray) -> dict[str, float] | None:
@@ -154,10 +139,14 @@ def _histogram(values: np.ndarray, quantiles: dict[str, float] | None, fenced: b
     return {"counts": counts.tolist(), "edges": edges.tolist()}
 
 
-def _shown(fact: Fact, source: Source, table: FactTable, labels: np.ndarray) -> dict[str, Any]:
+def _shown(fact: Fact, source: Source, table: FactTable, labels: Labelled) -> dict[str, Any]:
     """A fact of all usable examples: quantiles and a histogram, counts, or the names of those with a flag."""
-    values, good = table.columns[fact.key], table.good
     record = {key: getattr(fact, key) for key in ("key", "title", "kind", "unit", "how", "advice", "is_size")}
+    if fact.kind == "counts":
+        tally = table.tallies[fact.key]
+        ordered = sorted(tally.counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        return {**record, "counts": dict(ordered), "rest": tally.rest}
+    values, good = table.columns[fact.key], table.good
     if fact.kind == "flag":
         rows = np.flatnonzero(values)
         return {**record, "num_clips": len(rows), "clips": [example_at(source, row) for row in rows[:_MOST_NAMED]]}
@@ -167,30 +156,34 @@ def _shown(fact: Fact, source: Source, table: FactTable, labels: np.ndarray) -> 
     names = list(table.names[fact.key])
     counts = np.bincount(values[good], minlength=len(names))
     order = np.argsort(-counts, kind="stable").tolist()
-    telling = {
-        source.labels[label]: names[number]
-        for label, number in _telling(labels[good], values[good], len(source.labels), counts)
-    }
+    telling = {source.labels[label]: names[number] for label, number in _telling(labels.of_each(good), values, counts)}
     return {**record, "counts": {names[number]: int(counts[number]) for number in order}, "telling": telling}
 
 
-def _telling(labels: np.ndarray, values: np.ndarray, num_labels: int, counts: np.ndarray) -> list[tuple[int, int]]:
+def _telling(rows_of: Sequence[np.ndarray], values: np.ndarray, counts: np.ndarray) -> list[tuple[int, int]]:
     """Labels all of whose examples are of one category, which others are not, and which.
 
     That is: as many draws of all examples would give no other category by a chance below one in a hundred, and that
-    category is at most half of all. labels, values: (M,) int; counts: (C,) of each category.
+    category is at most half of all. A label that never comes without another such one tells nothing more. rows_of: of
+    each label; values: (N,) int; counts: (C,) of each category.
     """
-    found = []
-    for label, rows in enumerate(_rows_by(labels, num_labels)):
+    found: dict[int, int] = {}
+    for label, rows in enumerate(rows_of):
         kinds = np.unique(values[rows])
-        share = counts[kinds[0]] / len(values) if len(kinds) == 1 else 1.0
+        share = counts[kinds[0]] / counts.sum() if len(kinds) == 1 else 1.0
         if share <= 0.5 and share ** len(rows) < 0.01:
-            found.append((label, int(kinds[0])))
-    return found
+            found[label] = int(kinds[0])
+    held = {label: set(rows_of[label].tolist()) for label in found}
+    largest = sorted(found, key=lambda label: -len(held[label]))
+    most: list[int] = []
+    for label in largest:
+        if not any(held[label] <= held[other] for other in most if found[other] == found[label]):
+            most.append(label)
+    return [(label, found[label]) for label in sorted(most)]
 
 
 def _copies(
-    source: Source, keys: np.ndarray, good: np.ndarray, labels: np.ndarray, files: np.ndarray | None = None
+    source: Source, keys: np.ndarray, good: np.ndarray, labels: Labelled, files: np.ndarray | None = None
 ) -> dict[str, Any]:
     """Usable examples whose key, (N,) bytes, others have too; where files are given, only those of unequal files."""
     rows = np.flatnonzero(good)
@@ -199,8 +192,8 @@ def _copies(
     sets = [rows[each] for each in np.split(order, np.flatnonzero(np.diff(key[order])) + 1) if len(each) > 1]
     if files is not None:
         sets = [each for each in sets if len(np.unique(files[each])) > 1]
-    named = [(each, np.unique(labels[each][labels[each] >= 0]).tolist() if source.labels else []) for each in sets]
-    named.sort(key=lambda pair: (len(pair[1]) < 2, pair[0][0]))  # what contradicts itself first
+    kinds = labels.kinds
+    sets.sort(key=lambda each: (len(np.unique(kinds[each][labels.known[each]])) < 2, each[0]))  # contradictions first
     return {
         "num_clips": sum(map(len, sets)),
         "num_sets": len(sets),
@@ -208,37 +201,47 @@ def _copies(
             {
                 "num_clips": len(rows),
                 "clips": [example_at(source, row) for row in rows[:5]],
-                "labels": [source.labels[label] for label in under],
+                "labels": [source.labels[label] for label in labels.under(rows)],
+                **({"label_sets": _label_sets(labels, rows)} if source.several else {}),
             }
-            for rows, under in named[:_MOST_SETS]
+            for rows in sets[:_MOST_SETS]
         ],
     }
 
 
-def _num_under_two_labels(table: FactTable, identities: Sequence[np.ndarray], labels: np.ndarray) -> int:
-    """How many usable examples are there under another label too."""
-    known = np.where(table.good & (labels >= 0), labels, np.nan)
-    return int(np.logical_or.reduce([under_two_labels(known, keys) for keys in (table.digests, *identities)]).sum())
+def _label_sets(labels: Labelled, rows: np.ndarray) -> list[list[str]]:
+    """The different sets of labels that examples have, each once."""
+    known = rows[labels.known[rows]]
+    _, first = np.unique(labels.kinds[known], return_index=True)
+    return [labels.named(row) for row in known[np.sort(first)]]
 
 
-def _groups(config: DescribeConfig, source: Source, table: FactTable, column: str | None) -> dict[str, Any] | None:
+def _num_under_two_labels(table: FactTable, identities: Sequence[np.ndarray], kinds: np.ndarray) -> int:
+    """How many usable examples are there under another label, or other labels, too."""
+    used = np.where(table.good, kinds, np.nan)
+    return int(np.logical_or.reduce([under_two_labels(used, keys) for keys in (table.digests, *identities)]).sum())
+
+
+def _groups(
+    config: DescribeConfig, source: Source, table: FactTable, labels: Labelled, column: str | None
+) -> dict[str, Any] | None:
     """Who the usable examples are of: how many each, how many groups a label has; None without a column of groups."""
     if column is None:
         return None
-    good, labels = table.good, _labels(source)
+    good = table.good
     groups = source.examples["group"]
     names = pc.unique(groups).drop_null()
     numbers = pc.index_in(groups, names).fill_null(-1).to_numpy().astype(np.int64)
     counts = np.bincount(numbers[good & (numbers >= 0)], minlength=len(names))
     order = np.argsort(-counts, kind="stable")
-    used = np.where(good, labels, -1)
-    per_label = [np.unique(numbers[rows]) for rows in _rows_by(used, len(source.labels))]
-    alone = [(n, each) for n, each in enumerate(per_label) if len(each) == 1 and each[0] >= 0 and (used == n).sum() > 1]
+    rows_of = labels.of_each(good)
+    per_label = [np.unique(numbers[rows]) for rows in rows_of]
+    alone = [(n, each) for n, each in enumerate(per_label) if len(each) == 1 and each[0] >= 0 and len(rows_of[n]) > 1]
     crossed = None
     if len(names) <= MOST_CROSSED and 0 < len(source.labels) <= MOST_CROSSED:
-        both = good & (labels >= 0) & (numbers >= 0)
         crossed = np.zeros((len(source.labels), len(names)), dtype=np.int64)
-        np.add.at(crossed, (labels[both], numbers[both]), 1)
+        both = (good & (numbers >= 0))[labels.rows]
+        np.add.at(crossed, (labels.labels[both], numbers[labels.rows[both]]), 1)
         crossed = crossed[:, order].tolist()
     return {
         "column": column,

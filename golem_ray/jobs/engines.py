@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from golem_ray import storage
 from golem_ray.config import ClusterConfig, DeviceConfig, Noun
 from golem_ray.devices import Resources
+from golem_ray.embedding.modality import Modality
 from golem_ray.embedding.recipe import EncoderInfo
 from golem_ray.engine import Engine, LocalEngine
 from golem_ray.progress import waiting_for
@@ -24,6 +26,7 @@ HANDFUL = 32
 def opened(
     cluster: ClusterConfig,
     device: DeviceConfig,
+    modality: Modality,
     num_examples: int,
     *,
     outputs: tuple[tuple[str, str], ...] = (),
@@ -37,14 +40,20 @@ def opened(
     """
     named = cluster.address != "auto" or os.environ.get("RAY_ADDRESS") or storage.in_submitted_job()
     if cluster.address == "none" or (num_examples <= handful and not named):
-        yield LocalEngine(cluster, device)
+        yield _for(modality, cluster, LocalEngine(cluster, device))
         return
     with ExitStack() as leave:
         with waiting_for("Ray"):
             from golem_ray.cluster import ray_engine  # imports Ray, which the engine of this process need not wait for
 
             engine = leave.enter_context(ray_engine(cluster, device, num_examples, outputs=outputs))
-        yield engine
+        yield _for(modality, cluster, engine)
+
+
+def _for(modality: Modality, cluster: ClusterConfig, engine: Engine) -> Engine:
+    """The engine, with batches for a GPU as its examples' modality measures them."""
+    engine.resources = dataclasses.replace(engine.resources, batch_cost=modality.gpu_batch(cluster))
+    return engine
 
 
 def announce(dataset: str, num_examples: int, encoder: EncoderInfo, resources: Resources, noun: Noun) -> None:

@@ -14,18 +14,22 @@ from golem_ray.artifact.recipe import recipe_of
 from golem_ray.config import EvaluateConfig, Noun
 from golem_ray.data import Content, Source, open_source, read_content, with_contents
 from golem_ray.data.groups import groups_of
-from golem_ray.data.split import drawn
+from golem_ray.data.several import counts_of, one_each
 from golem_ray.data.table import renumbered
 from golem_ray.data.unusable import MAX_NAMED, allowed, check_unusable, example_at
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import DataError, ExampleError, printable
+from golem_ray.heads.single_label import SINGLE_LABEL
+from golem_ray.jobs.seen import Seen, labels_of
 from golem_ray.jobs.vectors import applied_vectors
-from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import MOST_CONFUSED, confusion
-from golem_ray.report.classifier import Column, Judged, render
+from golem_ray.metrics.several import AT_HALF
+from golem_ray.report import words_of_several
+from golem_ray.report.classifier import render
 from golem_ray.report.drawings import Points
+from golem_ray.report.judged import Column, Judged
 from golem_ray.report.words import covered_words, evaluation_table, percent
 
 log = logging.getLogger(__name__)
@@ -44,11 +48,12 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
         report_path = storage.resolve("report", config.report or report_path)
     artifact.check_report("report", report_path)
     recipe = recipe_of(saved, config.encoder)
+    shown = config.shows(recipe.noun)
     source, by = _opened(saved, config, modality_named(recipe.modality).content)
     most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
     found, rows, judged, points = judge(saved, config, source, by, applied_vectors(config, source, recipe, most))
     document = {**saved.document, "clips": {**saved.document["clips"], "bad": found["bad"]}}
-    column = _column(source, rows, recipe) if config.audio else None
+    column = _column(source, rows, recipe) if shown else None
     page = render(document, judged, points, column=column)
     written = artifact.save_report(report_path, page)
     return {"summary": found.pop("summary"), "reportPath": report_path if written else None, **found}
@@ -62,9 +67,9 @@ def judge(
     `by` is the column of the examples' groups. Raises DataError if too many of them cannot be used, if none is left
     that was not trained on, or if the artifact knows no label.
     """
-    names, examples = renumbered(source, saved.labels)
+    names, examples = renumbered(_alike(saved, config, source), saved.labels)
     source = dataclasses.replace(source, examples=examples, labels=names)
-    seen = _Seen(saved, source)
+    seen = Seen(saved, source)
     for batch in batches:
         seen.take(batch)
     records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(seen.bad.items())]
@@ -81,6 +86,7 @@ def judge(
     rows = np.flatnonzero(seen.good if config.include_trained else seen.good & ~trained & ~of_groups)
     labels = _labels(saved, config, source, rows, by)
     answers = seen.answers(rows)
+    beside = {AT_HALF: saved.target.answers(answers.probabilities)} if labels.ndim == 2 else None
     found = {
         "num_also_trained_on": int(trained.sum()),
         "group_column": by,
@@ -89,9 +95,11 @@ def judge(
         "include_trained": config.include_trained,
         "bad": records,
         **saved.target.evaluate(
-            answers, labels, names, _largest_class(saved), groups=None if groups is None else groups[rows]
+            answers, labels, names, *_trained_counts(saved), beside, None if groups is None else groups[rows]
         ),
-        "confusion": confusion(answers.decisions, labels, len(names)).tolist() if len(names) <= MOST_CONFUSED else None,
+        "confusion": confusion(answers.decisions, labels, len(names)).tolist()
+        if len(names) <= MOST_CONFUSED and labels.ndim == 1
+        else None,
     }
     judged = Judged(
         how=_how(config, f"{len(rows)} {source.noun.many}", known, by if groups_known else None),
@@ -102,9 +110,25 @@ def judge(
         figures=found["figures"],
         baselines=found["baselines"],
         rejected=found.get("rejected"),
+        per_class=found["per_class"],
     )
     found = {"summary": _summary(saved, config, found, source.noun), **found}
     return found, rows, judged, seen.points(rows, trained)
+
+
+def _alike(saved: artifact.Artifact, config: EvaluateConfig, source: Source) -> Source:
+    """The source with several labels for each example, or with one, as the artifact has them. Raises DataError."""
+    several = saved.target.name != SINGLE_LABEL.name
+    if source.several and not several:
+        raise DataError(
+            f"dataset.label_column: expected one label for each {source.noun.one}, as {saved.place} gives, found lists "
+            f"of them in {_where(config)}."
+        )
+    if source.several == several:
+        return source
+    place = source.examples.schema.get_field_index("label")
+    lists = one_each(source.examples["label"])
+    return dataclasses.replace(source, examples=source.examples.set_column(place, "label", lists))
 
 
 def _opened(saved: artifact.Artifact, config: EvaluateConfig, content: Content) -> tuple[Source, str | None]:
@@ -129,54 +153,6 @@ def _trained_by(saved: artifact.Artifact) -> str | None:
     return column if isinstance(column, str) and column else None
 
 
-class _Seen:
-    """What is kept of each example as vectors come by: not the vectors, but for a few that the report maps."""
-
-    def __init__(self, saved: artifact.Artifact, source: Source) -> None:
-        num_examples = source.examples.num_rows
-        self.saved, self.source = saved, source
-        self.probabilities = np.zeros((num_examples, len(saved.labels)))
-        self.good = np.zeros(num_examples, dtype=bool)
-        self.digests = np.zeros(num_examples, dtype="S32")
-        self.bad: dict[int, str] = {}
-        self.unsure: np.ndarray | None = np.zeros(num_examples, dtype=bool)
-        self._mapped = drawn(np.arange(num_examples))
-        width = saved.document["head"]["in_features"]
-        self._vectors = np.zeros((len(self._mapped), width), dtype=np.float32)  # at once: many small arrays leave gaps
-
-    def take(self, batch: VectorBatch) -> None:
-        """Some examples of the source."""
-        assert batch.vectors is not None
-        self.probabilities[batch.rows] = probabilities = self.saved.probabilities(batch.vectors)
-        rejected = self.saved.unsure(batch.vectors, probabilities)
-        if self.unsure is None or rejected is None:
-            self.unsure = None
-        else:
-            self.unsure[batch.rows] = rejected
-        self.digests[batch.rows] = batch.digests
-        self.good[batch.rows] = [not reason for reason in batch.reasons]
-        self.bad.update({int(row): why for row, why in zip(batch.rows, batch.reasons, strict=True) if why})
-        mapped = np.isin(batch.rows, self._mapped)
-        self._vectors[np.searchsorted(self._mapped, batch.rows[mapped])] = batch.vectors[mapped]
-
-    def answers(self, rows: np.ndarray) -> Answers:
-        """What the classifier says of those rows, (M,). What it says of others is dropped."""
-        probabilities = self.probabilities[rows]
-        del self.probabilities
-        unsure = None if self.unsure is None else self.unsure[rows]
-        return dataclasses.replace(self.saved.target.answers(probabilities), unsure=unsure)
-
-    def points(self, rows: np.ndarray, trained: np.ndarray) -> Points:
-        """What the report maps of the rows; trained: (N,) bool."""
-        shown = rows[np.isin(rows, self._mapped)]
-        return Points(
-            vectors=self._vectors[np.searchsorted(self._mapped, shown)],
-            labels=self.source.examples["label"].to_numpy()[shown].astype(np.int64),
-            names=[example_at(self.source, row) for row in shown],
-            tested=~trained[shown],
-        )
-
-
 def _labels(
     saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray, by: str | None
 ) -> np.ndarray:
@@ -188,9 +164,9 @@ def _labels(
             f"{f', nor on others of the same {by}' if by else ''}, found none among the "
             f"{source.examples.num_rows} of {where}; name other {many}, or another split."
         )
-    labels = source.examples["label"].to_numpy()[rows].astype(np.int64)
+    labels = labels_of(source, rows)
     others = ", ".join(source.labels[len(saved.labels) :][:20])
-    if labels.min() >= len(saved.labels):
+    if others and not counts_of(labels, len(source.labels))[: len(saved.labels)].any():
         raise DataError(
             f"dataset.label_column: expected labels that {saved.place} knows ({', '.join(saved.labels[:20])}), found "
             f"none among {others}; name another column, or write them alike."
@@ -247,10 +223,11 @@ def _groups_trained_on(
     return listed is not None, here if listed is None else here | listed
 
 
-def _largest_class(saved: artifact.Artifact) -> int:
-    """The class that most examples were trained on."""
-    per_class = saved.document["clips"]["per_class"]
-    return int(np.argmax([per_class.get(name, 0) for name in saved.labels]))
+def _trained_counts(saved: artifact.Artifact) -> tuple[np.ndarray, int]:
+    """How many of the examples that were trained on had each label, (K,), and how many these were."""
+    clips = saved.document["clips"]
+    counts = np.array([clips["per_class"].get(name, 0) for name in saved.labels])
+    return counts, clips.get("used", int(counts.sum()))
 
 
 def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
@@ -282,7 +259,10 @@ def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, 
     if which:
         kept = "counted in, so that this is no honest figure" if config.include_trained else "left out"
         line += f" ({' and '.join(which)} {kept})"
-    lines = [f"{line}: accuracy {percent(found['figures']['accuracy'])}."]
+    several = saved.target.name != SINGLE_LABEL.name
+    figures = found["figures"]
+    shown = words_of_several.figures_in_words(figures) if several else f"accuracy {percent(figures['accuracy'])}"
+    lines = [f"{line}: {shown}."]
     if by and not found["groups_known"]:
         lines.append(f"The artifact does not say which {by} it was trained on: {many} of the same may be among these.")
     elif by is None and config.evaluation.group_column is None and _trained_by(saved):
@@ -295,4 +275,5 @@ def _summary(saved: artifact.Artifact, config: EvaluateConfig, found: dict[str, 
         lines.append(f"Labels that the artifact does not know, counted as missed: {named}.")
     if "rejected" in found:
         lines.append(f"It {covered_words(found['rejected'])}.")
-    return "\n".join([*lines, *evaluation_table(found, noun)])
+    table = words_of_several.evaluation_table if several else evaluation_table
+    return "\n".join([*lines, *table(found, noun)])

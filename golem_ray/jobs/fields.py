@@ -13,11 +13,13 @@ import numpy as np
 
 from golem_ray.config import TrainConfig
 from golem_ray.data.folds import Folds
+from golem_ray.data.several import counts_of
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.embedding.recipe import part_of
 from golem_ray.engine import Engine
 from golem_ray.heads.rounds import play_fewer, play_round
-from golem_ray.heads.target import target_of
+from golem_ray.heads.target import Target
+from golem_ray.heads.targets import target_of
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.candidates import Candidate, Grid
 from golem_ray.metrics import comparison
@@ -65,7 +67,8 @@ class Fields:
         """
         repeats = self.config.evaluation.repeats
         counted = np.ones(len(self.labels), dtype=bool) if self.extra is None else ~self.extra
-        most = max(int(np.bincount(self.labels[train[counted[train]]]).max()) for train, _ in self._folds(repeats))
+        own = (self.labels[train[counted[train]]] for train, _ in self._folds(repeats))
+        most = max(int(counts_of(labels, self.num_classes).max()) for labels in own)
         sizes = tuple(size for size in SIZES if size < most)
         jobs = []
         for candidate in (self.grid.candidates[number] for number in played):
@@ -82,13 +85,16 @@ class Fields:
             for start, (number, rounds) in zip(range(0, len(fewer), repeats), played.items(), strict=True)
         }
 
+    @property
+    def _target(self) -> Target:
+        return target_of(self.labels.ndim == 2)
+
     def _part(self, candidate: Candidate) -> tuple[str, int | str, str]:
         return candidate.encoder, candidate.layer, candidate.pooling
 
     def _spec(self, candidate: Candidate) -> HeadSpec:
         head = self.grid.heads[candidate.head]
-        target = target_of(self.config.dataset)
-        return HeadSpec(num_classes=self.num_classes, head=head, training=self.config.training, target=target)
+        return HeadSpec(num_classes=self.num_classes, head=head, training=self.config.training, target=self._target)
 
     def _data(self, candidate: Candidate) -> TrainingSet:
         recipe, vectors = self.grid.recipes[candidate.encoder], self.embedded[candidate.encoder].vectors
@@ -101,4 +107,4 @@ class Fields:
 
     def _folds(self, repeats: int) -> Folds:
         seed = self.config.training.seed
-        return target_of(self.config.dataset).folds(self.labels, repeats, seed, self.groups, self.extra)
+        return self._target.folds(self.labels, repeats, seed, self.groups, self.extra)

@@ -10,12 +10,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from golem_ray.config import DescribeConfig, Noun, ProcessingConfig
+from golem_ray.config import DescribeConfig, Noun
 from golem_ray.data.labels import written_alike
 from golem_ray.data.unusable import allowed
+from golem_ray.embedding.modality import Modality, Origins
 
 _IMBALANCE = 3
 """How many times as many examples as the smallest label the largest has, before that is worth a word."""
+
+_FEW = 10
+"""Examples of a label, where there may be several, below which there is a word about it."""
+
+_MANY_WITHOUT = 0.2
+"""Share of the examples without a label, where there may be several, from which on there is one."""
 
 _MOST_ALIKE = 3
 """Findings of one kind at most."""
@@ -24,16 +31,17 @@ Pairs = list[tuple[str, str]]
 """What was found, and what to do about it."""
 
 
-def findings(found: dict[str, Any], config: DescribeConfig, noun: Noun) -> list[dict[str, str]]:
+def findings(found: dict[str, Any], config: DescribeConfig, modality: Modality) -> list[dict[str, str]]:
     """[{"finding", "advice"}] of a description's figures: first what keeps a training from starting."""
+    noun, origins = modality.content.noun, modality.origins
     pairs = [
         *_unusable(found, config, noun),
         *_labels(found, noun),
-        *_copies(found, noun),
-        *_groups(found["groups"], noun),
-        *_telling(found["facts"], noun),
+        *_copies(found, noun, modality.content.inline),
+        *_groups(found["groups"], noun, origins),
+        *_telling(found["facts"], noun, origins),
         *_flags(found, noun),
-        *_limit(found, noun),
+        *_limit(found, config, noun),
     ]
     return [{"finding": finding, "advice": advice} for finding, advice in pairs]
 
@@ -45,7 +53,10 @@ def _unusable(found: dict[str, Any], config: DescribeConfig, noun: Noun) -> Pair
         return []
     reasons = Counter(record["reason"] for record in found["bad"])
     if found["num_without_label"]:
-        reasons["no label, or one that the source does not name"] += found["num_without_label"]
+        unknown = (
+            "whose labels are not known" if "several" in found else "no label, or one that the source does not name"
+        )
+        reasons[unknown] += found["num_without_label"]
     named = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
     more = f"; {len(reasons) - 3} other reasons" if len(reasons) > 3 else ""
     advice = "mend or remove them"
@@ -69,16 +80,45 @@ def _labels(found: dict[str, Any], noun: Noun) -> Pairs:
         pairs.append((lone, f"take more {many}, or another column; a training needs two"))
     if absent := [name for name in counts if name not in present]:
         pairs.append((_counted(absent, f"without a {one}"), f"add {many}, or take more of the source"))
-    if single := [name for name, count in present.items() if count == 1]:
+    several = "several" in found
+    if few := [name for name, count in present.items() if count < _FEW] if several else []:
+        advice = "add some, or join them with like ones by [dataset.label_map]; figures of so few say little"
+        pairs.append((_counted(sorted(few, key=present.__getitem__), f"of fewer than {_FEW} {many}"), advice))
+    elif single := [name for name, count in present.items() if count == 1]:
         advice = f"add some; a lone {one} is trained on and never tested"
         pairs.append((_counted(single, f"of one {one} alone"), advice))
     most, least = (pick(present, key=present.__getitem__, default="") for pick in (max, min))
     if present and present[most] >= _IMBALANCE * present[least]:
         uneven = f"Labels are uneven, from {present[least]} of {least!r} to {present[most]} {many} of {most!r}"
-        pairs.append((uneven, "--head.class-weights has them count alike; read balanced accuracy and macro F1"))
+        read = "macro F1 and the figures of each" if several else "balanced accuracy and macro F1"
+        pairs.append((uneven, f"--head.class-weights has them count alike; read {read}"))
+    pairs += _together(found["several"], noun) if several else []
     for names in written_alike(list(counts))[:_MOST_ALIKE]:
         alike = " and ".join(map(repr, names))
         pairs.append((f"Labels {alike} differ by how they are written alone", "write them alike if they mean the same"))
+    return pairs
+
+
+def _together(several: dict[str, Any], noun: Noun) -> Pairs:
+    """Of examples that may have several labels: those without any, and labels that say the same."""
+    pairs, per_example = [], several["per_example"]
+    total, most_labels = sum(per_example), len(per_example) - 1
+    if total and per_example[0] >= _MANY_WITHOUT * total:
+        share = f"{per_example[0]} of {total} {noun.many} have no label ({per_example[0] / total:.0%})"
+        pairs.append((share, "a classifier learns to give such none; leave out those that nobody has labelled"))
+    if total and most_labels == 1 and not per_example[0]:
+        one_each = f"Each {noun.one} has exactly one label, though it may have several"
+        pairs.append(
+            (one_each, "with a column of plain labels a training chooses one for each, and is more often right")
+        )
+    for tied in several["tied"][:_MOST_ALIKE]:
+        label, other, count = repr(tied["label"]), repr(tied["other"]), tied["num_clips"]
+        if tied["is_mutual"]:
+            advice = "make them one by [dataset.label_map]; nothing here tells them apart"
+            pairs.append((f"Labels {label} and {other} always come together ({count} {noun.many})", advice))
+        else:
+            advice = f"as it should be if the one implies the other; else add {noun.many} with {label} alone"
+            pairs.append((f"Label {label} never comes without {other} ({count} {noun.many})", advice))
     return pairs
 
 
@@ -88,31 +128,34 @@ def _counted(names: Sequence[str], what: str) -> str:
     return f"{len(names)} {'labels are' if len(names) > 1 else 'label is'} {what} ({named})"
 
 
-def _copies(found: dict[str, Any], noun: Noun) -> Pairs:
+def _copies(found: dict[str, Any], noun: Noun, inline: bool) -> Pairs:
+    """Examples that are there more than once; inline, they need not be files."""
+    equal, differ = ("equal", "that differ") if inline else ("equal files", "in files that differ")
     pairs, files = [], found["equal_files"]
     if files["num_clips"]:
         advice = "remove all but one of each; a training keeps them on one side of a fold"
-        equal = f"{files['num_clips']} {noun.many} are equal files ({files['num_sets']} different ones)"
-        pairs.append((equal, advice))
+        pairs.append((f"{files['num_clips']} {noun.many} are {equal} ({files['num_sets']} different ones)", advice))
     for content in found["equal_content"]:
         if content["num_clips"]:
             what = f"have {content['title']} ({content['num_sets']} different ones)"
-            same = f"{content['num_clips']} {noun.many} in files that differ {what}"
+            same = f"{content['num_clips']} {noun.many} {differ} {what}"
             pairs.append((same, "remove all but one of each; a training may be tested on what it was trained on"))
     if found["num_under_two_labels"]:
-        mixed = f"{found['num_under_two_labels']} {noun.many} are there under another label too"
-        pairs.append((mixed, "decide on one label for each"))
+        other, decide = ("other labels", "the labels of") if "several" in found else ("another label", "one label for")
+        mixed = f"{found['num_under_two_labels']} {noun.many} are there under {other} too"
+        pairs.append((mixed, f"decide on {decide} each"))
     return pairs
 
 
-def _groups(groups: dict[str, Any] | None, noun: Noun) -> Pairs:
+def _groups(groups: dict[str, Any] | None, noun: Noun, origins: Origins) -> Pairs:
     if groups is None:
         advice = "add one to the metadata, named by --evaluation.group-column; figures may be too good for others"
-        return [("No column says who speaks", advice)]
+        return [(f"No column says {origins.unsaid}", advice)]
     pairs, column, several = [], groups["column"], groups["num_groups"] > 1
     if several and groups["is_guess"]:
         advice = f"--evaluation.group-column {column} keeps each on one side of a test; figures are too good without"
-        pairs.append((f"The column {column!r} has {groups['num_groups']} values, which may be who speaks", advice))
+        values = f"The column {column!r} has {groups['num_groups']} values"
+        pairs.append((f"{values}, which may be {origins.guessed}", advice))
     if groups["num_groups"] == 1:
         pairs.append((f"All {noun.many} are of one {column}", "expect less of others than the figures say"))
     if groups["num_without"]:
@@ -124,13 +167,13 @@ def _groups(groups: dict[str, Any] | None, noun: Noun) -> Pairs:
     return pairs
 
 
-def _telling(facts: Sequence[dict[str, Any]], noun: Noun) -> Pairs:
+def _telling(facts: Sequence[dict[str, Any]], noun: Noun, origins: Origins) -> Pairs:
     """Categories that say what the label is."""
     pairs = []
     for fact in facts:
         for label, value in list(fact.get("telling", {}).items())[:_MOST_ALIKE]:
             kind = f"{fact['title']} {value} {fact['unit']}".rstrip()
-            advice = f"record or convert all labels alike; a classifier could learn the {fact['title']} instead"
+            advice = f"{origins.alike}; a classifier could learn the {fact['title']} instead"
             pairs.append((f"All {noun.many} of {label!r} have the {kind}, most others have not", advice))
     return pairs
 
@@ -146,8 +189,8 @@ def _flags(found: dict[str, Any], noun: Noun) -> Pairs:
     return pairs
 
 
-def _limit(found: dict[str, Any], noun: Noun) -> Pairs:
-    limit, total = ProcessingConfig().limit, found["total"] or found["num_clips"]
-    if limit is None or total <= limit or found["no_labels"]:
+def _limit(found: dict[str, Any], config: DescribeConfig, noun: Noun) -> Pairs:
+    limit, total = config.trained_on, found["total"] or found["num_clips"]
+    if limit == "all" or total <= limit or found["no_labels"]:
         return []
     return [(f"A training takes the first {limit} of {total} {noun.many}", "--processing.max-samples all takes all")]

@@ -18,9 +18,11 @@ import pyarrow as pa
 
 from golem_ray import artifact
 from golem_ray.config import DatasetConfig, DeviceConfig, EvaluateConfig, GroupsConfig, PathsConfig, TrainConfig
-from golem_ray.data import Source, encode_labels
+from golem_ray.data import Source
+from golem_ray.data.encode import encode_groups, no_labels
 from golem_ray.data.labels import name_equal_files
-from golem_ray.data.table import encode_groups, examples_table, no_labels
+from golem_ray.data.several import encode
+from golem_ray.data.table import examples_table
 from golem_ray.data.unusable import check_unusable, example_at
 from golem_ray.embedding.embeddings import Embeddings, VectorBatch
 from golem_ray.embedding.modality import modality_named, modality_of
@@ -60,11 +62,12 @@ def train(
     clock = Stopwatch()
     division = divided(config, _source(recipe, examples, labels, groups, how))
     clock.lap("listing")
-    with opened(config.cluster, config.device, len(examples), handful=FEW) as engine:
+    with opened(config.cluster, config.device, modality_named(recipe.modality), len(examples), handful=FEW) as engine:
         clock.lap("joining the cluster")
 
         def embed() -> Embeddings:
-            task = EmbeddingTask(recipe=recipe, baseline=True)
+            size = modality_named(recipe.modality).baseline.size
+            task = EmbeddingTask(recipe=recipe, baseline=size > 0)
             embedded = joined(_batches(engine, division.source, task), division.source, task)
             name_equal_files(division, embedded.digests, embedded.bad)
             clock.lap("embedding")
@@ -94,7 +97,7 @@ def evaluate(
         include_trained=include_trained,
     )
     source = _source(recipe, examples, labels, groups, how)
-    with opened(config.cluster, config.device, len(examples), handful=FEW) as engine:
+    with opened(config.cluster, config.device, modality_named(recipe.modality), len(examples), handful=FEW) as engine:
         found, *_ = judge(saved, config, source, by, _batches(engine, source, EmbeddingTask(recipe=recipe)))
     return found
 
@@ -108,7 +111,7 @@ def probabilities(
     """
     config = EvaluateConfig(device=DeviceConfig(backend=device))  # type: ignore[arg-type]
     source = _source(recipe, examples, None, None, how)
-    with opened(config.cluster, config.device, len(examples), handful=FEW) as engine:
+    with opened(config.cluster, config.device, modality_named(recipe.modality), len(examples), handful=FEW) as engine:
         task = EmbeddingTask(recipe=recipe)
         embedded = joined(_batches(engine, source, task), source, task)
     records = [{"clip": example_at(source, row), "reason": reason} for row, reason in sorted(embedded.bad.items())]
@@ -176,7 +179,7 @@ def _source(
     names: tuple[str, ...] = ()
     indices = no_labels(len(examples))
     if labels is not None:
-        names, indices = encode_labels(pa.chunked_array([_column("labels", labels)]), None)
+        names, indices = encode({"labels": pa.chunked_array([_labels_column(labels)])}, None)
     table = pa.table({"bytes": pa.array(contents, pa.large_binary()), "path": pa.array(paths, pa.string())})
     group_column = None if groups is None else encode_groups(pa.chunked_array([_column("groups", groups)]))
     return Source(examples=examples_table(table, indices, group_column), labels=names, noun=recipe.noun)
@@ -184,16 +187,29 @@ def _source(
 
 def _placed(recipe: Recipe, number: int, example: Any, how: dict[str, Any]) -> tuple[bytes | None, str | None]:
     """The bytes of an example's file, or its path."""
+    modality = modality_named(recipe.modality)
     if isinstance(example, bytes | bytearray | memoryview):
         return bytes(example), None
-    if isinstance(example, str | os.PathLike):
+    if isinstance(example, os.PathLike) or (isinstance(example, str) and not modality.content.inline):
         path = os.fspath(example)
         return None, path if "://" in path else os.path.abspath(os.path.expanduser(path))
     try:
-        return modality_named(recipe.modality).as_file(example, recipe, **how), None
+        return modality.as_file(example, recipe, **how), None
     except ExampleError as error:
         one = recipe.noun.one
         raise DataError(f"{one} {number}: expected a {one} that can be used, found {error}.") from None
+
+
+def _labels_column(labels: Sequence[Any]) -> pa.Array:
+    """Labels as a column: of lists of names where one of them is a list, a tuple or a set."""
+    if not any(isinstance(each, list | tuple | set | frozenset) for each in labels):
+        return _column("labels", labels)
+    lists = []
+    for each in labels:
+        if isinstance(each, str) or not isinstance(each, list | tuple | set | frozenset):
+            raise ConfigError(f"labels: expected a list of names for each, found a {type(each).__name__} beside lists.")
+        lists.append(sorted(map(str, each)))
+    return pa.array(lists, pa.list_(pa.string()))
 
 
 def _column(key: str, values: Sequence[Any]) -> pa.Array:

@@ -14,6 +14,7 @@ from golem_ray.artifact.provenance import provenance
 from golem_ray.config import HeadConfig, PathsConfig, TrainConfig
 from golem_ray.config.presets import recorded
 from golem_ray.data.extra import listed
+from golem_ray.data.several import counts_of
 from golem_ray.data.split import HELD_OUT, Division
 from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
@@ -23,18 +24,13 @@ from golem_ray.jobs import choice
 from golem_ray.jobs.candidates import Candidate
 from golem_ray.jobs.usable import UsedExamples
 from golem_ray.metrics.answers import Answers
-from golem_ray.metrics.figures import largest_class
+from golem_ray.metrics.several import AT_HALF
+from golem_ray.report import words, words_of_several
 from golem_ray.report.advice import advice
-from golem_ray.report.classifier import Judged, render
+from golem_ray.report.classifier import render
 from golem_ray.report.drawings import Points
-from golem_ray.report.words import (
-    calibration_line,
-    choice_line,
-    cross_validation_line,
-    evaluation_line,
-    left_out_line,
-    rejection_line,
-)
+from golem_ray.report.judged import Judged
+from golem_ray.report.words import choice_line, left_out_line, rejection_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +64,27 @@ class Run:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """(N,) int64, of the examples that were trained on."""
-        return self.division.labels[self.examples.used].astype(np.int64)
+        """(N,) int64, or (N, K) bool, of the examples that were trained on."""
+        return self.division.labels_of(self.examples.used)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(K,) int64: how many of these have each label."""
+        return counts_of(self.labels, len(self.division.source.labels))
 
     @cached_property
     def choice(self) -> dict[str, Any] | None:
         """The record of what was chosen; None where nothing was to be chosen."""
         if self.head.chosen is None:
             return None
-        return choice.record(self.candidates, self.head.chosen, self.head.metrics["candidates"])
+        return choice.record(
+            self.candidates, self.head.chosen, self.head.metrics["candidates"], self.spec.target.measure
+        )
 
     def answers(self, logits: np.ndarray) -> Answers:
         """What the head says, from its logits (M, K), with calibrated probabilities."""
-        target = self.spec.target
-        return target.answers(target.probabilities(logits, self.head.metrics["calibration"]))
+        target, calibration = self.spec.target, self.head.metrics["calibration"]
+        return target.answers(target.probabilities(logits, calibration), calibration)
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
@@ -100,19 +103,22 @@ class Run:
             found["num_of_groups_trained_on"] = int(shared.sum())
         if self.head.held_out_logits is None or self.head.baseline_logits is None:
             return found
-        target = self.spec.target
-        plain = target.answers(target.probabilities(self.head.baseline_logits))
+        target, beside = self.spec.target, self.head.baseline_calibration if self.division.several else None
+        plain = target.answers(target.probabilities(self.head.baseline_logits, beside), beside)
         baselines = {self.modality.baseline.key: plain}
+        if self.division.several:
+            probabilities = target.probabilities(self.head.held_out_logits, self.head.metrics["calibration"])
+            baselines[AT_HALF] = target.answers(probabilities)
         answers = dataclasses.replace(self.answers(self.head.held_out_logits), unsure=self.head.held_out_unsure)
         return found | self._evaluate(self.examples.unseen, answers, baselines)
 
     def _evaluate(
         self, rows: np.ndarray, answers: Answers, baselines: dict[str, Answers] | None = None
     ) -> dict[str, Any]:
-        labels = self.division.labels[rows].astype(np.int64)
-        largest, names = largest_class(self.labels), self.division.names
+        names = self.division.names
+        labels = self.division.labels_of(rows, names)
         groups = None if self.division.groups is None else self.division.groups[rows]
-        return self.spec.target.evaluate(answers, labels, names, largest, baselines, groups)
+        return self.spec.target.evaluate(answers, labels, names, self.counts, len(self.labels), baselines, groups)
 
 
 def sidecar(run: Run) -> dict[str, Any]:
@@ -123,7 +129,6 @@ def sidecar(run: Run) -> dict[str, Any]:
     metrics.pop("candidates", None)
     if run.evaluation is not None:
         metrics["evaluation"] = run.evaluation
-    counts = np.bincount(run.labels, minlength=len(source.labels)).tolist()
     return {
         "summary": summary(run),
         "modality": run.modality.name,
@@ -136,7 +141,7 @@ def sidecar(run: Run) -> dict[str, Any]:
             "used": len(run.labels),
             "bad": run.examples.bad,
             "remarks": run.examples.remarks,
-            "per_class": dict(zip(source.labels, counts, strict=True)),
+            "per_class": dict(zip(source.labels, run.counts.tolist(), strict=True)),
             "num_under_two_labels": run.examples.num_under_two_labels,
             "digests": artifact.pack_digests(run.digests[run.examples.used]),
             **_groups(run),
@@ -187,7 +192,7 @@ def _described(head: HeadConfig, in_features: int, num_classes: int) -> dict[str
         **shape,
         "hidden": list(head.hidden),
         "activation": head.activation,
-        "layer_norm": head.layer_norm,
+        **({"normalization": "batch"} if head.norm == "batch" else {"layer_norm": head.norm == "layer"}),
     }
 
 
@@ -195,7 +200,8 @@ def summary(run: Run) -> str:
     """The run in words, its accuracies beside chance and with their intervals."""
     metrics, num_classes = run.head.metrics, len(run.division.source.labels)
     judged, noun = run.config.evaluation, run.recipe.noun
-    classes = f"{num_classes} classes"
+    said = words_of_several if run.division.several else words
+    classes = f"{num_classes} {'labels' if run.division.several else 'classes'}"
     if metrics["num_classes_with_clips"] < num_classes:
         classes += f" ({metrics['num_classes_with_clips']} with {noun.many})"
     left_out, beside = len(run.examples.left_out), [printable(each.name) for each in run.config.dataset.extra]
@@ -209,10 +215,9 @@ def summary(run: Run) -> str:
     alone = f" (of the {noun.many} of {main}, which alone are tested)" if beside else ""
     lines = [
         f"Trained on {listed(parts)} ({skipped}) in {classes}, with "
-        f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, training "
-        f"accuracy {metrics['training_accuracy']:.1%}; chance is {metrics['chance']:.1%}, always naming the largest "
-        f"class {metrics['largest_class']:.1%}{alone}.",
-        cross_validation_line(
+        f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, "
+        f"{said.guessing_words(metrics)}{alone}.",
+        said.cross_validation_line(
             metrics["cross_validation"], judged.repeats, noun, judged.group_column, run.modality.baseline
         ),
     ]
@@ -224,8 +229,8 @@ def summary(run: Run) -> str:
     if run.choice is not None:
         lines.insert(1, choice_line(run.choice, noun))
     if run.evaluation is not None:
-        lines.append(evaluation_line(run.evaluation, run.modality.baseline, noun))
-    lines.append(calibration_line(metrics["calibration"], noun))
+        lines.append(said.evaluation_line(run.evaluation, run.modality.baseline, noun))
+    lines.append(said.calibration_line(metrics["calibration"], noun))
     if "reject" in metrics:
         lines.append(rejection_line(metrics["reject"], noun))
     return "\n".join([*lines, *advised(run)])
@@ -243,7 +248,7 @@ def report(run: Run, document: dict[str, Any]) -> str:
     rows = run.examples.rows[run.examples.drawn]
     points = Points(
         vectors=run.head.drawn,
-        labels=run.division.labels[rows].astype(np.int64),
+        labels=run.spec.target.strata(run.division.labels_of(rows, run.division.names)),
         names=[run.division.name(row) for row in rows],
         tested=run.division.tested[rows],
     )
@@ -252,10 +257,10 @@ def report(run: Run, document: dict[str, Any]) -> str:
 
 def _tested(run: Run) -> Judged | None:
     """What the report shows: the examples to test on, else those of the first cross-validation."""
-    many = run.recipe.noun.many
+    many, by_folds = run.recipe.noun.many, False
     if run.evaluation is not None and run.head.held_out_logits is not None:
         scores, rows, logits = run.evaluation, run.examples.unseen, run.head.held_out_logits
-        unsure = run.head.held_out_unsure
+        answers, unsure = run.answers(logits), run.head.held_out_unsure
         which = "held out from training" if run.division.how == HELD_OUT else f"of {run.division.how}"
         how = f"The {len(rows)} {many} {which}, which the head did not see."
     else:
@@ -264,20 +269,30 @@ def _tested(run: Run) -> Judged | None:
         rows, logits = judged[scored], run.head.unseen_logits[scored]
         if not len(rows):
             return None
-        scores, unsure = run._evaluate(rows, run.answers(logits)), None
+        found, unsure = run.head.unseen_answers, None
+        fitted = f"the temperature of its probabilities was fitted on these {many}"
+        answers = run.answers(logits) if found is None else found.take(np.flatnonzero(scored))
+        if by_folds := found is not None:
+            fitted = "its calibration and its thresholds follow from these too"
+            scores = run._evaluate(rows, answers, {AT_HALF: run.spec.target.answers(answers.probabilities)})
+            if plain := run.head.metrics["cross_validation"].get("baseline"):
+                scores["baselines"][run.modality.baseline.key] = plain["figures"]
+        else:
+            scores = run._evaluate(rows, answers)
         how = (
             f"The {len(rows)} {'' if sampled is None else 'sampled '}{many} of the first round of cross-validation, "
-            "each judged by a head that was trained on the other folds (the temperature of its probabilities was "
-            f"fitted on these {many})."
+            f"each judged by a head that was trained on the other folds ({fitted})."
         )
     return Judged(
         how=how,
         example=lambda index: run.division.name(rows[index]),
-        labels=run.division.labels[rows].astype(np.int64),
-        answers=dataclasses.replace(run.answers(logits), unsure=unsure),
+        labels=run.division.labels_of(rows, run.division.names),
+        answers=dataclasses.replace(answers, unsure=unsure),
         names=run.division.names,
         figures=scores["figures"],
         baselines=scores["baselines"],
         rejected=scores.get("rejected"),
         baseline=run.modality.baseline,
+        per_class=scores["per_class"],
+        by_folds=by_folds,
     )

@@ -19,19 +19,19 @@ from golem_ray.embedding import run_folder
 from golem_ray.embedding.cache import EmbeddingCache, describe, open_cache
 from golem_ray.embedding.embeddings import Embeddings
 from golem_ray.embedding.joining import join_files
-from golem_ray.embedding.modality import modality_of
+from golem_ray.embedding.modality import modality_named, modality_of
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import Engine
 from golem_ray.errors import ConfigError
-from golem_ray.heads.target import target_of
+from golem_ray.heads.targets import target_of
 from golem_ray.heads.training_set import HeadCandidate, HeadSpec
 from golem_ray.jobs import outcome
 from golem_ray.jobs.choice import candidates_for, decided, head_candidates
 from golem_ray.jobs.engines import announce, opened
 from golem_ray.jobs.origin import Origin, log_going_on
 from golem_ray.jobs.outcome import Run
-from golem_ray.jobs.training_data import FromCache, FromMemory, TrainingRows
+from golem_ray.jobs.training_data import FromCache, FromMemory, Terms, TrainingRows
 from golem_ray.jobs.usable import UsedExamples, used_examples
 from golem_ray.jobs.vectors import gather
 from golem_ray.locks import locked
@@ -50,14 +50,15 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
     report_path = config.paths.place("report_path") if config.paths.report_path else artifact.report_path(save_path)
     artifact.check_writable(save_path)
     artifact.check_report("paths.report_path", report_path)
-    recipe = modality_of(config.dataset).recipe(config.model, config.processing)
+    modality = modality_of(config.dataset)
+    recipe = modality.recipe(config.model, config.processing)
     clock = Stopwatch()
     division = _divided(config)
     num_examples = len(division.tested)
     _check_size(config, num_examples)
     clock.lap("listing")
     alone, outputs = run_folder.alone(_run_dir(config)), _shared_outputs(config, save_path)
-    with alone, opened(config.cluster, config.device, num_examples, outputs=outputs) as engine:
+    with alone, opened(config.cluster, config.device, modality, num_examples, outputs=outputs) as engine:
         clock.lap("joining the cluster")
         announce(named_together(config.dataset), num_examples, recipe.encoder, engine.resources, division.noun)
         cache = _cache(config, division, recipe, engine)
@@ -94,14 +95,14 @@ def trained(
     used = used_examples(config, division, embedded)
     candidates = candidates_for(config, recipe)
     heads = head_candidates(config, recipe, candidates)
-    assemble = engine.share(_training_data(division, embedded, used, heads, cache))
+    assemble = engine.share(_training_data(division, recipe, embedded, used, heads, cache))
     digests, cost = embedded.digests, embedded.cost
     del embedded  # its vectors are with the engine now
     spec = HeadSpec(
         num_classes=len(division.source.labels),
         head=heads[0].head if heads else config.head,
         training=config.training,
-        target=target_of(config.dataset),
+        target=target_of(division.several),
         reject=config.evaluation.reject,
     )
     head, worker = engine.train(assemble, spec, config.evaluation.repeats)
@@ -141,8 +142,7 @@ def divided(config: TrainConfig, source: Source) -> Division:
     content = modality_of(config.dataset).content
     check_classes(config, source)
     division = divide(config, source, content)
-    labels = division.labels[~division.tested]
-    check_labels(source, labels[np.isfinite(labels)].astype(np.int64))
+    check_labels(source, division.labels_of(np.flatnonzero(~division.tested & division.known)))
     return division
 
 
@@ -207,7 +207,7 @@ def _embed(
     gathered = len(division.tested) <= config.cluster.gather_limit
     task = EmbeddingTask(
         recipe=recipe,
-        baseline=gathered or bool(division.tested.any()),
+        baseline=(gathered or bool(division.tested.any())) and modality_named(recipe.modality).baseline.size > 0,
         cache=cache,
         gathered=gathered,
         crash_notes=None if run_dir is None else run_folder.crash_notes(run_dir),
@@ -222,6 +222,7 @@ def _embed(
 
 def _training_data(
     division: Division,
+    recipe: Recipe,
     embedded: Embeddings,
     used: UsedExamples,
     candidates: tuple[HeadCandidate, ...],
@@ -231,13 +232,15 @@ def _training_data(
     rows = TrainingRows(
         used=used.used,
         held=used.unseen,
-        labels=division.labels[used.used].astype(np.int64),
+        labels=division.labels_of(used.used),
         groups=used.groups,
         extra=used.extra,
         candidates=candidates,
         drawn=used.drawn,
     )
+    counted = modality_named(recipe.modality).terms is not None
+    terms = Terms(examples=division.source.examples, recipe=recipe) if counted else None
     if len(embedded.vectors):
-        return FromMemory(rows=rows, vectors=embedded.vectors, baseline=embedded.baseline)
+        return FromMemory(rows=rows, vectors=embedded.vectors, baseline=embedded.baseline, terms=terms)
     assert cache is not None
-    return FromCache(rows=rows, cache=cache, digests=embedded.digests)
+    return FromCache(rows=rows, cache=cache, digests=embedded.digests, terms=terms)

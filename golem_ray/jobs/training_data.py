@@ -8,12 +8,46 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from golem_ray.data import read_content, with_contents
 from golem_ray.embedding.cache import EmbeddingCache
-from golem_ray.errors import ConfigError
+from golem_ray.embedding.modality import modality_named
+from golem_ray.embedding.recipe import Recipe
+from golem_ray.errors import ConfigError, ExampleError
 from golem_ray.heads.training_set import HeadCandidate, TrainingSet
+
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Counts what the baseline counts in examples, where the head is trained: their files are read again there."""
+
+    examples: pa.Table
+    recipe: Recipe
+
+    def __call__(self, rows: np.ndarray) -> Any:
+        """(M, V) in CSR form, of rows (M,), at least one."""
+        from scipy.sparse import vstack
+
+        count = modality_named(self.recipe.modality).terms
+        assert count is not None
+        parts = []
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            block = with_contents(self.examples.take(rows[start : start + _ROWS_AT_ONCE]))
+            parts.append(count([_content(fields) for fields in block.to_pylist()], self.recipe))
+        return vstack(parts, format="csr")
+
+
+def _content(fields: dict[str, Any]) -> bytes | None:
+    try:
+        return read_content(fields["bytes"], fields["path"])
+    except ExampleError:  # which could be read a moment ago
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +70,15 @@ class TrainingRows:
     """(P,) int64: as TrainingSet.drawn."""
 
     def training_set(
-        self, embeddings: np.ndarray, held_out: np.ndarray, baselines: tuple[np.ndarray, np.ndarray] | None
+        self,
+        embeddings: np.ndarray,
+        held_out: np.ndarray,
+        baselines: tuple[np.ndarray, np.ndarray] | None,
+        terms: Terms | None,
     ) -> TrainingSet:
         """The set, from vectors of the rows to train on and to test on, and the baseline's of both."""
         baseline, held_out_baseline = baselines or (None, None)
-        tested = baseline is not None and len(self.held) > 0
+        tested = (terms is not None or baseline is not None) and len(self.held) > 0
         return TrainingSet(
             embeddings=embeddings,
             labels=self.labels,
@@ -51,6 +89,8 @@ class TrainingRows:
             held_out=held_out if tested else None,
             baseline=baseline,
             held_out_baseline=held_out_baseline if tested else None,
+            terms=None if terms is None else terms(self.used),
+            held_out_terms=terms(self.held) if terms is not None and tested else None,
         )
 
 
@@ -63,6 +103,7 @@ class FromMemory:
     """(R, D) float32, of all rows."""
     baseline: np.ndarray | None
     """(R, F) float32."""
+    terms: Terms | None = None
 
     def __call__(self, scratch: Path) -> TrainingSet:
         """The set; nothing is put into the folder."""
@@ -70,7 +111,7 @@ class FromMemory:
         everything = len(used) == len(self.vectors) and bool((used == np.arange(len(used))).all())
         baselines = None if self.baseline is None else (self.baseline[used], self.baseline[held])
         vectors = self.vectors if everything else self.vectors[used]
-        return self.rows.training_set(vectors, self.vectors[held], baselines)
+        return self.rows.training_set(vectors, self.vectors[held], baselines, self.terms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +125,7 @@ class FromCache:
     cache: EmbeddingCache
     digests: np.ndarray
     """(R,) S32, of all rows."""
+    terms: Terms | None = None
 
     def __call__(self, scratch: Path) -> TrainingSet:
         """The set, its embeddings in the folder."""
@@ -104,12 +146,12 @@ class FromCache:
                 f"paths.run_dir: expected the embeddings of {len(known)} {cache.noun.many} in {cache.folder}, found "
                 f"{known.sum()}; were files removed? Run again: the others are embedded anew."
             )
-        baselines = (baseline, held_out_baseline) if len(self.rows.held) else None
-        return self.rows.training_set(embeddings, held_out, baselines)
+        baselines = (baseline, held_out_baseline) if len(self.rows.held) and self.cache.baseline_size else None
+        return self.rows.training_set(embeddings, held_out, baselines, self.terms)
 
     def _read(self, rows: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Put the rows' vectors in place; the baseline's, if there are examples to test on, and which were known."""
-        wanted = len(self.rows.held) > 0
+        wanted = len(self.rows.held) > 0 and self.cache.baseline_size > 0
         baseline = np.zeros((len(rows) if wanted else 0, self.cache.baseline_size), dtype=np.float32)
         if not len(rows):
             return baseline, np.zeros(0, dtype=bool)

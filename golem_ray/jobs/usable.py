@@ -12,6 +12,7 @@ import numpy as np
 from golem_ray.config import TrainConfig
 from golem_ray.data.groups import joined_groups, kept_together
 from golem_ray.data.labels import check_labels, under_two_labels
+from golem_ray.data.several import counts_of
 from golem_ray.data.split import Division, drawn
 from golem_ray.data.unusable import MAX_NAMED, check_unusable, name_remarked
 from golem_ray.embedding.embeddings import Embeddings
@@ -67,11 +68,11 @@ def used_examples(config: TrainConfig, division: Division, embedded: Embeddings)
     left_out = _left_out(config, division, digests, unseen, used[extra])
     used = np.setdiff1d(used, left_out)
     if bad or len(left_out):
-        check_labels(division.source, division.labels[used].astype(np.int64))
+        check_labels(division.source, division.labels_of(used))
     if division.beside:
         extra = division.extra[used]
         _check_main(config, division, used, extra)
-    contradicted = under_two_labels(np.where(good, division.labels, np.nan), digests)
+    contradicted = under_two_labels(np.where(good, division.kinds, np.nan), digests)
     name_remarked(embedded.remarks, division.name, len(good), division.noun)
     return UsedExamples(
         used=used,
@@ -135,13 +136,14 @@ def _left_out(
 
 def _check_main(config: TrainConfig, division: Division, used: np.ndarray, extra: np.ndarray) -> None:
     """Raise DataError if no example of the main dataset is trained on; say which classes have none of it."""
-    labels, names = division.labels[used].astype(np.int64), division.source.labels
+    labels, names = division.labels_of(used), division.source.labels
     if extra.all():
         raise DataError(
             f"dataset.name: expected {division.noun.many} of {config.dataset.name} that can be used, found none, and "
             "those of dataset.extra are never tested; mend them."
         )
-    alone = sorted(set(labels[extra].tolist()) - set(labels[~extra].tolist()))
+    counts, of_main = (counts_of(labels[each], len(names)) for each in (extra, ~extra))
+    alone = np.flatnonzero((counts > 0) & (of_main == 0)).tolist()
     if alone:
         log.warning(
             "%d of %d classes have %s of dataset.extra alone to train on, so that cross-validation does not test "

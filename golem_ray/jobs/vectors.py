@@ -90,8 +90,8 @@ def applied_vectors(
     num_examples, root = source.examples.num_rows, None
     if config.embedding_cache is not None:
         root = storage.resolve("embedding_cache", config.embedding_cache)
-    outputs = (("embedding_cache", root),) if root else ()
-    with opened(config.cluster, config.device, num_examples, outputs=outputs, handful=HANDFUL) as engine:
+    outputs, modality = (("embedding_cache", root),) if root else (), modality_named(recipe.modality)
+    with opened(config.cluster, config.device, modality, num_examples, outputs=outputs, handful=HANDFUL) as engine:
         if not isinstance(engine, LocalEngine):  # in this process nothing has to start first
             announce("", num_examples, recipe.encoder, engine.resources, source.noun)
         cache = open_cache(root, recipe, engine.resources, key="embedding_cache") if root else None

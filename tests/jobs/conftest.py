@@ -13,6 +13,9 @@ import pytest
 
 from tests.conftest import write_clips
 from tests.jobs.runs import NAMES, configuration
+from tests.jobs.several import rows, run_on_texts, write_texts
+from tests.jobs.texts import run_on, write_csv
+from tests.text import write_text_encoder
 
 
 class Said(NamedTuple):
@@ -111,3 +114,34 @@ def applied(encoder_folder: Path, applied_cache: str, tmp_path_factory: pytest.T
     changes = {"processing": {"max_samples": 40}, "paths": {"embedding_cache": applied_cache}}
     golem_ray.train(configuration(clips, encoder_folder, path, **changes))
     return clips, path
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BERT, 32 wide."""
+    return write_text_encoder(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def trained_on_texts(text_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact of 48 texts, 9 of which were kept from training; its .pth. Beside it `train.csv` and `test.csv`."""
+    import golem_ray
+
+    work = tmp_path_factory.mktemp("trained")
+    source = write_csv(work / "train.csv", 48)
+    write_csv(work / "test.csv", 42, seed=1)
+    golem_ray.train(run_on(source, text_encoder, work / "t.pth", evaluation={"holdout": 9}))
+    return work / "t.pth"
+
+
+@pytest.fixture(scope="session")
+def trained_on_several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, str]]:
+    """A folder of 60 texts with several labels each and a split of 30 more; the artifact of a run that was trained on
+    the first and tested on the others, and what the call returned.
+    """
+    import golem_ray
+
+    work = tmp_path_factory.mktemp("several")
+    folder = write_texts(work / "set", train=rows(60, 1), test=rows(30, 2))
+    path = work / "v.pth"
+    return folder, path, golem_ray.train(run_on_texts(folder, path, evaluation={"split": "test"}))

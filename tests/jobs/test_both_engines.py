@@ -25,6 +25,7 @@ from golem_ray.jobs.evaluate import evaluate_artifact
 from golem_ray.jobs.predict import predict, write_predictions
 from tests.conftest import write_clips
 from tests.jobs.runs import HERE, NAMES, ON_RAY, comparison_on, configuration, on
+from tests.jobs.several import rows, run_on_texts, sidecar_of, write_texts
 
 NUM_CLIPS, SECONDS = 16, 0.2
 ENDS_ITS_READER = b"a file at which the decoder crashes"
@@ -232,3 +233,14 @@ def test_a_comparison_finds_the_same(
         assert found["bestPath"] == str(tmp_path / address / "best.toml")
         written.append([(tmp_path / address / name).read_bytes() for name in ("comparison.json", "best.toml")])
     assert written[0] == written[1]
+
+
+def test_a_training_with_several_labels_finds_the_same(shared_ray: None, tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "set", train=rows(HANDFUL + 8, 1))
+    found = []
+    for address in ("none", "auto"):
+        path = tmp_path / f"{address}.pth"
+        golem_ray.train(run_on_texts(texts, path, cluster={"address": address}, evaluation={"holdout": 8}))
+        sidecar = sidecar_of(path)
+        found.append((path.read_bytes(), {key: sidecar[key] for key in ("metrics", "clips", "summary", "data")}))
+    assert found[0] == found[1]

@@ -111,7 +111,7 @@ def test_a_preset_says_what_differs_from_the_defaults(tmp_path):
 
 def test_the_presets_beside_the_job_are_grids(tmp_path):
     command = parse_compare(["grid"])
-    assert command.grid == GridConfig(encoders=("sample",))
+    assert command.grid == GridConfig(encoders=("sample",), layers=("last", "mean"), poolings=("mean", "mean+std"))
     assert command.config == config_from_dict(
         {"dataset": {"name": "sample"}, "model": {"feature_extractor_model": "sample"}}
     )

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golem_ray.config import NOUNS, DatasetConfig, DescribeConfig
+from golem_ray.config import DatasetConfig, DescribeConfig
 from golem_ray.config.jobs import DescribedGroupsConfig, ExamplesConfig
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.jobs.describe import describe
 from golem_ray.jobs.findings import findings
+from golem_ray.text import MODALITY as TEXTS
 from tests.conftest import ROOT, audio_bytes, tone, write_clips
 
 
@@ -237,8 +238,9 @@ def test_findings_about_texts_call_them_texts(mess):
         {"kind": "flag", "title": "empty", "num_clips": 2, "clips": ["text 1"], "advice": "mend them"},
     ]
     for labels in (found["labels"], found["labels"][:1], []):
-        listed = findings({**found, "labels": labels, "bad": []}, config, NOUNS["text"])
+        listed = findings({**found, "labels": labels, "bad": []}, config, TEXTS)
         said = json.dumps(listed).lower()
         assert "texts" in said
-        assert "clip" not in said
-    assert "sort the texts into a folder" in str(findings({**found, "no_labels": "none"}, config, NOUNS["text"]))
+        for word in ("clip", "speaks", "record", "convert", "files"):
+            assert word not in said
+    assert "sort the texts into a folder" in str(findings({**found, "no_labels": "none"}, config, TEXTS))

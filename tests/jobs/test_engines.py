@@ -7,6 +7,7 @@ import pytest
 
 from golem_ray.config import NOUNS, ClusterConfig, DeviceConfig
 from golem_ray.devices import Resources
+from golem_ray.embedding.modality import modality_named
 from golem_ray.engine import LocalEngine
 from golem_ray.jobs.engines import HANDFUL, announce, opened
 from tests.conftest import speech_recipe, write_encoder
@@ -49,7 +50,9 @@ def test_an_engine_is_chosen_by_address_and_number(monkeypatch, address, num_exa
     outputs = (("paths.run_dir", "/somewhere"),)
     try:
         cluster = ClusterConfig(address=address)
-        with opened(cluster, DeviceConfig(), num_examples, outputs=outputs, handful=handful) as engine:
+        with opened(
+            cluster, DeviceConfig(), modality_named("speech"), num_examples, outputs=outputs, handful=handful
+        ) as engine:
             assert isinstance(engine, LocalEngine)
     except InterruptedError:
         assert started == [{"outputs": outputs}]

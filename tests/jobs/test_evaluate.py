@@ -15,7 +15,9 @@ from golem_ray.config import ExamplesConfig, GroupsConfig
 from golem_ray.data import Source
 from golem_ray.embedding.embeddings import VectorBatch
 from golem_ray.errors import ConfigError, DataError
-from golem_ray.jobs.evaluate import _Seen, evaluate_artifact
+from golem_ray.heads.single_label import SINGLE_LABEL
+from golem_ray.jobs.evaluate import evaluate_artifact
+from golem_ray.jobs.seen import Seen
 from golem_ray.metrics.intervals import share_interval
 from tests.conftest import audio_bytes, tone, write_clips
 from tests.jobs.runs import HERE, NAMES, configuration, on
@@ -156,11 +158,12 @@ def test_the_map_shows_the_vectors_of_its_own_examples_in_whatever_order_they_ca
     source = Source(examples=table, labels=("a",))
     saved = SimpleNamespace(
         labels=["a"],
+        target=SINGLE_LABEL,
         document={"head": {"in_features": 2}},
         probabilities=lambda vectors: np.ones((len(vectors), 1)),
         unsure=lambda vectors, probabilities: None,
     )
-    seen = _Seen(saved, source)
+    seen = Seen(saved, source)
     for rows in np.array_split(np.random.default_rng(0).permutation(count), 40):
         vectors = np.stack([rows, -rows], axis=1).astype(np.float32)
         seen.take(VectorBatch(rows, vectors, None, np.zeros(len(rows), dtype="S32"), [""] * len(rows)))

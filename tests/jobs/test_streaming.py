@@ -26,6 +26,7 @@ from golem_ray.errors import DataError
 from golem_ray.jobs import predict as predict_job
 from golem_ray.jobs.evaluate import evaluate_artifact
 from golem_ray.jobs.predict import predict, write_predictions
+from golem_ray.jobs.seen import Seen
 from golem_ray.jobs.vectors import gather
 from tests.jobs.runs import on
 
@@ -157,18 +158,18 @@ def test_a_prediction_holds_no_more_than_the_batch_at_hand(use, saved):
 def test_an_evaluation_holds_no_more_than_the_batch_at_hand_and_what_the_report_shows(
     use, saved, applied, tmp_path, monkeypatch
 ):
-    import golem_ray.jobs.evaluate as evaluate_job
+    import golem_ray.jobs.seen as seen_job
 
     kept = []
-    points = evaluate_job._Seen.points
+    points = Seen.points
 
     def counting(self, *arguments):
         kept.append(len(self._vectors))
         return points(self, *arguments)
 
-    drawn = evaluate_job.drawn
-    monkeypatch.setattr(evaluate_job, "drawn", lambda rows: drawn(rows, most=7))
-    monkeypatch.setattr(evaluate_job._Seen, "points", counting)
+    drawn = seen_job.drawn
+    monkeypatch.setattr(seen_job, "drawn", lambda rows: drawn(rows, most=7))
+    monkeypatch.setattr(Seen, "points", counting)
     engine = use(GivingEngine(shuffled(12), twice=True))
     found = evaluate_artifact(saved, on(applied[0], report=str(tmp_path / "report.html")))
     assert (found["num_clips"], engine.num_given) == (60, 24)
