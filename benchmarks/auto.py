@@ -28,7 +28,7 @@ from golem_ray.config.grid import HEADS
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.many import unseen_logits
 from golem_ray.heads.select import choose
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.heads.train_head import train_head
 from golem_ray.heads.training_set import HeadCandidate, HeadSpec, TrainingSet
 from golem_ray.metrics.intervals import students_half

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from golem_ray.config import ModelConfig, TrainingConfig
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.heads.train_head import train_head
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.metrics import figures as metrics

@@ -31,7 +31,7 @@ from golem_ray.config import GridConfig, HeadConfig, ModelConfig, TrainingConfig
 from golem_ray.embedding.recipe import Recipe, part_of
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.fit import fit, logits_of
-from golem_ray.heads.target import SINGLE_LABEL
+from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.heads.training_set import HeadSpec
 from golem_ray.metrics.intervals import mean_and_error
 from golem_ray.sample import SAMPLE

@@ -1,0 +1,140 @@
+"""Several emotions in Russian messages: TF-IDF held to scikit-learn's own pipeline, tuned thresholds against .5, and
+calibration against the error that perfect probabilities have.
+
+    python benchmarks/emotions.py ../shared/data/emotions [--texts 1000] [--draws 5] [--encoder ngrams]
+
+`ru_goemotions_validation.csv` is cut in two halves by a seed for each draw: one to train on, or as many texts of it as
+`--texts` says, and one to test on. Nothing is chosen on the half that is tested: strengths, calibration and thresholds
+follow from folds of the other, for both sides alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from golem_ray.config import ModelConfig, ProcessingConfig
+from golem_ray.config.presets import bundled_presets
+from golem_ray.heads.multi_label import MULTI_LABEL
+from golem_ray.heads.terms import STRENGTHS
+from golem_ray.heads.train_head import train_head
+from golem_ray.heads.training_set import HeadSpec, TrainingSet
+from golem_ray.metrics.answers import Answers
+from golem_ray.metrics.several import figures, paired_f1
+from golem_ray.text import MODALITY
+
+SHOWN = ("weighted_f1", "macro_f1", "mean_average_precision", "calibration_error")
+
+
+def messages(folder: Path) -> tuple[list[str], np.ndarray]:
+    """Texts and their labels (N, 7) bool, by the bundled preset's map."""
+    label_map = tomllib.loads(bundled_presets()["emotions"].read_text())["dataset"]["label_map"]
+    names = list(dict.fromkeys(label_map.values()))
+    with (folder / "ru_goemotions_validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = np.zeros((len(rows), len(names)), dtype=bool)
+    for number, row in enumerate(rows):
+        for label in re.findall(r"\d+", row["labels"]):
+            labels[number, names.index(label_map[label])] = True
+    return [row["ru_text"] for row in rows], labels
+
+
+def by_scikit_learn(texts: list[str], labels: np.ndarray, tested: list[str], spec: HeadSpec) -> Answers:
+    """TF-IDF under a logistic regression for each label, by scikit-learn alone, its strength by the same folds."""
+    folds = MULTI_LABEL.folds(labels, 1, spec.training.seed)
+    best: tuple[float, float, np.ndarray] = (np.inf, 0.0, np.zeros(0))
+    for strength in STRENGTHS:
+        logits = np.full(labels.shape, np.nan)
+        for train, test in folds:
+            some = [texts[row] for row in train]
+            logits[test] = _logits(some, labels[train], [texts[row] for row in test], strength)
+        loss = float(np.mean(np.logaddexp(0, logits) - labels * logits))
+        best = min(best, (loss, strength, logits), key=lambda each: each[0])
+    calibration = MULTI_LABEL.calibrate(best[2], labels, len(labels), spec.head)
+    logits = _logits(texts, labels, tested, best[1])
+    return MULTI_LABEL.answers(MULTI_LABEL.probabilities(logits, calibration), calibration)
+
+
+def _logits(texts: list[str], labels: np.ndarray, tested: list[str], strength: float) -> np.ndarray:
+    logits = np.full((len(tested), labels.shape[1]), -100.0)
+    for number in np.flatnonzero(labels.any(axis=0)):
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+        pipeline = make_pipeline(vectorizer, LogisticRegression(C=strength, solver="liblinear"))
+        logits[:, number] = pipeline.fit(texts, labels[:, number]).decision_function(tested)
+    return logits
+
+
+def main() -> None:
+    """Measure each draw, and print the means."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--texts", type=int, default=10**9)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--encoder", default="ngrams")
+    parser.add_argument("--sklearn", action="store_true", help="hold TF-IDF to scikit-learn's own pipeline too")
+    given = parser.parse_args()
+    texts, labels = messages(given.folder)
+    recipe = MODALITY.recipe(ModelConfig(feature_extractor_model=given.encoder), ProcessingConfig(emoji_language="ru"))
+    encoder = MODALITY.load_encoder(recipe, "cpu", MODALITY.cpu_batch)
+    contents = [text.encode() for text in texts]
+    vectors = encoder.embed([MODALITY.read(content, recipe) for content in contents])
+    assert MODALITY.terms is not None
+    terms = MODALITY.terms(contents, recipe)
+    spec = HeadSpec(num_classes=labels.shape[1], target=MULTI_LABEL)
+    found: list[dict[str, Any]] = []
+    for draw in range(given.draws):
+        order = np.random.default_rng(draw).permutation(len(texts))
+        train, test = np.split(order, [len(order) // 2])
+        train = np.sort(train[: given.texts])
+        head = train_head(
+            TrainingSet(
+                embeddings=vectors[train],
+                labels=labels[train],
+                held_out=vectors[test],
+                terms=terms[train],
+                held_out_terms=terms[test],
+            ),
+            spec,
+            repeats=1,
+        )
+        assert head.held_out_logits is not None
+        assert head.baseline_logits is not None
+        record, plain = head.metrics["calibration"], head.baseline_calibration
+        probabilities = MULTI_LABEL.probabilities(head.held_out_logits, record)
+        tuned, half = MULTI_LABEL.answers(probabilities, record), MULTI_LABEL.answers(probabilities)
+        tf_idf = MULTI_LABEL.answers(MULTI_LABEL.probabilities(head.baseline_logits, plain), plain)
+        tf_idf_half = MULTI_LABEL.answers(tf_idf.probabilities)
+        answers = {"head": tuned, "head at .5": half, "TF-IDF": tf_idf, "TF-IDF at .5": tf_idf_half}
+        if given.sklearn:
+            some, others = [texts[row] for row in train], [texts[row] for row in test]
+            answers["scikit-learn"] = by_scikit_learn(some, labels[train], others, spec)
+        measured = {name: figures(each, labels[test]) for name, each in answers.items()}
+        gains = {
+            "head, tuned - .5": paired_f1(tuned, half, labels[test]),
+            "TF-IDF, tuned - .5": paired_f1(tf_idf, tf_idf_half, labels[test]),
+        }
+        for name, gain in gains.items():
+            assert gain is not None
+            print(
+                f"draw {draw}: {name}: macro F1 {gain['value']:+.3f} ({gain['interval_95'][0]:+.3f} and up)", flush=True
+            )
+        found.append(measured)
+    print(f"{len(train)} texts to train on, {len(test)} to test on, means of {given.draws} draws")
+    for name in found[0]:
+        values = [np.mean([each[name][figure]["value"] for each in found]) for figure in SHOWN]
+        floor = np.mean([each[name]["calibration_error"]["floor"] for each in found])
+        shown = ", ".join(f"{figure} {value:.4f}" for figure, value in zip(SHOWN, values, strict=True))
+        print(f"{name:14} {shown} (floor {floor:.4f}, {values[-1] - floor:+.4f})")
+
+
+if __name__ == "__main__":
+    main()
