@@ -103,7 +103,7 @@ def _what_it_is(document: dict[str, Any]) -> str:
         what = f"A classifier that gives {card.examples} {which} of"
     return (
         f"{what} {number_of} {'labels' if several else 'classes'}: {_head(document)} on the embeddings of a frozen "
-        f"encoder, {_encoder(document)}: {_layer(encoder)}. {card.made_for(encoder)}"
+        f"encoder, {_encoder(document)}: {_layer(document)}. {card.made_for(encoder)}"
     )
 
 
@@ -115,10 +115,14 @@ def _head(document: dict[str, Any]) -> str:
     return f"a network with {'hidden layers' if len(hidden) > 1 else 'a hidden layer'} of {widths}"
 
 
-def _layer(encoder: dict[str, Any]) -> str:
+def _layer(document: dict[str, Any]) -> str:
+    encoder, over = document["encoder"], _card(document).over
     layer = encoder.get("layer", "last")
     named = {"mean": "the mean of its layers", "last": "its last layer"}.get(layer, f"its layer {layer}")
-    return f"{named}, {'averaged' if encoder.get('pooling', 'mean') == 'mean' else 'mean and deviation'} over time"
+    pooling = encoder.get("pooling", "mean")
+    if pooling == "cls":
+        return f"{named}, its first token"
+    return f"{named}, {'averaged' if pooling == 'mean' else 'mean and deviation'} over {over}"
 
 
 def _encoder(document: dict[str, Any]) -> str:
@@ -251,5 +255,5 @@ def _usage(document: dict[str, Any], repo_id: str) -> str:
             f"wrote. The right one has the sha256 {code(document['encoder'].get('sha256'))}, which is checked.\n\n"
             + text
         )
-    plain = lines_in_pytorch(document, repo_id, f"of the encoder, {_layer(document['encoder'])}")
+    plain = lines_in_pytorch(document, repo_id, f"of the encoder, {_layer(document)}")
     return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{python(plain)}"

@@ -57,6 +57,8 @@ class Card:
 
     task: str
     """The Hub's name of the task."""
+    over: str
+    """What a layer's frames follow one another in: averaged over ..."""
     tags: tuple[str, ...]
     examples: str
     """For a sentence: `a classifier of ...`."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from golem_ray.config import Noun, noun_of
 from golem_ray.data.extra import sources_of
+from golem_ray.embedding.modality import modality_named
 from golem_ray.heads.multi_label import MULTI_LABEL
 from golem_ray.heads.single_label import SINGLE_LABEL
 from golem_ray.metrics.answers import Answers
@@ -120,6 +121,7 @@ def _heading(document: dict[str, Any], noun: Noun) -> str:
     where = parts[0] + "".join(f", and {part} (never tested)" for part in parts[1:])
     contradicted = clips.get("num_under_two_labels")
     where += f"; {contradicted} of them are equal files under different labels" if contradicted else ""
+    over = modality_named(document.get("modality", "speech")).card.over
     which = encoder.get("revision") or f"sha256 {str(encoder.get('sha256'))[:12]}"
     remarks = ", ".join(f"{count} {remark}" for remark, count in _group(clips, "remarks").items())
     entries = {
@@ -127,8 +129,8 @@ def _heading(document: dict[str, Any], noun: Noun) -> str:
         "Labels"
         if is_several(document)
         else "Classes": f"{len(labels)}: {', '.join(labels[:_MAX_NAMED_CLASSES])}{more}",
-        "Encoder": f"{encoder.get('name')}, {which}, layer {encoder.get('layer')}, {encoder.get('pooling')} over time, "
-        f"{encoder.get('precision')}",
+        "Encoder": f"{encoder.get('name')}, {which}, layer {encoder.get('layer')}, {encoder.get('pooling')} over "
+        f"{over}, {encoder.get('precision')}",
         "Head": f"{document['head'].get('kind')}, trained on {document.get('device')}, seed {training.get('seed')}",
     }
     listed = "\n".join(f"<dt>{key}</dt><dd>{escape(value)}</dd>" for key, value in entries.items())

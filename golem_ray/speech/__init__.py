@@ -105,6 +105,7 @@ MODALITY = Modality(
     poolings=("mean", "mean+std"),
     card=Card(
         task="audio-classification",
+        over="time",
         tags=("audio-classification", "speech", "linear-probe"),
         examples="audio clips",
         made_for=_made_for,

@@ -102,6 +102,7 @@ MODALITY = Modality(
     poolings=("mean", "cls"),
     card=Card(
         task="text-classification",
+        over="its tokens",
         tags=("text-classification", "linear-probe"),
         examples="texts",
         made_for=_made_for,
