@@ -167,6 +167,8 @@ def inspect_encoder(model: ModelConfig) -> EncoderInfo:
     Raises ConfigError if it cannot be had, is no text encoder of a known family, or has another width than
     model.classifier_input_features.
     """
+    if model.feature_extractor_model == "sample":
+        raise ConfigError(f"{KEY}: expected a text encoder, such as {NGRAMS!r}, got 'sample', which is one of clips.")
     found = find_checkpoint(model, None, ())
     config, model_type = found.config, str(found.config.get("model_type"))
     family = family_of(model_type, found.name)

@@ -200,3 +200,8 @@ def test_everything_that_changes_a_vector_changes_the_fingerprint(bert, tmp_path
     assert set(json.loads(prints[0])["libraries"]) == {"torch", "transformers", "tokenizers", "numpy"}
     assert set(json.loads(prints[-1])["libraries"]) == {"scikit-learn", "emoji"}
     assert configured_recipe(ModelConfig(feature_extractor_model="ngrams"), ProcessingConfig()) == text_recipe("ngrams")
+
+
+def test_the_bundled_encoder_of_clips_is_named_as_such():
+    with pytest.raises(ConfigError, match="got 'sample', which is one of clips"):
+        text_recipe("sample")
