@@ -52,7 +52,9 @@ def cross_validation_line(
     more = ", the choice made anew in each" if scores.get("nested") else ""
     line = validated_line(scores, noun, more + on_one_side(group_column), baseline)
     few = scores["num_single_clip_classes"]
-    return line + (f" {few} label{'s' if few > 1 else ''} with a single {noun.one} only trained." if few else "")
+    labels = f"{few} label{'s are' if few > 1 else ' is'}"
+    alone = f" {labels} of a single {noun.one}, which no head that it is tested by has seen."
+    return line + (alone if few else "")
 
 
 def validated_line(scores: dict[str, Any], noun: Noun, more: str = "", baseline: Baseline | None = None) -> str:

@@ -45,11 +45,11 @@ def test_sentences_say_the_figures_their_intervals_and_what_to_compare_with():
     assert cross_validation_line(scores, 1, TEXT, "who", MODALITY.baseline) == (
         f"Cross-validated {said}, in 5 folds over 90 texts, the choice made anew in each, no who on both sides of a "
         "fold, the thresholds of each chosen on the other folds; for comparison, a logistic regression on TF-IDF: "
-        "0.400 / 0.500 / 0.600. 2 labels with a single text only trained."
+        "0.400 / 0.500 / 0.600. 2 labels are of a single text, which no head that it is tested by has seen."
     )
     sampled = cross_validation_line({**scores, "sampled": True, "num_single_clip_classes": 1}, 1, TEXT)
     assert "over 90 sampled texts, of heads trained on these alone, the choice" in sampled
-    assert sampled.endswith("other folds. 1 label with a single text only trained.")
+    assert sampled.endswith("other folds. 1 label is of a single text, which no head that it is tested by has seen.")
     assert cross_validation_line(None, 0, TEXT) == "No cross-validated figures: it is turned off."
     assert "no label has two texts, or texts of two groups" in cross_validation_line(None, 1, TEXT)
     assert guessing_words({"training_accuracy": 0.9, "chance": 0.1, "largest_class": 0.2}) == (
