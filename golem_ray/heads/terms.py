@@ -6,6 +6,7 @@ TfidfTransformer and LogisticRegression have them. Knows no modality: terms come
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,11 @@ class Validated:
 
 
 def validated(terms: Any, rounds: Rounds, spec: HeadSpec) -> Validated:
-    """The baseline in the folds of the first rounds; terms: (T, V) CSR counts of the whole training set."""
-    labels = rounds.examples.label_array()
+    """The baseline in the folds of the first rounds, or of one of its own; terms: (T, V) CSR, of the training set."""
+    examples, labels = rounds.examples, rounds.examples.label_array()
+    if not rounds.folds:  # which nobody wanted, but the strength takes some
+        folds = spec.target.folds(labels, 1, spec.training.seed, examples.groups, examples.extra)
+        rounds = dataclasses.replace(rounds, folds=folds, number=1)
     if not rounds.folds:
         return Validated(np.full((1, len(labels), spec.num_classes), np.nan, dtype=np.float32), 1.0)
     own = terms if rounds.rows is None else terms[rounds.rows]

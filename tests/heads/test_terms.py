@@ -199,11 +199,15 @@ def test_of_many_examples_one_round_is_played_and_each_fit_takes_some(monkeypatc
     assert not np.array_equal(some.logits, whole.logits)
 
 
-def test_without_folds_nothing_is_validated():
+def test_without_rounds_the_strength_is_chosen_all_the_same():
     texts, labels = drawn()
-    found = validated(counted(texts), rounds_on(labels, spec(), repeats=0), spec())
+    terms = counted(texts)
+    chosen = validated(terms, rounds_on(labels, spec(), repeats=0), spec()).strength
+    assert chosen == validated(terms, rounds_on(labels, spec(), repeats=1), spec()).strength != 1.0
+    nothing = np.zeros((4, 3), dtype=bool)
+    found = validated(terms[:4], rounds_on(nothing, spec(), repeats=0), spec())
     assert np.isnan(found.logits).all()
-    assert found.logits.shape == (1, 60, 3)
+    assert (found.strength, found.logits.shape) == (1.0, (1, 4, 3))
 
 
 def test_half_of_the_examples_are_those_of_the_halved_rounds():
