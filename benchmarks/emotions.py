@@ -1,33 +1,39 @@
 """Several emotions in Russian messages: TF-IDF held to scikit-learn's own pipeline, tuned thresholds against .5, and
 calibration against the error that perfect probabilities have.
 
-    python benchmarks/emotions.py ../shared/data/emotions [--texts 1000] [--draws 5] [--encoder ngrams]
+    python benchmarks/emotions.py ../shared/data/emotions [--texts 1000] [--draws 5] [--encoder ngrams] [--joined]
 
 `ru_goemotions_validation.csv` is cut in two halves by a seed for each draw: one to train on, or as many texts of it as
 `--texts` says, and one to test on. Nothing is chosen on the half that is tested: strengths, calibration and thresholds
 follow from folds of the other, for both sides alike.
+
+With `--joined` heads are logistic: on the encoder's vector, on that with TF-IDF joined, on what cross-validation chooses
+of the two, and on TF-IDF reduced to 256 numbers beside the vector.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from golem_ray.config import ModelConfig, ProcessingConfig
+from golem_ray.config import HeadConfig, ModelConfig, ProcessingConfig
 from golem_ray.config.presets import bundled_presets
+from golem_ray.heads.baselines import STRENGTHS
 from golem_ray.heads.multi_label import MULTI_LABEL
-from golem_ray.heads.terms import STRENGTHS
+from golem_ray.heads.terms import values_of, vocabulary
 from golem_ray.heads.train_head import train_head
-from golem_ray.heads.training_set import HeadSpec, TrainingSet
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec, TrainedHead, TrainingSet
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.several import figures, paired_f1
 from golem_ray.text import MODALITY
@@ -73,6 +79,53 @@ def _logits(texts: list[str], labels: np.ndarray, tested: list[str], strength: f
     return logits
 
 
+def reduced(terms: Any, tested: Any) -> tuple[np.ndarray, np.ndarray]:
+    """TF-IDF of texts to train on and to test on, (N, 256) and (M, 256), by the SVD of the first, whose scale is kept.
+
+    In a random basis: a head that standardises columns would else give the least of them the weight of the first.
+    """
+    known = vocabulary(terms)
+    x, other = (values_of(each, *known) for each in (terms, tested))
+    svd = TruncatedSVD(min(256, x.shape[0] - 1), random_state=0).fit(x)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(svd.n_components, svd.n_components)))
+    return (svd.transform(x) @ turn).astype(np.float32), (svd.transform(other) @ turn).astype(np.float32)
+
+
+def joined(data: TrainingSet, spec: HeadSpec) -> dict[str, Answers]:
+    """What heads say of the examples held out that take the encoder's vector, TF-IDF, or both."""
+    logistic = dataclasses.replace(spec, head=HeadConfig(kind="logistic"))
+    whole = HeadCandidate(columns=((0, data.embeddings.shape[1]),), head=logistic.head)
+    both = (whole, dataclasses.replace(whole, joined=True))
+    small, held_out = reduced(data.terms, data.held_out_terms)
+    assert data.held_out is not None
+    beside = dataclasses.replace(
+        data,
+        embeddings=np.concatenate([data.embeddings, small], axis=1),
+        held_out=np.concatenate([data.held_out, held_out], axis=1),
+    )
+    found = {
+        "encoder": train_head(data, logistic, repeats=1),
+        "joined": train_head(data, dataclasses.replace(logistic, joined=True), repeats=1),
+        "chosen": train_head(dataclasses.replace(data, candidates=both), logistic, repeats=1),
+        "with SVD": train_head(beside, logistic, repeats=1),
+    }
+    return {name: answered(head) for name, head in found.items()} | {"TF-IDF": of_baseline(found["encoder"])}
+
+
+def answered(head: TrainedHead) -> Answers:
+    """What a head says of the examples held out."""
+    assert head.held_out_logits is not None
+    record = head.metrics["calibration"]
+    return MULTI_LABEL.answers(MULTI_LABEL.probabilities(head.held_out_logits, record), record)
+
+
+def of_baseline(head: TrainedHead) -> Answers:
+    """What TF-IDF says of them."""
+    assert head.baseline_logits is not None
+    record = head.baseline_calibration
+    return MULTI_LABEL.answers(MULTI_LABEL.probabilities(head.baseline_logits, record), record)
+
+
 def main() -> None:
     """Measure each draw, and print the means."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -80,6 +133,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=10**9)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--encoder", default="ngrams")
+    parser.add_argument("--joined", action="store_true", help="hold TF-IDF joined to the vectors to each alone")
     parser.add_argument("--sklearn", action="store_true", help="hold TF-IDF to scikit-learn's own pipeline too")
     given = parser.parse_args()
     texts, labels = messages(given.folder)
@@ -95,24 +149,20 @@ def main() -> None:
         order = np.random.default_rng(draw).permutation(len(texts))
         train, test = np.split(order, [len(order) // 2])
         train = np.sort(train[: given.texts])
-        head = train_head(
-            TrainingSet(
-                embeddings=vectors[train],
-                labels=labels[train],
-                held_out=vectors[test],
-                terms=terms[train],
-                held_out_terms=terms[test],
-            ),
-            spec,
-            repeats=1,
+        data = TrainingSet(
+            embeddings=vectors[train],
+            labels=labels[train],
+            held_out=vectors[test],
+            terms=terms[train],
+            held_out_terms=terms[test],
         )
-        assert head.held_out_logits is not None
-        assert head.baseline_logits is not None
-        record, plain = head.metrics["calibration"], head.baseline_calibration
-        probabilities = MULTI_LABEL.probabilities(head.held_out_logits, record)
-        tuned, half = MULTI_LABEL.answers(probabilities, record), MULTI_LABEL.answers(probabilities)
-        tf_idf = MULTI_LABEL.answers(MULTI_LABEL.probabilities(head.baseline_logits, plain), plain)
-        tf_idf_half = MULTI_LABEL.answers(tf_idf.probabilities)
+        if given.joined:
+            answers = joined(data, spec)
+            found.append({name: figures(each, labels[test]) for name, each in answers.items()})
+            continue
+        head = train_head(data, spec, repeats=1)
+        tuned, tf_idf = answered(head), of_baseline(head)
+        half, tf_idf_half = (MULTI_LABEL.answers(each.probabilities) for each in (tuned, tf_idf))
         answers = {"head": tuned, "head at .5": half, "TF-IDF": tf_idf, "TF-IDF at .5": tf_idf_half}
         if given.sklearn:
             some, others = [texts[row] for row in train], [texts[row] for row in test]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from golem_ray.data.folds import Folds, rows_by_label
 from golem_ray.data.several import counts_of
@@ -32,6 +31,9 @@ SAMPLED_ROWS = 100_000
 MOST_LOGITS = 1 << 28
 """Most logits of all rounds together, a gigabyte; there are fewer rounds where examples times classes are more."""
 
+MOST_JOINED = 20_000
+"""Most examples of all rounds together where the baseline is joined, which takes six fits of it in each fold."""
+
 
 @dataclass(frozen=True)
 class Rounds:
@@ -46,16 +48,19 @@ class Rounds:
     """R."""
 
 
-def rounds_of(every: Examples, spec: HeadSpec, repeats: int) -> Rounds:
+def rounds_of(every: Examples, spec: HeadSpec, repeats: int, *, joined: bool = False) -> Rounds:
     """The rounds of a training set: as many as `repeats` says, or fewer where logits would fill the memory.
 
-    If the embeddings are not in memory, they are rounds of a sample of the set.
+    If the embeddings are not in memory, they are rounds of a sample of the set. Where the baseline is joined, there are
+    fewer than would take long.
     """
     rows, examples = None, every
     if isinstance(every.embeddings, Streamed):
         rows = _sampled_rows(len(every), spec.training.seed)
         examples = every.in_memory(rows)
     repeats = min(repeats, max(1, MOST_LOGITS // (len(examples) * spec.num_classes)))
+    if joined:
+        repeats = min(repeats, max(1, MOST_JOINED // len(examples)))
     labels, seed = examples.label_array(), spec.training.seed
     return Rounds(examples, rows, spec.target.folds(labels, repeats, seed, examples.groups, examples.extra), repeats)
 
@@ -92,26 +97,12 @@ def unseen_by(
         found = unseen_logits(
             rounds.examples.of_columns(candidate.columns),
             [folds[fold] for fold in own],
-            dataclasses.replace(spec, head=candidate.head),
+            spec.of(candidate),
             done=done,
         )
         for fold, unseen in zip(own, found, strict=True):
             logits[fold * rounds.number // len(folds), folds[fold][1]] = unseen.tested
     return logits
-
-
-def unseen_on_baseline(rounds: Rounds, vectors: np.ndarray, spec: HeadSpec) -> np.ndarray:
-    """The same of heads on the baseline's vectors (M, F) of the training set, standardised by what they train on.
-
-    Adam's plain learning rate suits unit scale.
-    """
-    taken = torch.tensor(np.array(vectors if rounds.rows is None else vectors[rounds.rows]))
-    examples = dataclasses.replace(rounds.examples, embeddings=taken.to(rounds.examples.labels.device))
-    head = spec.head if spec.head.kind == "logistic" else dataclasses.replace(spec.head, standardize=True)
-    whole = (HeadCandidate(columns=((0, taken.shape[1]),), head=head),)
-    return unseen_by(
-        dataclasses.replace(rounds, examples=examples), whole, [0] * len(rounds.folds), spec, lambda progress: None
-    )
 
 
 def halved(rounds: Rounds, spec: HeadSpec) -> Rounds:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from golem_ray.heads.joined import Counted
 from golem_ray.heads.rows import Rows, Streamed
 from golem_ray.heads.training_set import Columns
 
@@ -25,6 +26,10 @@ class Examples:
     """(N,) int, such as speakers: the examples of a group are never on both sides of a fold."""
     extra: np.ndarray | None = None
     """(N,) bool: those that are only ever trained on; None where there are none."""
+    terms: Counted | None = None
+    """What the baseline counts in them, where a head may take what it says of that."""
+    num_joined: int = 0
+    """How many of the embeddings' columns, the last, are what it says: see joined.py."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,7 +38,8 @@ class Examples:
         """The examples of these rows, (M,) int or (N,) bool. The embeddings have to be in memory."""
         assert isinstance(self.embeddings, Tensor)
         groups, extra = (None if each is None else each[rows] for each in (self.groups, self.extra))
-        return Examples(self.embeddings[rows], self.labels[rows], groups, extra)
+        terms = None if self.terms is None else self.terms.take(rows)
+        return Examples(self.embeddings[rows], self.labels[rows], groups, extra, terms, self.num_joined)
 
     def in_memory(self, rows: np.ndarray | None) -> Examples:
         """The examples of these rows, (M,) int, or all, with their embeddings in memory."""

@@ -7,6 +7,7 @@ modality, encoder or Ray.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ from torch.nn import functional
 
 from golem_ray.data.folds import Folds
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.fit import fit, logits_of, optimizer_of, seeded, standard_of
+from golem_ray.heads.fit import fit, logits_of, optimizer_of, penalized_less, seeded, standard_of
+from golem_ray.heads.joined import joined
 from golem_ray.heads.logistic import Part, regressions, unseen_of
 from golem_ray.heads.modules import new_head
 from golem_ray.heads.training_set import HeadSpec
@@ -51,8 +53,12 @@ def unseen_logits(
     in so many rounds of cross-validation. Where a fold has no test rows, only the latter is done.
 
     A logistic regression chooses its strength by those very rounds (by one, if there are none): the same fits serve
-    for both.
+    for both. Where the baseline's word is joined, each fold has columns of its own.
     """
+    if spec.joined:
+        plain = dataclasses.replace(spec, joined=False)
+        parts = ((joined(examples, train, spec), (train, test)) for train, test in folds)
+        return [unseen_logits(own, [fold], plain, rounds=rounds, done=done)[0] for own, fold in parts]
     if spec.head.kind == "logistic":
         return list(_logistic(examples, folds, spec, rounds, done))
     nested = [inner_folds(examples, train, spec, rounds) for train, _ in folds]
@@ -87,7 +93,7 @@ def _logistic(examples: Examples, folds: Folds, spec: HeadSpec, rounds: int, don
     most = max(1, _AT_ONCE // (len(examples) * max(6 * spec.num_classes, *embeddings.shape)))
     for start in range(0, len(folds), most):
         batch = folds[start : start + most]
-        standards = [standard_of(embeddings[train]) for train, _ in batch]
+        standards = [penalized_less(standard_of(embeddings[train]), examples.num_joined) for train, _ in batch]
         parts = [
             Part(
                 ((embeddings[train] - mean) / scale).double(),

@@ -33,9 +33,11 @@ def _examples(data: TrainingSet) -> Examples:
     import torch
 
     from golem_ray.heads.examples import Examples
+    from golem_ray.heads.joined import Counted
 
     torch.set_num_threads(1)
-    return Examples(torch.tensor(data.embeddings), torch.tensor(data.labels), data.groups, data.extra)
+    terms = None if data.terms is None else Counted(data.terms)
+    return Examples(torch.tensor(data.embeddings), torch.tensor(data.labels), data.groups, data.extra, terms)
 
 
 def warm_up() -> None:

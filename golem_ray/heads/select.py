@@ -5,7 +5,6 @@ Knows no modality, encoder or Ray.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -78,7 +77,7 @@ def choose(
         candidate = candidates[number]
         own = examples.of_columns(candidate.columns)
         parts = [(sets[row], sets[row][:0]) for row in wanted]
-        found = unseen_logits(own, parts, dataclasses.replace(spec, head=candidate.head), rounds=rounds)
+        found = unseen_logits(own, parts, spec.of(candidate), rounds=rounds)
         return {row: score_of(unseen.inner, labels[sets[row]], spec) for row, unseen in zip(wanted, found, strict=True)}
 
     def judge_for(wanted: Sequence[Collection[int]], rounds: int, stage: str) -> list[dict[int, Score | None]]:
@@ -95,8 +94,8 @@ def choose(
 
     judge_for([[number for number in range(len(candidates)) if number not in deep]] * len(sets), 1, "choosing")
     if len(examples) >= FEW:
-        best = [candidates[best_candidate(each) or 0].columns for each in scores]
-        wanted = [[number for number in deep if candidates[number].columns == columns] for columns in best]
+        best = [candidates[best_candidate(each) or 0] for each in scores]
+        wanted = [[number for number in deep if candidates[number].takes_as(each)] for each in best]
         judge_for(wanted, 1, "choosing, hidden layers")
     finals = judge_for([{0, *ranked(each)[:FINALISTS]} for each in scores], ROUNDS, "choosing among the best")
     choices = []

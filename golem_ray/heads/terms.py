@@ -1,129 +1,159 @@
-"""The baseline of examples that are known by what they are made of: TF-IDF under a logistic regression.
+"""Logistic regressions on TF-IDF: what is said of examples that are known by what they are made of.
 
-The weights of terms and the strength of the regression follow from the examples that are trained on, as scikit-learn's
+The weights of terms and of the regression follow from the examples that it is fitted to, as scikit-learn's
 TfidfTransformer and LogisticRegression have them. Knows no modality: terms come in as counts.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
+import io
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from golem_ray.data.folds import Folds
-from golem_ray.heads.cross_validate import Rounds
 from golem_ray.heads.training_set import HeadSpec
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""Values of scikit-learn's C that are chosen from: vectors are of length one, which takes weaker regularisation."""
-
-MOST_ROWS = 20_000
-"""Examples that the baseline is cross-validated on at most: another fit of each fold and strength takes as long."""
-
-_MOST_TESTED = 5_000
-"""Examples of all rounds together beyond which only the first round is played: more would change little."""
-
-_NEVER = -100.0
+NEVER = -100.0
 """Logit of a class without examples."""
+
+BOUND = 10.0
+"""Largest logit where it is joined: what is surer says no more, and a class without examples would drown the others."""
 
 
 @dataclass(frozen=True)
-class Validated:
-    """What cross-validation says of the baseline."""
+class TermScores:
+    """A regression that was fitted: counts of terms in, logits out."""
 
-    logits: np.ndarray
-    """(R, N, K) float32: on each example by a fit to other folds, of as many rounds as were played; NaN where none."""
-    strength: float
-    """The one of STRENGTHS with the least log-loss in the first round."""
+    terms: np.ndarray
+    """(V,) int32, ascending: the numbers of the terms that count."""
+    idf: np.ndarray
+    """(V,) float32: what each weighs in an example, more where it is rare."""
+    weights: np.ndarray
+    """(V, K)."""
+    biases: np.ndarray
+    """(K,)."""
 
+    def scores(self, counts: Any) -> np.ndarray:
+        """Logits (N, K) float32 of counts (N, T) in SciPy's CSR form; an example's do not depend on the others."""
+        weights = self.weights.astype(np.float64)
+        return (values_of(counts, self.terms, self.idf) @ weights + self.biases.astype(np.float64)).astype(np.float32)
 
-def validated(terms: Any, rounds: Rounds, spec: HeadSpec) -> Validated:
-    """The baseline in the folds of the first rounds, or of one of its own; terms: (T, V) CSR, of the training set."""
-    examples, labels = rounds.examples, rounds.examples.label_array()
-    if not rounds.folds:  # which nobody wanted, but the strength takes some
-        folds = spec.target.folds(labels, 1, spec.training.seed, examples.groups, examples.extra)
-        rounds = dataclasses.replace(rounds, folds=folds, number=1)
-    if not rounds.folds:
-        return Validated(np.full((1, len(labels), spec.num_classes), np.nan, dtype=np.float32), 1.0)
-    own = terms if rounds.rows is None else terms[rounds.rows]
-    number = 1 if len(labels) * rounds.number > _MOST_TESTED else rounds.number
-    size = len(rounds.folds) // rounds.number
-    folds = [(_some(train, spec), test) for train, test in rounds.folds[: number * size]]
-    logits = np.full((number, len(labels), spec.num_classes), np.nan, dtype=np.float32)
-    parts = [weighted(own[train], own[test]) for train, test in folds]
-    least, strength = np.inf, STRENGTHS[0]
-    for C in STRENGTHS:
-        found = [
-            regressed(x, labels[train], tested, C, spec)
-            for (x, tested), (train, _) in zip(parts[:size], folds, strict=False)
-        ]
-        loss = _log_loss(found, labels, folds[:size], spec)
-        if loss >= least:
-            break
-        least, strength = loss, C
-        for (_, test), of_test in zip(folds, found, strict=False):
-            logits[0, test] = of_test
-    for place in range(size, len(folds)):
-        train, test = folds[place]
-        x, tested = parts[place]
-        logits[place // size, test] = regressed(x, labels[train], tested, strength, spec)
-    return Validated(logits, strength)
+    def file(self) -> bytes:
+        """A file of NumPy's, .npz, with weights in half precision: the same bytes for the same regression."""
+        written = io.BytesIO()
+        np.savez(
+            written,
+            terms=self.terms.astype(np.int32),
+            idf=self.idf.astype(np.float32),
+            weights=self.weights.astype(np.float16),
+            biases=self.biases.astype(np.float32),
+        )
+        return written.getvalue()
 
 
-def _log_loss(found: list[np.ndarray], labels: np.ndarray, folds: Folds, spec: HeadSpec) -> float:
-    tested = np.concatenate([test for _, test in folds])
-    logits = torch.from_numpy(np.concatenate(found))
-    return float(spec.target.losses(logits, torch.from_numpy(labels[tested]), "mean"))
+def read_scores(content: bytes) -> TermScores:
+    """The regression in a file as `TermScores.file` writes it; nothing in it is run. Raises ValueError for another."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            terms, idf, weights, biases = (found[name] for name in ("terms", "idf", "weights", "biases"))
+    except Exception as error:  # of a zip file that was cut, of an entry that is not there, ...
+        raise ValueError(f"no file of term weights ({type(error).__name__})") from None
+    shapes = terms.shape == idf.shape == weights.shape[:1] and weights.shape[1:] == biases.shape and terms.ndim == 1
+    kinds = terms.dtype == np.int32 and all(each.dtype.kind == "f" for each in (idf, weights, biases))
+    if not shapes or not len(terms) or not kinds or not all(np.isfinite(each).all() for each in (idf, weights, biases)):
+        raise ValueError("arrays of other shapes or types, or not finite")
+    if (np.diff(terms) <= 0).any():
+        raise ValueError("terms out of order")
+    return TermScores(terms, idf, weights, biases)
 
 
-def _some(rows: np.ndarray, spec: HeadSpec) -> np.ndarray:
-    """At most MOST_ROWS of the rows, ascending."""
-    if len(rows) <= MOST_ROWS:
-        return rows
-    return np.sort(np.random.default_rng([spec.training.seed, 7]).choice(rows, MOST_ROWS, replace=False))
+class JoinedScores:
+    """What stands behind the vectors of examples, from a file as `TermScores.file` writes it; equal of equal files.
+
+    Raises ValueError for another file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self._regression = content, read_scores(content)
+        self.sha256 = hashlib.sha256(content).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JoinedScores) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    @property
+    def size(self) -> int:
+        """How many columns these are."""
+        return len(self._regression.biases)
+
+    def scores(self, counts: Any) -> np.ndarray:
+        """(N, K) float32 of counts (N, T) in SciPy's CSR form."""
+        return self._regression.scores(counts).clip(-BOUND, BOUND)
 
 
-def fitted(terms: Any, labels: np.ndarray, tested: Any, strength: float, spec: HeadSpec) -> np.ndarray:
-    """Logits (M, K) on other examples' terms (M, V) of a baseline fitted to all of the terms (N, V) and labels."""
-    x, other = weighted(terms, tested)
-    return regressed(x, labels, other, strength, spec)
+def fitted(counts: Any, labels: np.ndarray, strength: float, spec: HeadSpec, most: int | None = None) -> TermScores:
+    """A regression on counts (N, T) and labels, of scikit-learn's strength C; on the `most` most frequent terms."""
+    terms, idf = vocabulary(counts, most)
+    return TermScores(terms, idf, *regressed(values_of(counts, terms, idf), labels, strength, spec))
 
 
-def weighted(terms: Any, tested: Any) -> tuple[Any, Any]:
-    """Counts (N, V) and (M, V) as vectors of length one, (N, W) and (M, W): the terms of the first, rare ones more."""
-    from sklearn.feature_extraction.text import TfidfTransformer
+def vocabulary(counts: Any, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The terms in counts (N, T), (V,) int32, and what each weighs, (V,) float32; the `most` most frequent ones.
 
-    known = np.unique(terms.indices)
-    transformer = TfidfTransformer(sublinear_tf=True)
-    return transformer.fit_transform(terms[:, known]), transformer.transform(tested[:, known])
+    V is at least 1: where nothing is counted, it is a term that nothing has.
+    """
+    terms, frequencies = np.unique(counts.indices, return_counts=True)
+    if not len(terms):
+        terms, frequencies = np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int64)
+    if most is not None and len(terms) > most:
+        kept = np.sort(np.argsort(-frequencies, kind="stable")[:most])
+        terms, frequencies = terms[kept], frequencies[kept]
+    idf = np.log((1 + counts.shape[0]) / (1 + frequencies)) + 1
+    return terms.astype(np.int32), idf.astype(np.float32)
 
 
-def regressed(x: Any, labels: np.ndarray, tested: Any, strength: float, spec: HeadSpec) -> np.ndarray:
-    """Logits (M, K) float32 of a logistic regression on vectors (N, W); of several labels, of one for each."""
-    logits = np.full((tested.shape[0], spec.num_classes), _NEVER, dtype=np.float32)
+def values_of(counts: Any, terms: np.ndarray, idf: np.ndarray) -> Any:
+    """Counts (N, T) as vectors (N, V) of length one: of these terms the logarithm of how often, times the weight."""
+    from scipy.sparse import csr_matrix
+    from sklearn.preprocessing import normalize
+
+    place = np.minimum(np.searchsorted(terms, counts.indices), len(terms) - 1)
+    known = terms[place] == counts.indices
+    ends = np.concatenate([[0], np.cumsum(known)])[counts.indptr]
+    place = place[known]
+    values = (1 + np.log(counts.data[known])) * idf[place].astype(np.float64)
+    return normalize(csr_matrix((values, place, ends), shape=(counts.shape[0], len(terms))), copy=False)
+
+
+def regressed(x: Any, labels: np.ndarray, strength: float, spec: HeadSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (V, K) and biases (K,) of a logistic regression on vectors (N, V); of several labels, of one for each."""
+    weights, biases = np.zeros((x.shape[1], spec.num_classes)), np.full(spec.num_classes, NEVER)
     if labels.ndim == 1:
         classes = np.unique(labels)
         if len(classes) == 1:
-            logits[:, classes] = 0
+            biases[classes] = 0
         else:
-            scores = _scores(x, labels, tested, strength)
-            logits[:, classes] = np.stack([-scores, scores], axis=1) / 2 if len(classes) == 2 else scores
-        return logits
+            slopes, offsets = _fit(x, labels, strength)
+            if len(classes) == 2:  # one row, of which the classes share the difference
+                slopes, offsets = (np.concatenate([-each, each]) / 2 for each in (slopes, offsets))
+            weights[:, classes], biases[classes] = slopes.T, offsets
+        return weights, biases
     for number in range(spec.num_classes):
         present = labels[:, number].mean()
         if 0 < present < 1:
-            logits[:, number] = _scores(x, labels[:, number], tested, strength)
+            (weights[:, number],), (biases[number],) = _fit(x, labels[:, number], strength)
         elif present == 1:
-            logits[:, number] = -_NEVER
-    return logits
+            biases[number] = -NEVER
+    return weights, biases
 
 
-def _scores(x: Any, labels: np.ndarray, tested: Any, strength: float) -> np.ndarray:
-    """Scores (M,) of two classes, or (M, K).
+def _fit(x: Any, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes (1, V) and offsets (1,) of two classes, or (K, V) and (K,).
 
     Of two, LIBLINEAR is the fastest; it regularises the intercept too, a hundredth as much with that scaling: without
     it, rare labels would be taken for too likely.
@@ -135,15 +165,4 @@ def _scores(x: Any, labels: np.ndarray, tested: Any, strength: float) -> np.ndar
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a regression may have stopped a little early
         head = LogisticRegression(C=strength, max_iter=200, random_state=0, **settings).fit(x, labels)
-    scores: np.ndarray = head.decision_function(tested)
-    return scores
-
-
-def halved_terms(rounds: Rounds, terms: Any, spec: HeadSpec, strength: float) -> np.ndarray:
-    """Logits (1, N, K) of the baseline in the folds of `cross_validate.halved`, of that strength."""
-    labels = rounds.examples.label_array()
-    own = terms if rounds.rows is None else terms[rounds.rows]
-    logits = np.full((1, len(labels), spec.num_classes), np.nan, dtype=np.float32)
-    for train, test in rounds.folds:
-        logits[0, test] = fitted(own[train], labels[train], own[test], strength, spec)
-    return logits
+    return head.coef_, head.intercept_

@@ -5,7 +5,6 @@ Knows no modality, encoder or Ray: embeddings and labels come in, weights, logit
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 from torch import nn
 
 from golem_ray.data.several import counts_of
+from golem_ray.errors import ConfigError
+from golem_ray.heads.baselines import baseline_of
 from golem_ray.heads.cross_validate import (
     Report,
     Rounds,
@@ -23,18 +24,18 @@ from golem_ray.heads.cross_validate import (
     is_in_doubt,
     rounds_of,
     unseen_by,
-    unseen_on_baseline,
     validation_metrics,
 )
 from golem_ray.heads.examples import Examples
-from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of, standardized
+from golem_ray.heads.fit import accuracy, fit, log_loss, logits_of
+from golem_ray.heads.joined import Counted, folds_of, joined, joined_scores
 from golem_ray.heads.logistic import LogisticHead
 from golem_ray.heads.many import inner_folds
 from golem_ray.heads.modules import weights_file
 from golem_ray.heads.reject import by_distance, by_precision, unsure
-from golem_ray.heads.rows import Rows, Streamed, moments
+from golem_ray.heads.rows import Rows, Streamed
 from golem_ray.heads.select import choose, some_of
-from golem_ray.heads.terms import fitted, halved_terms, validated
+from golem_ray.heads.terms import JoinedScores
 from golem_ray.heads.training_set import Columns, HeadCandidate, HeadSpec, TrainedHead, TrainingSet
 from golem_ray.progress import Progress
 
@@ -49,85 +50,98 @@ def train_head(
     """Train a head, cross-validate as many times as `repeats` says, calibrate, and apply the head to what is held out.
 
     `report` is called with the Progress now and then. Embeddings that do not fit in memory are taken chunk by chunk,
-    and cross-validated on a sample (`data.labels.check_streamed` says what cannot be done with them).
+    and cross-validated on a sample (`data.labels.check_streamed` says what cannot be done with them). Raises
+    ConfigError if the baseline is to be joined and there are no two folds to fit it in.
     """
-    labels = torch.tensor(data.labels, device=device)
-    every = Examples(_rows(data, data.embeddings, device), labels, data.groups, data.extra)
-    rounds = rounds_of(every, spec, repeats)
-    whole = (HeadCandidate(columns=((0, data.embeddings.shape[1]),), head=spec.head),)
-    candidates, chosen = data.candidates or whole, [0] * (1 + len(rounds.folds))
+    labels, terms = torch.tensor(data.labels, device=device), None if data.terms is None else Counted(data.terms)
+    every = Examples(_rows(data, data.embeddings, device), labels, data.groups, data.extra, terms)
+    whole = HeadCandidate(columns=((0, data.embeddings.shape[1]),), head=spec.head, joined=spec.joined)
+    candidates = data.candidates or (whole,)
+    rounds = rounds_of(every, spec, repeats, joined=any(each.joined for each in candidates))
+    chosen = [0] * (1 + len(rounds.folds))
     metrics: dict[str, Any] = {}
     if data.candidates:
         sets = [np.arange(len(every)), *(train for train, _ in rounds.folds)]
         choices = choose(every, candidates, spec, sets, report)
         chosen = [choice.number for choice in choices]
         metrics["candidates"] = choices[0].records()
-    columns = candidates[chosen[0]].columns
-    examples, spec = every.of_columns(columns), dataclasses.replace(spec, head=candidates[chosen[0]].head)
+    final, spec = candidates[chosen[0]], spec.of(candidates[chosen[0]])
+    beside = _joined_scores(data, every, spec) if final.joined else None
+    examples = _as_taken(every, final, np.arange(len(every)), spec)
     head, history = _trained(examples, spec, report)
     metrics |= _training_metrics(head, examples, spec, history)
     unseen = unseen_by(rounds, candidates, chosen[1:], spec, report)
-    plain = strength = None
-    if data.terms is not None:
-        found = validated(data.terms, rounds, spec)
-        plain, strength = found.logits if rounds.folds else None, found.strength
-    elif data.baseline is not None and rounds.folds:
-        plain = unseen_on_baseline(rounds, data.baseline, spec)
+    baseline = baseline_of(data, rounds, spec, device)
+    plain = None if baseline is None else baseline.unseen
     validation, said = validation_metrics(rounds, unseen, spec, nested=bool(data.candidates), baseline=plain)
     metrics |= validation
     if spec.reject is not None:
-        metrics["reject"] = _rejection(rounds, unseen, [candidates[each].columns for each in chosen], spec, metrics)
+        metrics["reject"] = _rejection(rounds, unseen, [candidates[each] for each in chosen], spec, metrics)
     if is_in_doubt(metrics):
         half = halved(rounds, spec)
         few = unseen_by(half, candidates, chosen[1 : 1 + len(half.folds)], spec, _ignore)
-        few_plain = None
-        if data.terms is not None and strength is not None:
-            few_plain = halved_terms(half, data.terms, spec, strength)
-        elif data.baseline is not None:
-            few_plain = unseen_on_baseline(half, data.baseline, spec)
         metrics["cross_validation"]["growth"] = {
             "encoder": growth(rounds, unseen, few, spec),
-            "baseline": None if plain is None or few_plain is None else growth(rounds, plain, few_plain, spec),
+            "baseline": growth(rounds, plain, baseline.fewer(half), spec) if baseline and plain is not None else None,
         }
-
-    plain_calibration = None if plain is None else calibrated(plain, rounds.examples.label_array(), spec)
-    held_out_logits = baseline = rejected = None
-    if data.held_out is not None:
-        held_out = _of_columns(data.held_out, columns)
-        held_out_logits = logits_of(head, torch.tensor(held_out, device=device))
+    tested, logits, rejected = _held_out(data, final, beside), None, None
+    if tested is not None:
+        logits = logits_of(head, torch.tensor(tested, device=device))
         if spec.reject is not None:
-            answers = spec.target.answers(spec.target.probabilities(held_out_logits, metrics["calibration"]))
-            rejected = unsure(metrics["reject"], answers, held_out)
-        if strength is not None:
-            baseline = fitted(data.terms, data.labels, data.held_out_terms, strength, spec)
-        elif data.baseline is not None:
-            baseline = _baseline_logits(data, spec, device)
+            answers = spec.target.answers(spec.target.probabilities(logits, metrics["calibration"]))
+            rejected = unsure(metrics["reject"], answers, tested)
     return TrainedHead(
         weights=weights_file(head),
+        joined=None if beside is None else beside.content,
         metrics=metrics,
         chosen=chosen[0] if data.candidates else None,
         unseen_logits=unseen[0],
         unseen_answers=said if data.labels.ndim == 2 else None,
         unseen_rows=rounds.rows,
-        held_out_logits=held_out_logits,
+        held_out_logits=logits,
         held_out_unsure=rejected,
-        baseline_logits=baseline,
-        baseline_calibration=plain_calibration,
-        drawn=_of_columns(_drawn(data), columns),
+        baseline_logits=baseline.held_out() if baseline and tested is not None else None,
+        baseline_calibration=None if plain is None else calibrated(plain, rounds.examples.label_array(), spec),
+        drawn=_of_columns(_drawn(data), final.columns),
     )
 
 
-def _rejection(
-    rounds: Rounds, unseen: np.ndarray, columns: Sequence[Columns], spec: HeadSpec, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    """The record of what is not named: see reject.py. `columns` are those of the final head and of each fold's.
+def _joined_scores(data: TrainingSet, examples: Examples, spec: HeadSpec) -> JoinedScores:
+    """What stands behind vectors. Raises ConfigError where the head cannot be trained on what folds say."""
+    if not folds_of(examples, np.arange(len(examples)), spec):
+        raise ConfigError(
+            "model.join_baseline: expected two examples of a label, or two groups, to have the baseline say of each "
+            "what it learnt from others, found none; take more, or set it to false."
+        )
+    return joined_scores(data.terms, data.labels, spec)
 
-    Distances are of those of the final head alone.
+
+def _as_taken(examples: Examples, candidate: HeadCandidate, rows: np.ndarray, spec: HeadSpec) -> Examples:
+    """The examples as the candidate's head takes them that trains on the rows, (M,) int."""
+    taken = examples.of_columns(candidate.columns)
+    return joined(taken, rows, spec) if candidate.joined else taken
+
+
+def _held_out(data: TrainingSet, candidate: HeadCandidate, beside: JoinedScores | None) -> np.ndarray | None:
+    """What the candidate's head takes of the examples held out, (M, D) float32; None without any."""
+    if data.held_out is None:
+        return None
+    taken = _of_columns(data.held_out, candidate.columns)
+    return taken if beside is None else np.concatenate([taken, beside.scores(data.held_out_terms)], axis=1)
+
+
+def _rejection(
+    rounds: Rounds, unseen: np.ndarray, candidates: Sequence[HeadCandidate], spec: HeadSpec, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of what is not named: see reject.py. `candidates` are the final one and that of each fold.
+
+    Distances are of what the final head takes alone.
     """
     examples, labels = rounds.examples, rounds.examples.label_array()
 
     def embeddings(fold: int | None) -> np.ndarray:
-        taken = examples.of_columns(columns[0 if fold is None else 1 + fold]).embeddings
+        rows = np.arange(len(examples)) if fold is None else rounds.folds[fold][0]
+        taken = _as_taken(examples, candidates[0 if fold is None else 1 + fold], rows, spec).embeddings
         assert isinstance(taken, torch.Tensor)
         return taken.cpu().numpy()
 
@@ -191,29 +205,3 @@ def _trained(examples: Examples, spec: HeadSpec, report: Report) -> tuple[nn.Mod
         report(Progress(stage="training", done=epoch, total=epochs, unit="epochs", note=f"loss {loss:.4f}"))
 
     return fit(examples, spec, on_epoch), history
-
-
-def _baseline_logits(data: TrainingSet, spec: HeadSpec, device: str) -> np.ndarray:
-    """Logits (M, K) of the same head, trained on the baseline's vectors.
-
-    The vectors are standardised by the examples to train on, since Adam's plain learning rate suits unit scale.
-    """
-    vectors, tested = _baseline_vectors(data, device)
-    examples = Examples(vectors, torch.tensor(data.labels, device=device), data.groups, data.extra)
-    return logits_of(fit(examples, spec), tested)
-
-
-def _baseline_vectors(data: TrainingSet, device: str) -> tuple[Rows, Rows]:
-    """The baseline's vectors to train on, (N, F), and of the examples held out, (M, F), standardised by the first."""
-    assert data.baseline is not None
-    assert data.held_out_baseline is not None
-    if isinstance(data.embeddings, np.memmap):
-        every, tested = _rows(data, data.baseline, device), torch.tensor(data.held_out_baseline, device=device)
-        assert isinstance(every, Streamed)
-        mean, scale = (moment.float() for moment in moments(every))
-        return standardized(every, mean, scale + 1e-6), standardized(tested, mean, scale + 1e-6)
-    mean, scale = data.baseline.mean(axis=0), data.baseline.std(axis=0) + 1e-6
-    vectors, tested = (
-        torch.tensor((each - mean) / scale, device=device) for each in (data.baseline, data.held_out_baseline)
-    )
-    return vectors, tested

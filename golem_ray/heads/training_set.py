@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,12 @@ class HeadSpec:
     target: Target = SINGLE_LABEL
     reject: float | str | None = None
     """What `evaluation.reject` says."""
+    joined: bool = False
+    """Whether the head takes what the baseline on terms says of an example too: see joined.py."""
+
+    def of(self, candidate: HeadCandidate) -> HeadSpec:
+        """How the candidate's head is fitted."""
+        return dataclasses.replace(self, head=candidate.head, joined=candidate.joined)
 
 
 Columns = tuple[tuple[int, int], ...]
@@ -35,6 +42,12 @@ class HeadCandidate:
 
     columns: Columns
     head: HeadConfig
+    joined: bool = False
+    """As HeadSpec.joined."""
+
+    def takes_as(self, other: HeadCandidate) -> bool:
+        """Whether it is trained on the same columns as another."""
+        return self.columns == other.columns and self.joined == other.joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,8 @@ class TrainedHead:
 
     weights: bytes
     """The .pth file."""
+    joined: bytes | None = None
+    """The file of what stands behind its vectors (joined.py), where something does."""
     metrics: dict[str, Any]
     """Plain JSON values."""
     drawn: np.ndarray

@@ -10,7 +10,7 @@ from golem_ray.data.folds import stratified_folds
 from golem_ray.heads import reject, train_head
 from golem_ray.heads.examples import Examples
 from golem_ray.heads.single_label import SINGLE_LABEL
-from golem_ray.heads.training_set import HeadSpec
+from golem_ray.heads.training_set import HeadCandidate, HeadSpec
 from golem_ray.metrics.answers import Answers
 from tests.heads.training import blobs, trained
 
@@ -124,8 +124,9 @@ def test_the_nearness_of_a_fold_is_that_of_the_columns_that_its_head_takes(monke
     monkeypatch.setattr(train_head, "by_precision", noted)
     spec = HeadSpec(num_classes=2, reject=0.9)
     columns = [((0, 2),), ((1, 4),), ((0, 1), (5, 6))]  # of the final head, and of two folds
-    rounds = train_head.Rounds(examples, None, [], 1)
-    train_head._rejection(rounds, np.zeros((1, 20, 2)), columns, spec, {"calibration": None})
+    candidates = [HeadCandidate(columns=each, head=spec.head) for each in columns]
+    rounds = train_head.Rounds(examples, None, [(np.arange(10), np.arange(10, 20))] * 2, 1)
+    train_head._rejection(rounds, np.zeros((1, 20, 2)), candidates, spec, {"calibration": None})
     assert np.array_equal(seen[None], embeddings[:, :2])
     assert np.array_equal(seen[0], embeddings[:, 1:4])
     assert np.array_equal(seen[1], embeddings[:, [0, 5]])
