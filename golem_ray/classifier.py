@@ -12,7 +12,7 @@ import numpy as np
 
 from golem_ray import artifact
 from golem_ray.artifact.recipe import recipe_of
-from golem_ray.embedding.loaded import embedded, encoder_here
+from golem_ray.embedding.loaded import Read, embedded, encoder_here, read_given
 from golem_ray.embedding.modality import Encoder, modality_named
 from golem_ray.errors import ConfigError, DataError, ExampleError, ran_out_of_memory, reading_example
 from golem_ray.heads.target import NOTHING
@@ -155,8 +155,8 @@ class TrainedClassifier:
 
         return save(self.artifact, os.fspath(place), self._report)
 
-    def embed(self, examples: Sequence[np.ndarray]) -> np.ndarray:
-        """Examples as their modality reads them (of speech: (T,) float32 at the encoder's rate) -> (N, D) float32."""
+    def embed(self, examples: Sequence[Read]) -> np.ndarray:
+        """Examples as `read_given` or `read_file` of embedding/loaded.py gives them -> (N, D) float32."""
         return embedded(self._loaded(), self.recipe, examples)
 
     def _loaded(self) -> Encoder:
@@ -164,15 +164,15 @@ class TrainedClassifier:
             self._encoder = encoder_here(self.recipe, self._device)
         return self._encoder
 
-    def _read(self, example: object, how: dict[str, Any]) -> np.ndarray | str:
+    def _read(self, example: object, how: dict[str, Any]) -> Read | str:
         """The example as its modality reads it, or why that cannot be."""
         try:
             with reading_example():
-                return self._modality.given(example, self.recipe, **how)
+                return read_given(example, self.recipe, how)
         except ExampleError as error:
             return str(error)
 
-    def _predictions(self, examples: list[np.ndarray]) -> list[Prediction]:
+    def _predictions(self, examples: list[Read]) -> list[Prediction]:
         if not examples:
             return []
         self._loaded()
@@ -184,12 +184,12 @@ class TrainedClassifier:
             vectors = None  # what follows is done outside, where nothing holds on to the failed pass's tensors
         if vectors is None:
             if len(examples) == 1:
-                return [_unusable(self._modality.too_large(self._modality.cost(len(examples[0]), self.recipe)))]
+                return [_unusable(self._modality.too_large(self._modality.cost(len(examples[0].data), self.recipe)))]
             return [self._predictions([example])[0] for example in examples]
         finite = np.isfinite(vectors).all(axis=1)
         found = predictions(self.artifact, np.where(finite[:, None], vectors, 0))
         problem = f"the encoder's vector is not finite in {self.recipe.precision}"
-        remarks = [self._modality.remark(example, self.recipe) for example in examples]
+        remarks = [self._modality.remark(example.data, self.recipe) for example in examples]
         return [
             dataclasses.replace(each, remark=remark) if good else _unusable(problem)
             for each, remark, good in zip(found, remarks, finite, strict=True)

@@ -3,6 +3,7 @@
 No filesystem replaces two files at once. So a save puts the sidecar aside first, in a file named by the digest of its
 weights, then replaces the .pth, then the .json, and removes what it put aside. Loading takes the .json if it is that of
 the .pth, else what was put aside for these weights: a save that is ended anywhere leaves the old artifact or the new.
+Where the baseline is joined, what it says lies in a third file, named by its own digest, so that none is replaced.
 
 Does not know what the sidecar says beyond its format and the digest of the weights: format.py checks the rest, and
 sharing.py fetches an artifact from the Hub.
@@ -14,10 +15,12 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from golem_ray import hub, storage
 from golem_ray.artifact import sharing
@@ -25,9 +28,7 @@ from golem_ray.artifact.format import build_head, parse_sidecar
 from golem_ray.artifact.saved import Artifact
 from golem_ray.config.presets import SIDECAR_FORMAT, SIDECAR_VERSION
 from golem_ray.errors import ConfigError, StorageError, one_line
-
-if TYPE_CHECKING:
-    pass
+from golem_ray.heads.terms import JoinedScores
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,12 @@ def sidecar_path(save_path: str) -> str:
 def _aside(save_path: str, digest: str) -> str:
     """Where a save keeps the sidecar of the weights with that sha256 until both files are in their places."""
     return _beside(save_path, f".{digest}.json")
+
+
+def _joined_file(save_path: str, joined: bytes) -> str:
+    """Name of the file, beside the weights, with what is joined to their encoder's vectors."""
+    stem = save_path.rsplit("/", 1)[-1].removesuffix(".pth")
+    return f"{stem}.joined-{hashlib.sha256(joined).hexdigest():.12}.npz"
 
 
 def _beside(save_path: str, name: str) -> str:
@@ -73,39 +80,57 @@ def _refuse_to_overwrite(sidecar: str) -> None:
         )
 
 
-def save(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> None:
-    """Write weights and sidecar, each whole or not at all, the sidecar last.
+def save(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes | None = None) -> None:
+    """Write weights and sidecar, each whole or not at all, the sidecar last; before them what is joined, if something.
 
     Raises ConfigError if that fails (a full disk, credentials that ran out), an old artifact as it was; it then names
     the temporary folder of this machine where the new one is. If the process ends meanwhile, `load` finds the old
     artifact or the new one, and another save goes well.
     """
-    digest, text = hashlib.sha256(weights).hexdigest(), _sidecar_text(save_path, weights, sidecar)
+    digest, text = hashlib.sha256(weights).hexdigest(), _sidecar_text(save_path, weights, sidecar, joined)
+    third = {} if joined is None else {_beside(save_path, _joined_file(save_path, joined)): joined}
     try:
-        old = _found(save_path)
+        old, of_old = _found(save_path), _joined_of(save_path)
         try:
-            storage.write_all({_aside(save_path, digest): text, save_path: weights, sidecar_path(save_path): text})
+            storage.write_all(
+                {**third, _aside(save_path, digest): text, save_path: weights, sidecar_path(save_path): text}
+            )
         except StorageError:
             with suppress(StorageError):  # what was put aside stays then, and belongs to the new weights
                 _put_back(save_path, old)
-                storage.remove(_aside(save_path, digest))
+                for path in (_aside(save_path, digest), *(third.keys() - of_old)):
+                    storage.remove(path)
             raise
     except StorageError as error:
-        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text)
+        kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text, joined)
         raise ConfigError(f"paths.save_path: expected to be able to write {save_path}, but {error}; {kept}.") from None
-    for done in {weights, old or weights}:  # the old one's may be there from a save that was ended
+    done = {_aside(save_path, hashlib.sha256(each).hexdigest()) for each in {weights, old or weights}}
+    for path in done | (of_old - third.keys()):  # the old one's may be there from a save that was ended
         with suppress(StorageError):
-            storage.remove(_aside(save_path, hashlib.sha256(done).hexdigest()))
+            storage.remove(path)
 
 
-def _sidecar_text(save_path: str, weights: bytes, sidecar: dict[str, Any]) -> bytes:
-    """The .json file of these weights."""
-    ours = {
+def _joined_of(save_path: str) -> set[str]:
+    """Where what is joined lies of the artifact that is there, if that has it."""
+    try:
+        name = json.loads(_found(sidecar_path(save_path)) or b"{}")["joined"]["file"]
+    except (ValueError, KeyError, TypeError):
+        return set()
+    stem = re.escape(save_path.rsplit("/", 1)[-1].removesuffix(".pth"))
+    ours = isinstance(name, str) and re.fullmatch(rf"{stem}\.joined-[0-9a-f]{{12}}\.npz", name)
+    return {_beside(save_path, name)} if ours else set()
+
+
+def _sidecar_text(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes | None) -> bytes:
+    """The .json file of these weights, and of what is joined."""
+    ours: dict[str, Any] = {
         "format": SIDECAR_FORMAT,
         "format_version": SIDECAR_VERSION,
         "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": hashlib.sha256(weights).hexdigest()},
     }
-    document = ours | {key: value for key, value in sidecar.items() if key not in ours}
+    if joined is not None:
+        ours["joined"] = {"file": _joined_file(save_path, joined), "sha256": hashlib.sha256(joined).hexdigest()}
+    document = ours | {key: value for key, value in sidecar.items() if key not in (*ours, "joined")}
     written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return written.encode(errors="backslashreplace")  # JSON's own way to write a name that is no UTF-8
 
@@ -130,14 +155,15 @@ def _found(path: str) -> bytes | None:
         raise
 
 
-def _kept_aside(name: str, weights: bytes, sidecar: bytes) -> str:
+def _kept_aside(name: str, weights: bytes, sidecar: bytes, joined: bytes | None) -> str:
     """What to do about an artifact that could not be written: it is put where it can be fetched, if there is room."""
     try:
         place = f"{tempfile.mkdtemp(prefix='golem_ray-')}/{name}"
-        storage.write_all({place: weights, sidecar_path(place): sidecar})
+        third = {} if joined is None else {_beside(place, _joined_file(place, joined)): joined}
+        storage.write_all({**third, place: weights, sidecar_path(place): sidecar})
     except OSError as error:  # a StorageError is one
         return f"nor is there room for it in {tempfile.gettempdir()} ({one_line(error)}): make some, and run again"
-    return f"it is in {place} instead, with its .json: move both to where they belong"
+    return f"it is in {place} instead, with its .json: move {'all' if third else 'both'} to where they belong"
 
 
 def report_path(save_path: str) -> str:
@@ -171,13 +197,18 @@ def save_report(path: str, page: str) -> bool:
     return True
 
 
-def in_memory(weights: bytes, sidecar: dict[str, Any]) -> Artifact:
+def in_memory(weights: bytes, sidecar: dict[str, Any], joined: bytes | None = None) -> Artifact:
     """The artifact of a training, which lies nowhere yet."""
     place = "this classifier"
-    text = _sidecar_text("", weights, sidecar)
+    text = _sidecar_text("", weights, sidecar, joined)
     document = parse_sidecar(text, place)
     return Artifact(
-        place=place, weights=weights, sidecar=text, head=build_head(weights, document, place), document=document
+        place=place,
+        weights=weights,
+        sidecar=text,
+        joined=None if joined is None else JoinedScores(joined),
+        head=build_head(weights, document, place),
+        document=document,
     )
 
 
@@ -188,28 +219,53 @@ def load(place: str | os.PathLike[str]) -> Artifact:
     No code in it is run: weights are read by PyTorch's restricted unpickler, the rest is JSON.
     """
     place, repository = os.fspath(place), None
+    read: Callable[[str], bytes] = _read
     if place.endswith(".pth"):
         place = place if "://" in place else str(Path(os.path.expanduser(place)).absolute())
         weights = _read(place)
         text = _sidecar(place, hashlib.sha256(weights).hexdigest())
     elif "://" not in place and not os.path.exists(os.path.expanduser(place)) and hub.is_hub_id(place):
         repository = place
-        place, weights, text = sharing.fetch(repository)
+        place, weights, text, read = sharing.fetch(repository)
     else:
         raise ConfigError(
             f"{place}: expected an artifact, a path or URI ending in .pth with its .json beside it or a Hub repository "
             "(user/name), found neither."
         )
     document = parse_sidecar(text, sidecar_path(place))
-    found = hashlib.sha256(weights).hexdigest()
-    if found != document["weights"]["sha256"]:
+    _check_digest(place, weights, "weights", document)
+    return Artifact(
+        place=place,
+        weights=weights,
+        sidecar=text,
+        joined=_joined(place, document, read) if "joined" in document else None,
+        head=build_head(weights, document, place),
+        document=document,
+        from_hub=repository,
+    )
+
+
+def _joined(place: str, document: dict[str, Any], read: Callable[[str], bytes]) -> JoinedScores:
+    """What is joined to the vectors of the artifact's encoder, from the file that its sidecar names."""
+    path = _beside(place, document["joined"]["file"])
+    content = read(path)
+    _check_digest(path, content, "joined", document)
+    try:
+        return JoinedScores(content)
+    except ValueError as error:
         raise ConfigError(
-            f"{place}: expected the weights that its sidecar was written for (sha256 "
-            f"{document['weights']['sha256']:.12}...), found others ({found:.12}...): one of the two files was "
-            "changed, cut or replaced."
+            f"{path}: expected what the baseline says as this package writes it, found {error}."
+        ) from None
+
+
+def _check_digest(path: str, content: bytes, key: str, document: dict[str, Any]) -> None:
+    """Raise ConfigError unless the content is what the sidecar was written for."""
+    found, wanted = hashlib.sha256(content).hexdigest(), document[key]["sha256"]
+    if found != wanted:
+        raise ConfigError(
+            f"{path}: expected the weights that its sidecar was written for (sha256 {wanted:.12}...), found others "
+            f"({found:.12}...): one of the two files was changed, cut or replaced."
         )
-    head = build_head(weights, document, place)
-    return Artifact(place=place, weights=weights, sidecar=text, head=head, document=document, from_hub=repository)
 
 
 def _sidecar(place: str, digest: str) -> bytes:
@@ -234,7 +290,8 @@ def _read(path: str) -> bytes:
     except StorageError as error:
         if not error.missing:
             raise ConfigError(f"{path}: expected to be able to read it, but {error.kind}: {error}") from None
-        other = "the sidecar" if path.endswith(".json") else "the artifact"
+        other = {"json": "the sidecar", "npz": "what is joined"}.get(path.rsplit(".", 1)[-1], "the artifact")
+        third = ", and the .npz," if path.endswith(".npz") else ""
         raise ConfigError(
-            f"{path}: expected {other}, found no such file; the .pth and the .json belong together."
+            f"{path}: expected {other}, found no such file; the .pth and the .json{third} belong together."
         ) from None

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from golem_ray.config import ModelConfig
@@ -44,6 +45,7 @@ def parse_sidecar(text: bytes, path: str) -> dict[str, Any]:
         "head": not isinstance(document.get("head"), dict),
         "encoder": not _is_known_recipe(document["encoder"]),
         "weights.sha256": not isinstance(weights, dict) or not isinstance(weights.get("sha256"), str),
+        "joined": "joined" in document and not _is_file(document["joined"]),
         "metrics": not isinstance(metrics, dict),
         "clips.per_class": not isinstance(clips, dict)
         or not isinstance(clips.get("per_class"), dict)
@@ -71,6 +73,13 @@ def _is_known_recipe(encoder: dict[str, Any]) -> bool:
         and encoder.get("pooling", "mean") in ("mean", "mean+std", "cls")
         and all(isinstance(encoder.get(key, False), bool) for key in ("trim_silence", "join_baseline"))
     )
+
+
+def _is_file(record: object) -> bool:
+    """Whether the value names a file that lies beside the sidecar, and its digest."""
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("file", "sha256")):
+        return False
+    return re.fullmatch(r"[^/\\]+\.npz", record["file"]) is not None
 
 
 def _is_packed(digests: object) -> bool:

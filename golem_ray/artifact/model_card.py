@@ -11,7 +11,7 @@ from golem_ray.artifact.card_of_several import figures_of_several
 from golem_ray.artifact.in_pytorch import lines_in_pytorch
 from golem_ray.artifact.markdown import code, figure, group, is_number, measured, number, python
 from golem_ray.artifact.published import beside, dataset_name, encoder_is_on_hub, is_on_hub
-from golem_ray.artifact.sharing import SIDECAR, WEIGHTS
+from golem_ray.artifact.sharing import JOINED, SIDECAR, WEIGHTS
 from golem_ray.config import Noun, noun_of
 from golem_ray.data.extra import sources_of
 from golem_ray.embedding.modality import Card, modality_named
@@ -123,6 +123,15 @@ def _layer(document: dict[str, Any]) -> str:
     if pooling == "cls":
         return f"{named}, its first token"
     return f"{named}, {'averaged' if pooling == 'mean' else 'mean and deviation'} over {over}"
+
+
+def _joined(document: dict[str, Any]) -> str:
+    """What stands behind the encoder's vector, if something does."""
+    if "joined" not in document and not document["encoder"].get("join_baseline"):
+        return ""
+    baseline = modality_named(document.get("modality", "speech")).baseline.name
+    file = f" by {JOINED}" if "joined" in document else ""
+    return f"; joined with {baseline}{file}"
 
 
 def _encoder(document: dict[str, Any]) -> str:
@@ -255,5 +264,5 @@ def _usage(document: dict[str, Any], repo_id: str) -> str:
             f"wrote. The right one has the sha256 {code(document['encoder'].get('sha256'))}, which is checked.\n\n"
             + text
         )
-    plain = lines_in_pytorch(document, repo_id, f"of the encoder, {_layer(document)}")
+    plain = lines_in_pytorch(document, repo_id, f"of the encoder, {_layer(document)}{_joined(document)}")
     return f"{text}\n\nOr in plain PyTorch, without golem_ray:\n\n{python(plain)}"

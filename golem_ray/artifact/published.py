@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from golem_ray import hub
-from golem_ray.artifact.sharing import WEIGHTS
+from golem_ray.artifact.sharing import JOINED, WEIGHTS
 from golem_ray.config import NOUNS
 from golem_ray.errors import printable, without_credentials
 
@@ -50,6 +50,8 @@ def published(document: dict[str, Any]) -> dict[str, Any]:
         record.update(_cut(record))
     if isinstance(shown.get("weights"), dict):
         shown["weights"]["file"] = WEIGHTS
+    if isinstance(shown.get("joined"), dict):
+        shown["joined"]["file"] = JOINED
     return shown
 
 

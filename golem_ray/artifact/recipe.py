@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from golem_ray.artifact.files import Artifact
@@ -25,6 +26,11 @@ def recipe_of(saved: Artifact, encoder: str | None = None) -> Recipe:
         raise ConfigError(
             f"{error} It is the encoder of {saved.place}: if it lies elsewhere, say where (encoder)."
         ) from None
+    if saved.joined is not None:
+        if modality_named(saved.modality).terms is None:
+            many = recipe.noun.many
+            raise ConfigError(f"{saved.place}: expected nothing joined that {many} have no terms for, found something.")
+        recipe = dataclasses.replace(recipe, joined=saved.joined.size, fitted=saved.joined)
     info = recipe.encoder
     found = {"sha256": info.sha256, "revision": info.revision, "embedding_size": recipe.vector_size}
     wanted = {**recorded, "embedding_size": saved.document["head"]["in_features"]}

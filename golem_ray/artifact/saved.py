@@ -18,6 +18,8 @@ from golem_ray.metrics.answers import Answers
 if TYPE_CHECKING:
     from torch import nn
 
+    from golem_ray.heads.terms import JoinedScores
+
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
@@ -29,6 +31,8 @@ class Artifact:
     """The .pth file."""
     sidecar: bytes
     """The .json file."""
+    joined: JoinedScores | None = None
+    """What stands behind the vectors of its encoder, where the baseline on terms is joined."""
     head: nn.Module
     document: dict[str, Any]
     """What the sidecar says."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from golem_ray import hub
 from golem_ray.errors import ConfigError, one_line
@@ -25,41 +26,61 @@ WEIGHTS = "voice_classifier_knowledge.pth"
 SIDECAR = "voice_classifier_knowledge.json"
 """What the sidecar is called in a repository."""
 
+JOINED = "voice_classifier_knowledge.joined.npz"
+"""What the file is called there with what is joined to the encoder's vectors."""
+
 _KEY = "artifact"
 
 _INSTEAD = "give the path of a .pth file"
 
 
-def fetch(repo_id: str) -> tuple[str, bytes, bytes]:
-    """The artifact of the newest commit of a model repository: (its place, the .pth's bytes, the .json's bytes).
+class Fetched(NamedTuple):
+    """An artifact from a repository."""
+
+    place: str
+    weights: bytes
+    """The .pth file."""
+    sidecar: bytes
+    """The .json file."""
+    read: Callable[[str], bytes]
+    """Reads another file of that commit, from its place. Raises ConfigError if that fails."""
+
+
+def fetch(repo_id: str) -> Fetched:
+    """The artifact of the newest commit of a model repository.
 
     If the Hub cannot be reached, that of the commit that was fetched last. Raises ConfigError if that fails too.
     """
+    others = "or a file ending in .pth"
+    cached = hub.resolve_commit(repo_id, "model", None, _KEY, ConfigError, others=others) is None
+    first = _downloaded(repo_id, SIDECAR, None, cached)  # asked for by branch, so that the cache learns its commit
+    commit = first.parent.name  # the cache keeps a folder per commit
+    place = f"{repo_id}@{commit:.12}/"
+
+    def read(path: str) -> bytes:
+        return _downloaded(repo_id, path.removeprefix(place), commit, cached).read_bytes()
+
+    return Fetched(f"{place}{WEIGHTS}", read(WEIGHTS), first.read_bytes(), read)
+
+
+def _downloaded(repo_id: str, file: str, commit: str | None, cached: bool) -> Path:
+    """Where a file of a repository lies, once it is fetched; `cached` says that it has to be there already."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-    others = "or a file ending in .pth"
-    cached = hub.resolve_commit(repo_id, "model", None, _KEY, ConfigError, others=others) is None
-    commit: str | None = None  # that of the first file: asked for by branch, so that the cache learns what that is
-    contents = []
-    for file in (SIDECAR, WEIGHTS):
-        try:
-            path = Path(hf_hub_download(repo_id, file, revision=commit, local_files_only=cached))
-            contents.append(path.read_bytes())
-        except GatedRepoError:
-            raise ConfigError(f"{_KEY}: expected a model that may be read, found {hub.gated(repo_id)}") from None
-        except LocalEntryNotFoundError:
-            raise hub.unreachable(repo_id, _KEY, ConfigError, _INSTEAD) from None
-        except EntryNotFoundError:
-            raise ConfigError(
-                f"{_KEY}: expected {WEIGHTS} and {SIDECAR} in {repo_id}, found no {file}; name a repository that "
-                "golem-ray push wrote."
-            ) from None
-        except Exception as error:  # the HTTP library's own, when the connection breaks halfway
-            raise ConfigError(f"{_KEY}: expected to read {file} of {repo_id}, but {_reason(error)}") from None
-        commit = commit or path.parent.name  # the cache keeps a folder per commit
-    sidecar, weights = contents
-    return f"{repo_id}@{commit:.12}/{WEIGHTS}", weights, sidecar
+    try:
+        return Path(hf_hub_download(repo_id, file, revision=commit, local_files_only=cached))
+    except GatedRepoError:
+        raise ConfigError(f"{_KEY}: expected a model that may be read, found {hub.gated(repo_id)}") from None
+    except LocalEntryNotFoundError:
+        raise hub.unreachable(repo_id, _KEY, ConfigError, _INSTEAD) from None
+    except EntryNotFoundError:
+        needed = f"{WEIGHTS} and {SIDECAR}" if file in (WEIGHTS, SIDECAR) else file
+        raise ConfigError(
+            f"{_KEY}: expected {needed} in {repo_id}, found no {file}; name a repository that golem-ray push wrote."
+        ) from None
+    except Exception as error:  # the HTTP library's own, when the connection breaks halfway
+        raise ConfigError(f"{_KEY}: expected to read {file} of {repo_id}, but {_reason(error)}") from None
 
 
 def write_token() -> str:

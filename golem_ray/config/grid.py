@@ -28,11 +28,13 @@ class GridConfig:
     poolings: tuple[Literal["mean", "mean+std", "cls"], ...] | None = None
     """What is kept of a layer's frames. If not given, of clips mean and mean+std, of texts what an encoder has of mean
     and cls."""
+    join_baseline: tuple[bool, ...] | None = None
+    """Whether the baseline is joined (`model.join_baseline`): false, true. If not given, as configured."""
     heads: Mapping[str, HeadConfig] = field(default_factory=lambda: dict(HEADS))
     """Groups of the keys of `head`, each under a name of its own."""
 
     def __post_init__(self) -> None:
-        for key in ("layers", "poolings", "heads"):
+        for key in ("layers", "poolings", "join_baseline", "heads"):
             if getattr(self, key) is not None and not getattr(self, key):
                 raise ConfigError(f"grid.{key}: expected one or more, found none; leave it out for the usual ones.")
         if any(isinstance(layer, int) and layer < 0 for layer in self.layers or ()):

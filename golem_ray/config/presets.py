@@ -95,8 +95,8 @@ def coerce(key: str, value: object, hint: Any) -> object:
     """The value if it has the key's type (an int is a float, a bool is no number); else ConfigError."""
     import typeguard
 
-    lists = any(get_origin(kind) is tuple for kind in (hint, *get_args(hint)))
-    if lists and isinstance(value, list) and not any(isinstance(each, bool) for each in value):
+    items = [item for kind in (hint, *get_args(hint)) if get_origin(kind) is tuple for item in get_args(kind)]
+    if items and isinstance(value, list) and (bool in items or not any(isinstance(each, bool) for each in value)):
         value = tuple(value)
     if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)

@@ -73,13 +73,14 @@ def written_alike(labels: Sequence[str]) -> list[list[str]]:
 
 def check_streamed(config: TrainConfig) -> None:
     """Raise ConfigError for what needs all embeddings in memory, where they are more than fit there."""
-    many = config.dataset.noun.many
+    many, join = config.dataset.noun.many, config.model.join_baseline
+    joined = ("false", not join) if config.dataset.modality == "text" else ("true or false", join != "auto")
     for key, found, wanted, fits in (
         ("head.kind", config.head.kind, "'gradient'", config.head.kind == "gradient"),
         ("head.patience", config.head.patience, "none", config.head.patience is None),
         ("model.layer", config.model.layer, "one layer", config.model.layer != "auto"),
         ("model.pooling", config.model.pooling, "one pooling", config.model.pooling != "auto"),
-        ("model.join_baseline", config.model.join_baseline, "true or false", config.model.join_baseline != "auto"),
+        ("model.join_baseline", config.model.join_baseline, *joined),
     ):
         if not fits:
             raise ConfigError(

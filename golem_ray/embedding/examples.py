@@ -87,15 +87,24 @@ def read_example(row: pa.Table, recipe: Recipe, baseline: bool) -> Example:
         try:
             with reading_example():
                 read = modality.read(content, recipe)
-                vector = modality.baseline_vector(read, recipe) if baseline and modality.baseline_vector else vector
+                vector = baseline_of(content, read, recipe) if baseline else vector
             data, remark = read, modality.remark(read, recipe)
         except ExampleError as error:
             reason = str(error)
     return Example(fields["id"], digest, data, reason, vector, modality.cost(len(data), recipe), remark)
 
 
+def baseline_of(content: bytes | None, read: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The baseline's vector of an example, (F,) float32, from its file or from what was read of that."""
+    modality = modality_named(recipe.modality)
+    if recipe.fitted is not None and modality.terms is not None:
+        return recipe.fitted.scores(modality.terms([content], recipe))[0]
+    return NO_DATA if modality.baseline_vector is None else modality.baseline_vector(read, recipe)
+
+
 def _no_baseline(recipe: Recipe, baseline: bool) -> np.ndarray:
-    return np.zeros(modality_named(recipe.modality).baseline.size if baseline else 0, dtype=np.float32)
+    size = recipe.joined or modality_named(recipe.modality).baseline.size
+    return np.zeros(size if baseline else 0, dtype=np.float32)
 
 
 def group_examples(

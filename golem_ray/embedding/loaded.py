@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from golem_ray.config import ClusterConfig
+from golem_ray.embedding.examples import NO_DATA, baseline_of
 from golem_ray.embedding.modality import Encoder, modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError
@@ -48,14 +50,37 @@ def encoder_here(recipe: Recipe, device: str, cluster: ClusterConfig | None = No
     return loaded_encoder(recipe, "cuda" if gpu else "cpu", batch_cost)
 
 
-def embedded(encoder: Encoder, recipe: Recipe, examples: Sequence[np.ndarray]) -> np.ndarray:
-    """N examples as their modality reads them -> (N, vector_size) float32, the baseline's in it if it is joined."""
-    vectors = encoder.embed(examples)
-    if not recipe.joined:
-        return vectors
-    baseline_vector = modality_named(recipe.modality).baseline_vector
-    assert baseline_vector is not None
-    return np.concatenate([vectors, np.stack([baseline_vector(example, recipe) for example in examples])], axis=1)
+class Read(NamedTuple):
+    """An example as its modality reads it, and what is joined to the encoder's vector."""
+
+    data: np.ndarray
+    """(T,)."""
+    baseline: np.ndarray
+    """(F,) float32; (0,) where nothing is joined."""
+
+
+def read_file(content: bytes, recipe: Recipe) -> Read:
+    """An example from its file. Raises ExampleError."""
+    return _read(content, modality_named(recipe.modality).read(content, recipe), recipe)
+
+
+def read_given(example: object, recipe: Recipe, how: dict[str, Any]) -> Read:
+    """An example that a caller has in memory, given as `Modality.given` takes it. Raises ExampleError."""
+    modality = modality_named(recipe.modality)
+    content = None if recipe.fitted is None else modality.as_file(example, recipe, **how)
+    return _read(content, modality.given(example, recipe, **how), recipe)
+
+
+def _read(content: bytes | None, data: np.ndarray, recipe: Recipe) -> Read:
+    return Read(data, baseline_of(content, data, recipe) if recipe.joined else NO_DATA)
+
+
+def embedded(encoder: Encoder, recipe: Recipe, examples: Sequence[Read]) -> np.ndarray:
+    """N examples -> (N, vector_size) float32, the baseline's vector in it if it is joined."""
+    vectors = encoder.embed([each.data for each in examples])
+    return (
+        np.concatenate([vectors, np.stack([each.baseline for each in examples])], axis=1) if recipe.joined else vectors
+    )
 
 
 def stop(encoder: Encoder) -> None:

@@ -163,7 +163,7 @@ class Modality:
     """The first so many words of an example, each with the file without it, and how many words follow these, from its
     file; None where nothing can be left out. Raises ExampleError."""
     baseline_vector: Callable[[np.ndarray, Recipe], np.ndarray] | None = None
-    """(T,) -> (F,) float32: the baseline's vector of an example that was read; None where its size is 0."""
+    """(T,) -> (F,) float32: the baseline's vector of an example that was read; None where it follows from `terms`."""
     libraries: tuple[str, ...] = ()
     """More libraries whose versions a sidecar records, where they are installed."""
     terms: Callable[[Sequence[bytes | None], Recipe], Any] | None = None

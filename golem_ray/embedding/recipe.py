@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +36,20 @@ class EncoderInfo:
     """What its modality alone knows of it."""
 
 
+class Fitted(Protocol):
+    """What the baseline says of an example, where that follows from examples that were trained on."""
+
+    sha256: str
+    """Of the file that it is kept in; equal ones have the same."""
+
+    @property
+    def size(self) -> int:
+        """Numbers that it says of each."""
+
+    def scores(self, counts: Any) -> np.ndarray:
+        """What `Modality.terms` counts in N examples -> (N, size) float32; an example's do not depend on the others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides an example's vector, besides the example, the libraries and the processor."""
@@ -59,6 +73,8 @@ class Recipe:
     """What its modality alone knows of how an example is read."""
     joined: int = 0
     """Width of the baseline's vector behind the encoder's; 0 where it is not there."""
+    fitted: Fitted | None = None
+    """What gives that vector where it follows from the examples that were trained on; a training has it at its end."""
 
     @property
     def noun(self) -> Noun:

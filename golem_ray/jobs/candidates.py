@@ -47,7 +47,7 @@ class Grid:
     def config(self, base: TrainConfig, candidate: Candidate) -> TrainConfig:
         """What trains the candidate."""
         chosen: dict[str, Any] = {"layer": candidate.layer, "pooling": candidate.pooling}
-        model = dataclasses.replace(self.models[candidate.encoder], **chosen)
+        model = dataclasses.replace(self.models[candidate.encoder], **chosen, join_baseline=candidate.join_baseline)
         return dataclasses.replace(base, model=model, head=self.heads[candidate.head])
 
 
@@ -76,7 +76,8 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
         )
     own = base.model.feature_extractor_model
     encoders = dict.fromkeys([own, *(grid.encoders or (own,))])
-    models = {name: _model(base.model, name) for name in encoders}
+    joins = (bool(base.model.join_baseline),) if grid.join_baseline is None else grid.join_baseline
+    models = {name: _model(base.model, name, joined=any(joins)) for name in encoders}
     every = {name: _all_layers(base, model) for name, model in models.items()}
     poolings = {name: _poolings(base, models[name], grid) for name in grid.encoders or (own,)}
     default = Candidate(
@@ -93,7 +94,8 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
         for layer in grid.layers or usual:
             layers += every[encoder].layers if layer == "all" else [_named(layer, every[encoder])]
         candidates += [
-            dataclasses.replace(default, encoder=encoder, layer=layer, pooling=pooling, head=head)
+            dataclasses.replace(default, encoder=encoder, layer=layer, pooling=pooling, join_baseline=joined, head=head)
+            for joined in joins
             for layer in layers
             for pooling in poolings[encoder]
             for head in grid.heads
@@ -105,10 +107,14 @@ def spell_out(base: TrainConfig, grid: GridConfig) -> Grid:
     return Grid(candidates=distinct, heads=heads, models=models, recipes=recipes)
 
 
-def _model(base: ModelConfig, name: str) -> ModelConfig:
-    """The configuration of the encoder of that name; a commit is that of the configured one."""
+def _model(base: ModelConfig, name: str, joined: bool) -> ModelConfig:
+    """The configuration of the encoder of that name, with the baseline's vector if any candidate has it joined.
+
+    A commit is that of the configured one.
+    """
     revision = base.revision if name == base.feature_extractor_model else None
-    return dataclasses.replace(base, feature_extractor_model=name, revision=revision)
+    joined = joined or base.join_baseline is True
+    return dataclasses.replace(base, feature_extractor_model=name, revision=revision, join_baseline=joined)
 
 
 def _all_layers(base: TrainConfig, model: ModelConfig) -> Recipe:

@@ -11,6 +11,7 @@ from typing import Any
 
 from golem_ray.config import HeadConfig, TrainConfig
 from golem_ray.config.grid import HEADS
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe, columns_of
 from golem_ray.heads.training_set import HeadCandidate
 from golem_ray.jobs.candidates import Candidate, poolings_of
@@ -26,7 +27,8 @@ def candidates_for(config: TrainConfig, recipe: Recipe) -> tuple[Candidate, ...]
         return ()
     layers = recipe.layers if model.layer == "auto" else (recipe.layer,)
     poolings = poolings_of(recipe) if model.pooling == "auto" else (model.pooling,)
-    joined = (False, True) if model.join_baseline == "auto" and recipe.joined else (bool(recipe.joined),)
+    may_join = recipe.joined or modality_named(recipe.modality).terms is not None
+    joined = (False, True) if model.join_baseline == "auto" and may_join else (model.join_baseline is True,)
     heads = tuple(HEADS) if config.head.kind == "auto" else (_PLAIN,)
     found = [
         Candidate(encoder=recipe.encoder.name, layer=layer, pooling=pooling, join_baseline=join, head=head)
@@ -40,9 +42,12 @@ def candidates_for(config: TrainConfig, recipe: Recipe) -> tuple[Candidate, ...]
 
 def head_candidates(config: TrainConfig, recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[HeadCandidate, ...]:
     """The same as heads know them: columns of the recipe's vectors, and a head."""
+    counted = modality_named(recipe.modality).terms is not None
     return tuple(
         HeadCandidate(
-            columns=columns_of(recipe, each.layer, each.pooling, each.join_baseline), head=_head(config, each)
+            columns=columns_of(recipe, each.layer, each.pooling, each.join_baseline and not counted),
+            head=_head(config, each),
+            joined=each.join_baseline and counted,
         )
         for each in candidates
     )

@@ -64,6 +64,7 @@ def run(config: TrainConfig, grid_config: GridConfig, output: str) -> dict[str, 
         groups = kept_together(division.groups, any_encoder.digests, used, division.noun)
         fields = Fields(
             engine=engine,
+            source=division.source,
             config=config,
             grid=grid,
             embedded=embedded,

@@ -16,7 +16,7 @@ import numpy as np
 from golem_ray.artifact import Artifact
 from golem_ray.config import PredictConfig
 from golem_ray.data import Source, read_content, with_contents
-from golem_ray.embedding.loaded import embedded, encoder_here
+from golem_ray.embedding.loaded import Read, embedded, encoder_here, read_file
 from golem_ray.embedding.modality import Modality, modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import ConfigError, ExampleError, printable, reading_example
@@ -69,23 +69,23 @@ def explain(
     saved: Artifact,
     recipe: Recipe,
     content: bytes,
-    embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+    embed: Callable[[Sequence[Read]], np.ndarray],
     labels: Sequence[str] | None = None,
 ) -> Explanation:
     """What the words in a file did to the probabilities of these labels; by default of those that are given.
 
-    Where none is given, of the likeliest. `embed`: N examples as their modality reads them -> (N, D). Raises
-    ExampleError for an example that cannot be used.
+    Where none is given, of the likeliest. `embed`: N examples that were read -> (N, D). Raises ExampleError for an
+    example that cannot be used.
     """
     modality = modality_named(recipe.modality)
     assert modality.occluded is not None, "see check_explained"
     with reading_example():
-        whole = modality.read(content, recipe)
+        whole = read_file(content, recipe)
         parts, num_rest = modality.occluded(content, MOST_WORDS)
         words, without = [], []
         for word, rest in parts:
             try:
-                without.append(modality.read(rest, recipe))
+                without.append(read_file(rest, recipe))
             except ExampleError:  # nothing is left
                 continue
             words.append(word)

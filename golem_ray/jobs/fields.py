@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy as np
 from golem_ray.config import TrainConfig
 from golem_ray.data.folds import Folds
 from golem_ray.data.several import counts_of
+from golem_ray.data.table import Source
 from golem_ray.embedding.embeddings import Embeddings
+from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import part_of
 from golem_ray.engine import Engine
 from golem_ray.heads.rounds import play_fewer, play_round
@@ -22,6 +25,7 @@ from golem_ray.heads.target import Target
 from golem_ray.heads.targets import target_of
 from golem_ray.heads.training_set import HeadSpec, TrainingSet
 from golem_ray.jobs.candidates import Candidate, Grid
+from golem_ray.jobs.training_data import Terms
 from golem_ray.metrics import comparison
 from golem_ray.metrics.comparison import Round
 
@@ -34,6 +38,7 @@ class Fields:
     """Where candidates play against each other."""
 
     engine: Engine
+    source: Source
     config: TrainConfig
     grid: Grid
     embedded: dict[str, Embeddings]
@@ -89,21 +94,38 @@ class Fields:
     def _target(self) -> Target:
         return target_of(self.labels.ndim == 2)
 
-    def _part(self, candidate: Candidate) -> tuple[str, int | str, str]:
-        return candidate.encoder, candidate.layer, candidate.pooling
+    def _part(self, candidate: Candidate) -> tuple[str, int | str, str, bool]:
+        return candidate.encoder, candidate.layer, candidate.pooling, candidate.join_baseline
 
     def _spec(self, candidate: Candidate) -> HeadSpec:
         head = self.grid.heads[candidate.head]
-        return HeadSpec(num_classes=self.num_classes, head=head, training=self.config.training, target=self._target)
+        return HeadSpec(
+            num_classes=self.num_classes,
+            head=head,
+            training=self.config.training,
+            target=self._target,
+            joined=candidate.join_baseline and self._count is not None,
+        )
 
     def _data(self, candidate: Candidate) -> TrainingSet:
         recipe, vectors = self.grid.recipes[candidate.encoder], self.embedded[candidate.encoder].vectors
+        beside = candidate.join_baseline and recipe.joined > 0
         return TrainingSet(
-            embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling, bool(recipe.joined))[self.used],
+            embeddings=part_of(vectors, recipe, candidate.layer, candidate.pooling, beside)[self.used],
             labels=self.labels,
             groups=self.groups,
             extra=self.extra,
+            terms=self._terms if self._spec(candidate).joined else None,
         )
+
+    @property
+    def _count(self) -> Any:
+        return modality_named(next(iter(self.grid.recipes.values())).modality).terms
+
+    @cached_property
+    def _terms(self) -> Any:
+        """What the baseline counts in the examples: (N, V) in CSR form."""
+        return Terms(examples=self.source.examples, recipe=next(iter(self.grid.recipes.values())))(self.used)
 
     def _folds(self, repeats: int) -> Folds:
         seed = self.config.training.seed

@@ -74,7 +74,7 @@ def train(
             return embedded
 
         done = trained(config, division, recipe, engine, embed, clock)
-    saved = artifact.in_memory(done.head.weights, outcome.sidecar(done))
+    saved = artifact.in_memory(done.head.weights, outcome.sidecar(done), done.head.joined)
     return saved, lambda: outcome.report(done, saved.document)
 
 
@@ -126,7 +126,8 @@ def save(saved: artifact.Artifact, place: str, report: Callable[[], str] | None)
     artifact.check_writable(path)
     if report is not None:
         artifact.check_report("paths.report_path", page)
-    artifact.save(path, saved.weights, saved.document)
+    joined = None if saved.joined is None else saved.joined.content
+    artifact.save(path, saved.weights, saved.document, joined)
     if report is not None:
         artifact.save_report(page, report())
     return path

@@ -213,9 +213,10 @@ def summary(run: Run) -> str:
         trained, skipped = f"{trained} of {total}", f"{skipped}; --processing.max-samples all takes all"
     parts = [f"{trained} {noun.many} of {main}", *(f"{n} of {name}" for n, name in zip(more, beside, strict=True))]
     alone = f" (of the {noun.many} of {main}, which alone are tested)" if beside else ""
+    joined = f", joined with {run.modality.baseline.name}," if run.recipe.joined else ""
     lines = [
         f"Trained on {listed(parts)} ({skipped}) in {classes}, with "
-        f"{printable(run.recipe.encoder.name)} on {run.device}. Final loss {metrics['final_loss']:.4f}, "
+        f"{printable(run.recipe.encoder.name)}{joined} on {run.device}. Final loss {metrics['final_loss']:.4f}, "
         f"{said.guessing_words(metrics)}{alone}.",
         said.cross_validation_line(
             metrics["cross_validation"], judged.repeats, noun, judged.group_column, run.modality.baseline

@@ -41,6 +41,8 @@ def run(place: str, repo_id: str, *, private: bool = False, report: bool = False
         sharing.SIDECAR: text.encode(),
         "README.md": model_card(document, repo_id).encode(),
     }
+    if saved.joined is not None:
+        files[sharing.JOINED] = saved.joined.content
     if report:
         files["report.html"] = published_report(_report(saved.place), saved.document).encode()
     url = sharing.push(repo_id, files, private=private, token=token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from golem_ray.embedding.stage import EmbeddingTask
 from golem_ray.engine import Engine
 from golem_ray.errors import ConfigError
 from golem_ray.heads.targets import target_of
+from golem_ray.heads.terms import JoinedScores
 from golem_ray.heads.training_set import HeadCandidate, HeadSpec
 from golem_ray.jobs import outcome
 from golem_ray.jobs.choice import candidates_for, decided, head_candidates
@@ -69,7 +71,7 @@ def run(config: TrainConfig, *, sidecar: dict[str, Any] | None = None, allow_dri
         done = trained(config, division, recipe, engine, embed, clock, cache)
     document = outcome.sidecar(done)
     with locked(save_path.rpartition("/")[0], wait=True):  # else two runs that end at once may mix their files
-        artifact.save(save_path, done.head.weights, document)
+        artifact.save(save_path, done.head.weights, document, done.head.joined)
         artifact.save_report(report_path, outcome.report(done, document))
     if cache is not None and cache.mark:
         with locked(cache.folder.rpartition("/")[0], wait=False) as free:  # else another run is at work there by now
@@ -91,7 +93,7 @@ def trained(
 
     Raises UserError if too few examples can be used, or if the training does not converge.
     """
-    embedded = embed()
+    modality, embedded = modality_named(recipe.modality), embed()
     used = used_examples(config, division, embedded)
     candidates = candidates_for(config, recipe)
     heads = head_candidates(config, recipe, candidates)
@@ -104,6 +106,7 @@ def trained(
         training=config.training,
         target=target_of(division.several),
         reject=config.evaluation.reject,
+        joined=config.model.join_baseline is True and modality.terms is not None,
     )
     head, worker = engine.train(assemble, spec, config.evaluation.repeats)
     clock.lap("training")
@@ -114,6 +117,9 @@ def trained(
         )
     chosen = None if head.chosen is None else candidates[head.chosen]
     config, recipe = decided(config, recipe, chosen)
+    if head.joined is not None:
+        fitted = JoinedScores(head.joined)
+        recipe = dataclasses.replace(recipe, joined=fitted.size, fitted=fitted)
     return Run(
         config=config,
         division=division,

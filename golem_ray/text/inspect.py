@@ -34,8 +34,6 @@ def configured_recipe(model: ModelConfig, processing: ProcessingConfig) -> Recip
     for key in ("max_seconds", "trim_silence", "target_sampling_rate"):
         if getattr(processing, key) not in (default_of(processing, key), False):  # false is what a sidecar has
             raise ConfigError(f"processing.{key}: expected none for texts, got {getattr(processing, key)!r}.")
-    if model.join_baseline is True:
-        raise ConfigError("model.join_baseline: expected false for texts, whose baseline is no vector, got true.")
     return _recipe(model, configured_preparation(processing))
 
 
@@ -136,6 +134,7 @@ def fingerprint(recipe: Recipe) -> dict[str, Any]:
         "layer": recipe.layer,
         "pooling": recipe.pooling,
         "reading": _digest(dataclasses.asdict(preparation)),
+        **({} if recipe.fitted is None else {"joined": recipe.fitted.sha256}),
         "libraries": {name: importlib.metadata.version(name) for name in libraries},
     }
 

@@ -42,9 +42,12 @@ def test_a_head_that_cannot_be_trained_as_configured_is_refused(encoder_folder):
     ("text", "words"),
     [
         ("grid = 3", "grid: expected a group of keys, got 3"),
-        ("[grid]\nencoder = ['a']", "grid.encoder: expected one of encoders, layers, poolings, heads"),
+        ("[grid]\nencoder = ['a']", "grid.encoder: expected one of encoders, layers, poolings, join_baseline, heads"),
         ("[grid]\nlayers = ['first']", "grid.layers: expected a list, each a whole number or"),
         ("[grid]\nlayers = [-1]", "grid.layers: expected 0 or more"),
+        ("[grid]\njoin_baseline = [1]", "grid.join_baseline: expected a list, each true or false or none"),
+        ("[grid]\njoin_baseline = []", "grid.join_baseline: expected one or more"),
+        ("[grid]\nlayers = [true]", "grid.layers: expected a list, each a whole number or"),
         ("[grid]\nlayers = []", "grid.layers: expected one or more"),
         ("[grid]\nheads = 'linear'", "grid.heads: expected groups of keys"),
         ("[grid.heads.mine]\nhiden = [3]", "head.hiden: expected a key of the configuration"),

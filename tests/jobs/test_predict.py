@@ -40,10 +40,11 @@ def test_a_job_python_and_plain_arithmetic_agree(applied, applied_cache):
     here = [row for start in (0, 30) for row in predict(saved, files[start : start + 30], PredictConfig(top_k=4))]
     classifier = golem_ray.load(str(path))
     in_python = classifier.predict(files)
+    from golem_ray.embedding.loaded import NO_DATA, Read
     from golem_ray.speech.read import load_clip
 
     waveforms = [load_clip((clips / "clips" / f"{row}.wav").read_bytes(), 16000) for row in range(60)]
-    expected = by_hand(path, classifier.embed(waveforms))
+    expected = by_hand(path, classifier.embed([Read(each, NO_DATA) for each in waveforms]))
     labels = sorted(NAMES)
     for row in range(60):
         ranked = expected[row].argsort()[::-1]

@@ -102,10 +102,9 @@ def test_what_is_said_of_clips_is_refused_for_texts(bert, key, value):
         text_recipe(bert, {key: value})
 
 
-def test_false_which_a_sidecar_has_of_trimming_is_none_and_no_baseline_is_joined(bert):
+def test_false_which_a_sidecar_has_of_trimming_is_none_and_what_is_joined_no_encoder_gives(bert):
     assert text_recipe(bert, {"trim_silence": False}) == text_recipe(bert, join_baseline="auto") == text_recipe(bert)
-    with pytest.raises(ConfigError, match=r"^model\.join_baseline: expected false for texts"):
-        text_recipe(bert, join_baseline=True)
+    assert text_recipe(bert, join_baseline=True) == text_recipe(bert)
 
 
 def test_a_configuration_becomes_a_recipe(bert, tmp_path):
