@@ -92,9 +92,9 @@ def train(
 
     With either, all of which are taken, what is returned can `predict`, `evaluate` and `save`; nothing is written. A
     clip is a path or URI, an audio file's bytes, or samples (T,) in [-1, 1] at `sampling_rate` Hz (by default the
-    encoder's); `labels` has its name or number, and `groups` may say who speaks, so that no speaker is on both sides of
-    a fold. Up to a thousand are done without Ray, unless a cluster is named. With texts, `dataset.text_column` is
-    "text" where `config` names none.
+    encoder's); `labels` has its name or number, or a list of names; or is a matrix (N, K) of 0 and 1, whose columns are
+    labels. `groups` may say who speaks, so that no speaker is on both sides of a fold. Up to a thousand are done
+    without Ray, unless a cluster is named. With texts, `dataset.text_column` is "text" where `config` names none.
 
     Raises golem_ray.errors.UserError for what the caller can mend.
     """

@@ -139,8 +139,9 @@ class TrainedClassifier:
     ) -> dict[str, Any]:
         """How the classifier does on labelled examples: {"summary", "num_clips", "figures", ...}.
 
-        `labels` and `groups` (who speaks, say) have one entry for each example. Those that were trained on, and others
-        of a group that was, are left out, unless `include_trained`. Raises UserError as `golem-ray evaluate` does.
+        `labels` are as `golem_ray.train` takes them, and `groups` (who speaks, say) has one entry for each example.
+        Those that were trained on, and others of a group that was, are left out, unless `include_trained`. Raises
+        UserError as `golem-ray evaluate` does.
         """
         from golem_ray.jobs.memory import evaluate
 

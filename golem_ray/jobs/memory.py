@@ -180,7 +180,10 @@ def _source(
     names: tuple[str, ...] = ()
     indices = no_labels(len(examples))
     if labels is not None:
-        names, indices = encode({"labels": pa.chunked_array([_labels_column(labels)])}, None)
+        is_matrix = getattr(labels, "ndim", 1) > 1
+        columns = _flag_columns(labels) if is_matrix else {"labels": _labels_column(labels)}
+        chunked = {name: pa.chunked_array([column]) for name, column in columns.items()}
+        names, indices = encode(chunked, None, several=is_matrix)
     table = pa.table({"bytes": pa.array(contents, pa.large_binary()), "path": pa.array(paths, pa.string())})
     group_column = None if groups is None else encode_groups(pa.chunked_array([_column("groups", groups)]))
     return Source(examples=examples_table(table, indices, group_column), labels=names, noun=recipe.noun)
@@ -199,6 +202,24 @@ def _placed(recipe: Recipe, number: int, example: Any, how: dict[str, Any]) -> t
     except ExampleError as error:
         one = recipe.noun.one
         raise DataError(f"{one} {number}: expected a {one} that can be used, found {error}.") from None
+
+
+def _flag_columns(labels: Any) -> dict[str, pa.Array]:
+    """The columns of a matrix (N, K) of 0 and 1, called by their numbers; those of a DataFrame by their names."""
+    matrix = np.asarray(labels)
+    try:
+        flags = matrix.astype(np.float64)
+    except (TypeError, ValueError):
+        flags = np.full(matrix.shape, np.nan)
+    if matrix.ndim != 2 or matrix.shape[1] < 2 or not np.isin(flags, (0, 1)).all():
+        raise ConfigError(
+            f"labels: expected a matrix (N, K) of 0 and 1 with two columns or more, found "
+            f"{matrix.shape} of {matrix.dtype}; where each has one label, give a list of them."
+        )
+    names = [str(name) for name in getattr(labels, "columns", range(matrix.shape[1]))]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"labels: expected columns of different names, found {names}.")
+    return {name: pa.array(column) for name, column in zip(names, flags.T == 1, strict=True)}
 
 
 def _labels_column(labels: Sequence[Any]) -> pa.Array:

@@ -6,6 +6,7 @@ import sys
 from collections import OrderedDict
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -13,6 +14,7 @@ import golem_ray
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.jobs import memory
 from tests.conftest import ROOT, tone
+from tests.jobs.texts import texts
 
 LABELS = ["low", "high"] * 6
 
@@ -180,6 +182,23 @@ def test_texts_are_given_in_place_of_clips(monkeypatch):
 def test_what_cannot_be_is_said_of_texts_too(given, words):
     with pytest.raises(ConfigError, match=words):
         golem_ray.train({"dataset": {"text_column": "body"}}, **{"labels": ["a"], **given})
+
+
+def test_labels_are_a_matrix_or_a_table_of_0_and_1():
+    """Whose columns are labels, also where nothing has one."""
+    said, names = texts(12)
+    matrix = np.array([[name == "fear", name == "joy", False] for name in names])
+    trained = golem_ray.train(QUICK, texts=said, labels=matrix)
+    assert trained.labels == ["0", "1", "2"]
+    table = pd.DataFrame(matrix.astype(int), columns=["fear", "joy", "shame"])
+    named = golem_ray.train(QUICK, texts=said, labels=table)
+    assert named.labels == ["fear", "joy", "shame"]
+    assert named.artifact.weights == trained.artifact.weights
+    found = named.evaluate(said, table[["shame", "joy", "fear"]], include_trained=True)
+    assert found == named.evaluate(said, [[name] if name != "anger" else [] for name in names], include_trained=True)
+    for other in (matrix * 2.5, matrix[:, :1], np.array([["a", "b"]] * 12), matrix[..., None]):
+        with pytest.raises(ConfigError, match="labels: expected a matrix .N, K. of 0 and 1 with two columns or more"):
+            golem_ray.train(QUICK, texts=said, labels=other)
 
 
 def test_memory_is_bounded(small, monkeypatch):
