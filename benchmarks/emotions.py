@@ -7,8 +7,8 @@ calibration against the error that perfect probabilities have.
 `--texts` says, and one to test on. Nothing is chosen on the half that is tested: strengths, calibration and thresholds
 follow from folds of the other, for both sides alike.
 
-With `--joined` heads are logistic: on the encoder's vector, on that with TF-IDF joined, on what cross-validation chooses
-of the two, and on TF-IDF reduced to 256 numbers beside the vector.
+With `--joined` heads are logistic: on the encoder's vector, on that with TF-IDF joined, on what cross-validation
+chooses of the two, and on TF-IDF reduced to 256 numbers beside the vector.
 """
 
 from __future__ import annotations

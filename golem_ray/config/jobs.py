@@ -113,7 +113,7 @@ class EvaluateConfig:
     audio: bool = False
     """Put the audio of the worst mistakes into the report."""
     texts: bool = False
-    """Put the texts of the worst mistakes into the report."""
+    """Put the texts of the worst mistakes into the report, and which words moved each."""
 
     def shows(self, noun: Noun) -> bool:
         """Whether the report shows the examples of the worst mistakes, called so. Raises ConfigError if those of the

@@ -22,14 +22,16 @@ from golem_ray.embedding.modality import modality_named
 from golem_ray.embedding.recipe import Recipe
 from golem_ray.errors import DataError, ExampleError, printable
 from golem_ray.heads.single_label import SINGLE_LABEL
+from golem_ray.jobs.explain import words_column
 from golem_ray.jobs.seen import Seen, labels_of
 from golem_ray.jobs.vectors import applied_vectors
 from golem_ray.metrics.figures import MOST_CONFUSED, confusion
 from golem_ray.metrics.several import AT_HALF
 from golem_ray.report import words_of_several
-from golem_ray.report.classifier import render
+from golem_ray.report.classifier import render, worst_mistakes
 from golem_ray.report.drawings import Points
 from golem_ray.report.judged import Column, Judged
+from golem_ray.report.several import worst_of_several
 from golem_ray.report.words import covered_words, evaluation_table, percent
 
 log = logging.getLogger(__name__)
@@ -53,8 +55,8 @@ def evaluate_artifact(saved: artifact.Artifact, config: EvaluateConfig) -> dict[
     most = allowed(config.processing.max_bad_fraction, source.examples.num_rows)
     found, rows, judged, points = judge(saved, config, source, by, applied_vectors(config, source, recipe, most))
     document = {**saved.document, "clips": {**saved.document["clips"], "bad": found["bad"]}}
-    column = _column(source, rows, recipe) if shown else None
-    page = render(document, judged, points, column=column)
+    columns = _columns(saved, config, source, rows, judged, recipe) if shown else ()
+    page = render(document, judged, points, columns=columns)
     written = artifact.save_report(report_path, page)
     return {"summary": found.pop("summary"), "reportPath": report_path if written else None, **found}
 
@@ -230,8 +232,10 @@ def _trained_counts(saved: artifact.Artifact) -> tuple[np.ndarray, int]:
     return counts, clips.get("used", int(counts.sum()))
 
 
-def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
-    """The report's column that shows examples: of the rows, (M,), of the source."""
+def _columns(
+    saved: artifact.Artifact, config: EvaluateConfig, source: Source, rows: np.ndarray, judged: Judged, recipe: Recipe
+) -> tuple[Column, ...]:
+    """The report's columns that show examples, which are the rows (M,) of the source, and what moved their labels."""
     modality = modality_named(recipe.modality)
 
     def html(index: int) -> str:
@@ -241,7 +245,11 @@ def _column(source: Source, rows: np.ndarray, recipe: Recipe) -> Column:
         except ExampleError:
             return ""
 
-    return Column(title=modality.shown, html=html)
+    shown = Column(title=modality.shown, html=html)
+    if modality.occluded is None:
+        return (shown,)
+    worst = (worst_of_several if judged.labels.ndim == 2 else worst_mistakes)(judged.labels, judged.answers)
+    return shown, words_column(judged, worst.tolist(), rows, saved, source, recipe, config)
 
 
 def _where(config: EvaluateConfig) -> str:

@@ -53,12 +53,12 @@ def render(
     judged: Judged | None,
     points: Points | None,
     *,
-    column: Column | None = None,
+    columns: Sequence[Column] = (),
     advice: Sequence[str] = (),
 ) -> str:
     """The page, from an artifact's sidecar, the examples that it was tested on and embeddings.
 
-    Equal arguments give equal pages. Nothing raw is in the page unless a column of the worst mistakes brings it in.
+    Equal arguments give equal pages. Nothing raw is in the page unless columns of the worst mistakes bring it in.
     """
     names, noun, several = judged.names if judged else document["labels"], noun_of(document), is_several(document)
     folds = on_one_side(_group(document["config"], "evaluation").get("group_column"))
@@ -69,7 +69,7 @@ def render(
         *(f"<p><b>{escape(line)}</b></p>" for line in advice),
     ]
     if judged and several:
-        shown, drawings = parts_of_several(document, judged, column, noun)
+        shown, drawings = parts_of_several(document, judged, columns, noun)
         parts += shown
     elif judged:
         decisions = judged.answers.decisions
@@ -86,7 +86,7 @@ def render(
             section("Each class", recall, "per-class"),
             section("Can its probabilities be believed?", _calibration(document, noun), "reliability"),
             section("If it may be unsure", _rejection(document, judged, noun), "coverage"),
-            _mistakes(judged, column, noun),
+            _mistakes(judged, columns, noun),
         ]
     measure = (MULTI_LABEL if several else SINGLE_LABEL).measure
     layers = lines_by_layer(_group(document["metrics"], "choice").get("candidates", []))
@@ -210,18 +210,19 @@ def worst_mistakes(labels: np.ndarray, answers: Answers) -> np.ndarray:
     return order[answers.decisions[order] != labels[order]][:MAX_MISTAKES]
 
 
-def _mistakes(judged: Judged, column: Column | None, noun: Noun) -> str:
+def _mistakes(judged: Judged, columns: Sequence[Column], noun: Noun) -> str:
     rows, answers = [], judged.answers
     for index in worst_mistakes(judged.labels, answers).tolist():
         cells = [cell(judged.example(index)), cell(judged.names[judged.labels[index]])]
         said = judged.names[answers.decisions[index]]
         said += ", unsure" if answers.unsure is not None and answers.unsure[index] else ""
         cells += [cell(said), number(f"{answers.confidence[index]:.1%}")]
-        rows.append([*cells, f"<td>{column.html(index)}</td>"] if column else cells)
+        rows.append([*cells, *(f"<td>{column.html(index)}</td>" for column in columns)])
     if not rows:
         return f"<h2>Worst mistakes</h2>\n<p>None: every {noun.one} was recognised.</p>"
-    head = [noun.one.capitalize(), "Label", "Said", "Probability", *([column.title] if column else [])]
-    return f"<h2>Worst mistakes</h2>\n{table(head, rows)}"
+    head = [noun.one.capitalize(), "Label", "Said", "Probability", *(column.title for column in columns)]
+    notes = "".join(f'<p class="note">{escape(column.note)}</p>\n' for column in columns if column.note)
+    return f"<h2>Worst mistakes</h2>\n{notes}{table(head, rows)}"
 
 
 def _left_out(document: dict[str, Any], noun: Noun) -> str:

@@ -25,6 +25,9 @@ th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px soli
 th { font-weight: 600; } th:first-child, td:first-child { min-width: 8rem; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .note { color: #555; font-size: .9rem; } .player { width: 14rem; max-width: 100%; }
+.text, .moved { min-width: 12rem; overflow-wrap: anywhere; }
+.text { max-height: 12rem; overflow-y: auto; white-space: pre-line; }
+mark { color: inherit; }
 """
 
 

@@ -1,4 +1,4 @@
-"""What a page shows of a classifier's answers, and the table of their figures. Knows no drawing."""
+"""What a page shows of a classifier's answers: a table of figures, the words that moved them. Knows no drawing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ import numpy as np
 from golem_ray.embedding.modality import Baseline
 from golem_ray.metrics.answers import Answers
 from golem_ray.metrics.figures import Figure
-from golem_ray.report.html import cell, number, table
+from golem_ray.report.html import cell, escape, number, table
 
 MAX_MISTAKES = 20
 """Worst mistakes that a page names."""
+
+_MOST_MOVING, _LEAST_CHANGE = 5, 0.005
+"""Words that are shown for a label, and the least change of these."""
+
+_LONGEST_WORD = 40
+"""Characters of such a word that a page shows."""
+
+_LIKELIER, _LESS_LIKELY = "31 119 180", "255 127 14"
+"""Red, green and blue behind a word that speaks for a label, and behind one that speaks against it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,14 @@ class Judged:
     by_folds: bool = False
     """Where there may be several labels: whether thresholds are those of cross-validation's folds, each its own."""
 
+    def differing(self, index: int) -> tuple[list[int], list[int]]:
+        """The labels that an example has and is not given, and those that it is given and has not, by their indices."""
+        own, said = (
+            np.flatnonzero(each[index]) if each.ndim == 2 else each[[index]]
+            for each in (self.labels, self.answers.decisions)
+        )
+        return np.setdiff1d(own, said).tolist(), np.setdiff1d(said, own).tolist()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -52,6 +69,35 @@ class Column:
     title: str
     html: Callable[[int], str]
     """Of a tested example's index; taken as it is."""
+    note: str = ""
+    """What to know of it, in sentences."""
+
+
+def moving_words(changes: Sequence[tuple[str, float]]) -> tuple[list[tuple[str, float]], str]:
+    """Of a label's words, the largest change of its probability first, those to show; without any, why in words."""
+    shown = [(word, change) for word, change in changes if abs(change) >= _LEAST_CHANGE][:_MOST_MOVING]
+    return shown, "" if shown else "no word moves it by .01" if changes else "no word can be left out"
+
+
+def signed(change: float) -> str:
+    """`+.41`, `-1.00`."""
+    return f"{change:+.2f}".replace("0.", ".", 1)
+
+
+def moved_html(changes: Mapping[str, Sequence[tuple[str, float]]], said: Mapping[str, str], remark: str) -> str:
+    """Of each label what is said of it and the words that moved it, the more the darker; a remark, or '', below."""
+    lines = []
+    for label, each in changes.items():
+        words, none = moving_words(each)
+        lines.append(f"{said[label]} <b>{escape(label)}</b>: {', '.join(_marked(*word) for word in words) or none}")
+    return f'<div class="moved">{"<br>".join([*lines, *([escape(remark)] if remark else [])])}</div>'
+
+
+def _marked(word: str, change: float) -> str:
+    """A word and its change. Words of scripts that run the other way do not turn the numbers beside them."""
+    shown = word if len(word) <= _LONGEST_WORD else f"{word[:_LONGEST_WORD]}\u2026"
+    colour = f"rgb({_LIKELIER if change > 0 else _LESS_LIKELY} / {0.1 + 0.5 * abs(change) ** 0.5:.0%})"
+    return f'<mark style="background: {colour}"><bdi>{escape(shown)}</bdi>&nbsp;{signed(change)}</mark>'
 
 
 def figures_table(judged: Judged, kinds: Mapping[str, Figure], rivals: Mapping[str, str]) -> str:

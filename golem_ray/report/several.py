@@ -98,7 +98,7 @@ def _explained(judged: Judged, noun: Noun) -> str:
 
 
 def parts_of_several(
-    document: dict[str, Any], judged: Judged, column: Column | None, noun: Noun
+    document: dict[str, Any], judged: Judged, columns: Sequence[Column], noun: Noun
 ) -> tuple[list[str], Drawings]:
     """What the page says and draws of the examples that were tested."""
     labels, names, answers = judged.labels, judged.names, judged.answers
@@ -123,7 +123,7 @@ def parts_of_several(
             section("Precision and recall by threshold", curves, "precision-recall"),
             section("Can its probabilities be believed?", believed, "reliability"),
         ]
-    return [*parts, _mistakes(judged, column, noun)], drawings
+    return [*parts, _mistakes(judged, columns, noun)], drawings
 
 
 def _counts(judged: Judged, noun: Noun) -> dict[str, Any]:
@@ -233,18 +233,19 @@ def worst_of_several(labels: np.ndarray, answers: Answers) -> np.ndarray:
     return order[~MULTI_LABEL.equal(answers.decisions, labels)[order]][:MAX_MISTAKES]
 
 
-def _mistakes(judged: Judged, column: Column | None, noun: Noun) -> str:
+def _mistakes(judged: Judged, columns: Sequence[Column], noun: Noun) -> str:
     rows, given = [], padded(judged.answers, len(judged.names))
     for index in worst_of_several(judged.labels, judged.answers).tolist():
         own, said = judged.labels[index], given[index]
         cells = [cell(judged.example(index)), cell(_listed(own, judged)), cell(_listed(said, judged))]
-        cells.append(f"<td>{_differing(index, own, said, judged)}</td>")
-        rows.append([*cells, f"<td>{column.html(index)}</td>"] if column else cells)
+        cells.append(f"<td>{_differing(index, judged)}</td>")
+        rows.append([*cells, *(f"<td>{column.html(index)}</td>" for column in columns)])
     if not rows:
         return f"<h2>Worst mistakes</h2>\n<p>None: every {noun.one} has all of its labels and no other.</p>"
     words = f"Of the {noun.many} of which not every label is right, those that it holds least probable as labelled."
+    words = " ".join([words, *(escape(column.note) for column in columns if column.note)])
     head = [noun.one.capitalize(), "Labels", "Said", "Probabilities of what differs"]
-    head += [column.title] if column else []
+    head += [column.title for column in columns]
     return f'<h2>Worst mistakes</h2>\n<p class="note">{words}</p>\n{table(head, rows)}'
 
 
@@ -252,11 +253,10 @@ def _listed(which: np.ndarray, judged: Judged) -> str:
     return ", ".join(judged.names[each] for each in np.flatnonzero(which).tolist()) or NOTHING
 
 
-def _differing(index: int, own: np.ndarray, said: np.ndarray, judged: Judged) -> str:
+def _differing(index: int, judged: Judged) -> str:
     """The probabilities of the labels that are missed, and below them of those that are given wrongly: HTML."""
     known, chances, lines = judged.answers.num_classes, judged.answers.probabilities[index], []
-    for what, which in (("missed", own & ~said), ("wrong", said & ~own)):
-        found = np.flatnonzero(which).tolist()
+    for what, found in zip(("missed", "wrong"), judged.differing(index), strict=True):
         named = [
             f"{judged.names[each]} {f'{chances[each]:.1%}' if each < known else '(not known to it)'}"
             for each in found[:_MOST_DIFFERING]

@@ -77,7 +77,7 @@ def _load_encoder(recipe: Recipe, device: str, batch_cost: float | None) -> Enco
 def _html(content: bytes) -> str:
     """A text in a table's cell; a long one can be scrolled."""
     text = escape(content.decode("utf-8", "replace"))
-    return f'<div style="max-height: 12rem; overflow-y: auto; white-space: pre-line">{text}</div>'
+    return f'<div class="text">{text}</div>'
 
 
 def _made_for(record: dict[str, Any]) -> str:

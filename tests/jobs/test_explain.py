@@ -1,9 +1,11 @@
 """Which words moved a decision, with heads made by hand on hashed n-grams, in which single words decide."""
 
 import csv
+import html
 import io
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -11,14 +13,17 @@ import torch
 
 import golem_ray
 from golem_ray import artifact
-from golem_ray.config import DatasetConfig, ExamplesConfig, HeadConfig, PredictConfig
-from golem_ray.errors import ConfigError, DataError
+from golem_ray.config import DatasetConfig, EvaluateConfig, ExamplesConfig, HeadConfig, PredictConfig
+from golem_ray.errors import ConfigError, DataError, ExampleError
 from golem_ray.heads.multi_label import MULTI_LABEL
+from golem_ray.jobs import explain as explaining
+from golem_ray.jobs.evaluate import evaluate_artifact
 from golem_ray.jobs.explain import MOST_EXPLAINED, MOST_WORDS, explanation_line
 from golem_ray.jobs.predict import predict, write_predictions
+from golem_ray.report.judged import MAX_MISTAKES, moving_words, signed
 from golem_ray.text import MODALITY
 from golem_ray.text.ngrams import hashed
-from tests.jobs.runs import HERE, ON_RAY
+from tests.jobs.runs import HERE, NAMES, ON_RAY, on
 from tests.text import text_recipe, write_text_encoder
 
 OF_TEXTS = {"dataset": DatasetConfig(text_column="text")}
@@ -161,6 +166,14 @@ def test_predictions_by_ray_are_explained_alike(single, tmp_path, shared_ray):
     assert here == on_ray
 
 
+@pytest.mark.slow  # the engine is gone before the first is explained
+def test_a_report_explains_alike_after_ray(several, tmp_path, shared_ray):
+    labelled = [(f"люблю номер {number}", "anger" if number % 2 else "joy") for number in range(40)]
+    pages = [page_of_texts(several, tmp_path, labelled, ";", texts=True, **engine) for engine in (HERE, ON_RAY)]
+    assert pages[0] == pages[1]
+    assert len(moved_words(pages[0])) == MAX_MISTAKES
+
+
 def test_a_threshold_decides_what_is_explained(single, several, tmp_path):
     manifest = write(tmp_path / "texts.csv", "ненавижу и люблю люблю")
     (row,) = predict(artifact.load(single), [manifest], PredictConfig(explain=True, threshold=1.0, **OF_TEXTS, **HERE))
@@ -222,3 +235,113 @@ def test_clips_and_too_many_texts_are_refused_before_the_work(applied, single, t
         predict(artifact.load(single), [manifest], PredictConfig(explain=True, **OF_TEXTS, **HERE))
     few = PredictConfig(explain=True, processing=ExamplesConfig(max_samples=1), **OF_TEXTS, **HERE)
     assert len(list(predict(artifact.load(single), [manifest], few))) == 1
+
+
+def page_of_texts(path, tmp_path, labelled, separator=None, **more):
+    """The page of an evaluation on texts and their labels."""
+    with (tmp_path / "labelled.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text", "label"], *labelled])
+    dataset = DatasetConfig(
+        name=str(tmp_path / "labelled.csv"), text_column="text", label_column="label", label_separator=separator
+    )
+    report = tmp_path / "evaluation.html"
+    evaluate_artifact(artifact.load(path), EvaluateConfig(dataset=dataset, report=str(report), **{**HERE, **more}))
+    return report.read_text()
+
+
+def moved_words(page):
+    """Each text of the worst mistakes -> the lines beside it."""
+    cells = re.findall(r'<td><div class="text">(.*?)</div></td><td><div class="moved">(.*?)</div></td></tr>', page)
+    assert len(cells) == page.count('class="moved"')
+    plain = {html.unescape(text): re.sub("<(?!br)[^>]*>", "", moved).split("<br>") for text, moved in cells}
+    return {text: [html.unescape(line).replace("\xa0", " ") for line in lines] for text, lines in plain.items()}
+
+
+def shown(changes):
+    return ", ".join(f"{word} {signed(change)}" for word, change in moving_words(changes)[0])
+
+
+def test_a_report_says_which_words_moved_what_is_missed_and_what_is_wrong(several, tmp_path):
+    loved, feared, nothing = "я НЕНАВИЖУ вас и <b>люблю</b>", "страшно, страшно и темно", "вот и всё"
+    labelled = [(loved, "anger"), (feared, "joy;anger;unknown"), (nothing, "unknown"), ("люблю вас", "joy")]
+    labelled.insert(0, ("", "joy"))  # cannot be used
+    bad = ExamplesConfig(max_bad_fraction=0.5)
+    found = moved_words(page_of_texts(several, tmp_path, labelled, ";", texts=True, processing=bad))
+    classifier = golem_ray.load(several)
+    assert set(found) == {loved, feared, nothing}
+    assert found[loved] == [f"wrong joy: {shown(classifier.explain(loved).changes['joy'])}"]
+    assert found[loved][0].startswith("wrong joy: люблю +.")
+    assert [line.split(":")[0] for line in found[feared]] == ["missed anger", "missed joy", "wrong fear"]
+    assert found[feared][2] == f"wrong fear: {shown(classifier.explain(feared).changes['fear'])}"
+    assert found[feared][2].startswith("wrong fear: страшно +.")
+    assert found[nothing] == ["not explained: it knows no label that differs"]
+
+
+def test_a_report_explains_both_labels_where_a_text_has_one(single, tmp_path):
+    loved, unknown = "люблю люблю, и не ненавижу", f"страшно {'вот ' * MOST_WORDS}".strip()
+    page = page_of_texts(single, tmp_path, [(loved, "anger"), (unknown, "surprise"), ("люблю", "joy")], texts=True)
+    found = moved_words(page)
+    assert set(found) == {loved, unknown}
+    missed, wrong = found[loved]
+    assert re.match(r"missed anger: (ненавижу \+|люблю -)", missed)
+    assert wrong == f"wrong joy: {shown(golem_ray.load(single).explain(loved).changes['joy'])}"
+    assert found[unknown][0].startswith("wrong fear: страшно +")
+    assert found[unknown][1:] == ["explained by its first 60 of 61 words"]
+    assert "Each of the first 60 words of a text was left out in turn" in page
+
+
+def test_of_many_labels_the_worst_are_explained(tmp_path, monkeypatch):
+    monkeypatch.setattr(explaining, "_MOST_LABELS", 1)
+    path = save_by_hand(tmp_path / "v.pth", "multi-label")
+    text = "люблю люблю, страшно"
+    chances = golem_ray.load(path).predict(text).probabilities
+    page = page_of_texts(path, tmp_path, [(text, "anger"), ("ненавижу", "anger")], ";", texts=True)
+    worst = max("joy", "fear", key=chances.__getitem__)
+    assert [line.split(":")[0] for line in moved_words(page)[text]] == ["missed anger", f"wrong {worst}"]
+
+
+def test_only_the_mistakes_that_are_shown_are_explained_and_none_without_their_texts(single, tmp_path, monkeypatch):
+    calls = []
+    whole = explaining.explain
+    monkeypatch.setattr(explaining, "explain", lambda *each: calls.append(each) or whole(*each))
+    labelled = [(f"люблю номер {row}", "anger" if row % 2 else "joy") for row in range(60)]
+    page = page_of_texts(single, tmp_path, labelled)
+    assert calls == []
+    assert not any(word in page for word in ("люблю", "номер", "Words that moved it", 'class="moved"'))
+    page = page_of_texts(single, tmp_path, labelled, texts=True)
+    assert len(calls) == len(moved_words(page)) == MAX_MISTAKES
+
+
+def test_a_mistake_that_cannot_be_explained_says_why_and_costs_no_other(single, tmp_path, monkeypatch, caplog):
+    labelled = [("люблю я вас", "anger"), ("люблю я тебя", "anger")]
+
+    def read(content, path, what):
+        if "тебя" in content.decode():
+            raise ExampleError("missing file")
+        return content
+
+    monkeypatch.setattr(explaining, "read_content", read)
+    found = moved_words(page_of_texts(single, tmp_path, labelled, texts=True))
+    assert found["люблю я тебя"] == ["not explained: missing file"]
+    assert found["люблю я вас"][1].startswith("wrong joy: люблю +")
+
+    def missing(*_):
+        raise ConfigError("model: expected an <encoder> here, found none.")
+
+    monkeypatch.setattr(explaining, "encoder_here", missing)
+    found = moved_words(page_of_texts(single, tmp_path, labelled, texts=True))
+    assert list(found.values()) == [["not explained: model: expected an <encoder> here, found none."]] * 2
+    assert "the worst mistakes are not explained: model: expected" in caplog.text
+    assert "люблю" not in caplog.text
+
+
+def test_a_report_explains_no_clips(applied, applied_cache, tmp_path):
+    clips, path = applied
+    lines = [f"{clips / 'clips' / f'{row}.wav'},{NAMES[(row + 1) % 4]}" for row in range(40, 60)]  # all of them wrong
+    (tmp_path / "wrong.csv").write_text("\n".join(["file_name,label", *lines]))
+    report = tmp_path / "evaluation.html"
+    config = on(tmp_path / "wrong.csv", audio=True, report=str(report), embedding_cache=applied_cache, **HERE)
+    evaluate_artifact(artifact.load(str(path)), config)
+    page = report.read_text()
+    assert page.count("<audio") > 0
+    assert "Words that moved it" not in page

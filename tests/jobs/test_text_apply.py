@@ -84,7 +84,11 @@ def test_an_evaluation_shows_no_text_unless_that_is_asked_for(trained_on_texts, 
     in_python = golem_ray.load(str(trained_on_texts)).evaluate(*texts(42, 1))
     assert in_python["figures"]["accuracy"] == found["figures"]["accuracy"]
     done = job("evaluate", trained_on_texts, *other, "--report", "f.html", "--texts", cwd=tmp_path)
-    assert SECRET in (tmp_path / "f.html").read_text()
+    page = (tmp_path / "f.html").read_text()
+    assert SECRET in page
+    assert "<th>What it says</th><th>Words that moved it</th>" in page
+    assert page.count('class="text"') == page.count('class="moved"') > 0
+    assert "wrong <b>" in page
     assert SECRET not in done.stdout + done.stderr
     own = golem_ray.load(str(trained_on_texts)).evaluate(*texts(48))
     assert own["num_clips"] == 9  # those held out

@@ -8,7 +8,7 @@ from golem_ray.config import NOUNS
 from golem_ray.report.classifier import render
 from golem_ray.report.comparison import render_comparison
 from golem_ray.report.describe import render_description
-from golem_ray.report.judged import Column
+from golem_ray.report.judged import Column, moved_html
 from golem_ray.speech import MODALITY
 from tests.report.pages import HOSTILE, INTENTS, comparison_result, description, document, judged, points
 from tests.report.several import document_of_several, judged_of_several, points_of_several
@@ -95,13 +95,19 @@ def test_a_browser_shows_a_description_and_runs_nothing_of_its_names(browse, tmp
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
 def test_a_browser_shows_several_labels_and_hides_a_curve_that_is_clicked_on(browse, tmp_path, width, height):
     which = judged_of_several([HOSTILE, "%{x}", "joy", "fear"], examples=[HOSTILE] * 200)
-    column = Column(title="What it says", html=lambda row: f"{row} words")
-    page = render(document_of_several(which.names), which, points_of_several(which), column=column)
+    moved = moved_html({HOSTILE: [(HOSTILE, 0.41), ("w" * 400, -0.2)]}, {HOSTILE: "wrong"}, HOSTILE)
+    columns = [
+        Column(title="What it says", html=lambda row: f"{row} words"),
+        Column(title="Words that moved it", html=lambda row: moved),
+    ]
+    page = render(document_of_several(which.names), which, points_of_several(which), columns=columns)
     (tmp_path / "report.html").write_text(page)
     driver = browse(tmp_path / "report.html", width, height, drawings=7)
     assert driver.get_log("browser") == []
     assert driver.execute_script("return window.hacked") is None
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    widest = "return Math.max(...[...document.querySelectorAll('.moved')].map(cell => cell.clientWidth))"
+    assert 190 <= driver.execute_script(widest) <= 400  # a long word is wrapped
     names = "return [...document.querySelectorAll('.js-plotly-plot')].map(drawing => drawing.id)"
     assert driver.execute_script(names) == [
         *("labels", "together", "per-class", "precision-recall", "reliability", "loss", "map")

@@ -137,8 +137,24 @@ def test_audio_is_in_the_page_only_when_asked_for():
     assert "<audio" not in render(document(["a", "b"]), which, None)
     content = {int(wrong[0]): audio_bytes(tone(0)), int(wrong[1]): audio_bytes(tone(0), format="FLAC")}
     column = Column(title="Audio", html=lambda row: player(content.get(row)))
-    players = Reader(render(document(["a", "b"]), which, None, column=column)).players
+    players = Reader(render(document(["a", "b"]), which, None, columns=[column])).players
     assert [player[:15] for player in players] == ["data:audio/wav;", "data:audio/flac"]
+
+
+def test_columns_stand_side_by_side_below_what_to_know_of_them():
+    which = judged(["a", "b"], num_examples=30)
+    columns = [Column(title="One", html=str), Column(title="Other", html=lambda row: f"-{row}", note="Of <it>.")]
+    page = render(document(["a", "b"]), which, None, columns=columns)
+    assert '<h2>Worst mistakes</h2>\n<p class="note">Of &lt;it&gt;.</p>\n<div' in page
+    assert "<th>Probability</th><th>One</th><th>Other</th></tr>" in page
+    assert all(f"<td>{row}</td><td>-{row}</td></tr>" in page for row in worst_mistakes(which.labels, which.answers))
+
+
+def test_what_a_mistake_misses_and_what_is_wrong_are_one_class_each():
+    which = judged(["a", "b", "c"], num_examples=30)
+    for row in range(30):
+        label, said = int(which.labels[row]), int(which.answers.decisions[row])
+        assert which.differing(row) == (([], []) if label == said else ([label], [said]))
 
 
 def test_what_to_do_stands_below_the_figures_and_is_escaped():

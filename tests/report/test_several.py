@@ -1,6 +1,8 @@
 """The report's page where an example may have several labels."""
 
+import html
 import json
+import re
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from golem_ray.report.drawings_of_several import (
     draw_reliability_of_several,
     draw_together,
 )
-from golem_ray.report.judged import MAX_MISTAKES, Column
+from golem_ray.report.judged import MAX_MISTAKES, Column, moved_html
 from golem_ray.report.several import worst_of_several
 from tests.report.pages import HOSTILE, words_of
 from tests.report.several import (
@@ -177,9 +179,52 @@ def test_the_worst_mistakes_are_the_least_probable_and_show_what_differs():
 
 def test_an_example_is_in_the_page_only_through_the_column(which):
     assert "What it says" not in page_of(which)
-    page = page_of(which, column=Column(title="What it says", html=lambda row: f"<i>{row}</i>"))
+    page = page_of(which, columns=[Column(title="What it says", html=lambda row: f"<i>{row}</i>")])
     worst = worst_of_several(which.labels, which.answers).tolist()
     assert [f"<td><i>{row}</i></td>" in page for row in worst] == [True] * MAX_MISTAKES
+
+
+def test_columns_stand_side_by_side_below_what_to_know_of_them(which):
+    columns = [Column(title=title, html=lambda row: f"{row}", note=f"Of <{title}>.") for title in ("One", "Other")]
+    page = page_of(which, columns=columns)
+    assert "least probable as labelled. Of &lt;One&gt;. Of &lt;Other&gt;.</p>" in page
+    assert "<th>One</th><th>Other</th></tr>" in page
+    worst = worst_of_several(which.labels, which.answers).tolist()
+    assert [f"<td>{row}</td><td>{row}</td></tr>" in page for row in worst] == [True] * MAX_MISTAKES
+
+
+def test_words_that_moved_a_label_are_marked_have_signs_and_are_escaped():
+    changes = {
+        HOSTILE: [
+            ("<script>", -0.25),
+            ("a\u202eb", 0.09),
+            ("w" * 50, 0.04),
+            ("four", 0.01),
+            ("five", 0.0051),
+            ("x", 0.005),
+        ],
+        "joy": [("small", 0.004)],
+        "fear": [],
+    }
+    found = moved_html(changes, {HOSTILE: "missed", "joy": "wrong", "fear": "wrong"}, "of its first 2 of <3> words")
+    assert "<script>" not in found
+    assert "<img" not in found
+    first, joy, fear, remark = found.removesuffix("</div>").split("<br>")
+    assert [words_of_html(line) for line in (joy, fear)] == [
+        "wrong joy: no word moves it by .01",
+        "wrong fear: no word can be left out",
+    ]
+    assert remark == "of its first 2 of &lt;3&gt; words"
+    assert words_of_html(first) == (
+        f"missed {HOSTILE}: <script> -.25, a\\u202eb +.09, {'w' * 40}\u2026 +.04, four +.01, five +.01"
+    )
+    backgrounds = re.findall(r"rgb\((\d+) \d+ \d+ / (\d+)%\)", found)
+    assert backgrounds == [("255", "35"), ("31", "25"), ("31", "20"), ("31", "15"), ("31", "14")]
+    assert moved_html({}, {}, "not explained") == '<div class="moved">not explained</div>'
+
+
+def words_of_html(text):
+    return html.unescape(re.sub("<[^>]*>", "", text)).replace("\xa0", " ")
 
 
 def test_the_page_says_whose_thresholds_are_marked():
