@@ -144,7 +144,7 @@ def test_a_bad_clip_is_an_error_alone_and_a_problem_in_a_list(saved, clip, tmp_p
 
 def test_a_clip_that_does_not_fit_into_memory_is_a_problem_of_its_own(saved, clip):
     def limited(waveforms):
-        if max(len(waveform) for waveform in waveforms) > 90_000:
+        if max(len(each.data) for each in waveforms) > 90_000:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 32000000000 bytes")
         return fits(waveforms)
 

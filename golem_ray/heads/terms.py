@@ -10,6 +10,7 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,13 @@ def regressed(x: Any, labels: np.ndarray, strength: float, spec: HeadSpec) -> tu
     return weights, biases
 
 
+@lru_cache(maxsize=1)
+def _threads() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 def _fit(x: Any, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Slopes (1, V) and offsets (1,) of two classes, or (K, V) and (K,).
 
@@ -162,7 +170,7 @@ def _fit(x: Any, labels: np.ndarray, strength: float) -> tuple[np.ndarray, np.nd
 
     two = len(np.unique(labels)) == 2
     settings = {"solver": "liblinear", "intercept_scaling": 10.0} if two else {"solver": "lbfgs"}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _threads().limit(limits=1):  # many small steps, which threads would wait for
         warnings.simplefilter("ignore")  # that a regression may have stopped a little early
         head = LogisticRegression(C=strength, max_iter=200, random_state=0, **settings).fit(x, labels)
     return head.coef_, head.intercept_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from golem_ray.embedding.cache import open_cache
 from golem_ray.embedding.crash_notes import CRASHED, CrashNotes, FolderStore
 from golem_ray.embedding.examples import group_examples
 from golem_ray.embedding.stage import EmbedBatch, EmbeddingTask
+from golem_ray.text.baseline import count_terms
 from golem_ray.text.encoders import TextEncoder
 from golem_ray.text.read import tokens_of
 from tests.text import TEXTS, text_recipe, texts_table, write_text_encoder
@@ -104,6 +106,27 @@ def test_other_threads_and_an_accelerator_that_is_none_give_the_same(bert, expec
     assert grouped["reason"] == REASONS
     assert error(grouped["vector"], expected) <= 1e-5
     assert grouped["baseline"].shape == (len(ROWS), 0)  # which is counted where the head is trained
+
+
+def test_what_the_baseline_says_goes_with_each_text_on_either_device(bert):
+    class Fitted:
+        sha256, size = "0" * 64, 2
+
+        def scores(self, counts):
+            return np.stack([np.asarray(counts.sum(axis=1)).ravel(), counts.getnnz(axis=1)], axis=1).astype(np.float32)
+
+    recipe = dataclasses.replace(text_recipe(bert), joined=2, fitted=Fitted())
+    table = texts_table(*ROWS)
+    here = EmbedBatch(EmbeddingTask(recipe=recipe), cpu())(table)
+    (group,) = group_examples(table, recipe, baseline=True, most_cost=1e6)
+    grouped = EmbedBatch(EmbeddingTask(recipe=recipe), GPU)(group)
+    counts = count_terms([TEXTS[2].encode()], recipe)
+    for found in (here, grouped):
+        assert found["vector"].shape == (len(ROWS), 34)
+        assert found["vector"][3, 32:].tolist() == [counts.sum(), counts.nnz]
+        assert not found["vector"][9:13].any()
+        assert found["reason"] == REASONS
+    assert np.array_equal(here["vector"][:, 32:], grouped["vector"][:, 32:])
 
 
 def test_the_encoder_without_training_goes_the_same_way():

@@ -16,7 +16,7 @@ import pytest
 import golem_ray
 from golem_ray import artifact
 from golem_ray import engine as engine_module
-from golem_ray.config import ExamplesConfig, GridConfig, HeadConfig, PredictConfig
+from golem_ray.config import ClusterConfig, DatasetConfig, ExamplesConfig, GridConfig, HeadConfig, PredictConfig
 from golem_ray.embedding.crash_notes import CRASHED
 from golem_ray.embedding.embeddings import Intake
 from golem_ray.jobs.compare import run as compare
@@ -237,10 +237,15 @@ def test_a_comparison_finds_the_same(
 
 def test_a_training_with_several_labels_finds_the_same(shared_ray: None, tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "set", train=rows(HANDFUL + 8, 1))
-    found = []
+    found, said = [], []
     for address in ("none", "auto"):
-        path = tmp_path / f"{address}.pth"
-        golem_ray.train(run_on_texts(texts, path, cluster={"address": address}, evaluation={"holdout": 8}))
+        path, cluster, model = tmp_path / f"{address}.pth", {"address": address}, {"join_baseline": True}
+        golem_ray.train(run_on_texts(texts, path, cluster=cluster, model=model, evaluation={"holdout": 8}))
         sidecar = sidecar_of(path)
-        found.append((path.read_bytes(), {key: sidecar[key] for key in ("metrics", "clips", "summary", "data")}))
+        kept = {key: sidecar[key] for key in ("metrics", "clips", "summary", "data")}
+        found.append((path.read_bytes(), kept, sidecar["joined"]["sha256"]))
+        config = PredictConfig(dataset=DatasetConfig(text_column="text"), cluster=ClusterConfig(address=address))
+        said.append(list(predict(artifact.load(path), [str(texts / "train.jsonl")], config)))
     assert found[0] == found[1]
+    assert len(said[0]) == HANDFUL + 8
+    assert said[0] == said[1]

@@ -235,6 +235,17 @@ def test_more_texts_than_are_gathered_give_the_same_head_and_figures(texts, tmp_
     assert streamed["calibration"]["thresholds"] == pytest.approx(gathered["calibration"]["thresholds"], abs=1e-3)
 
 
+def test_texts_beyond_memory_train_a_head_with_dropout_and_batch_normalization(texts, tmp_path):
+    head = {"hidden": [8], "dropout": 0.2, "normalization": "batch", "standardize": True}
+    config = run_on_texts(texts, tmp_path / "t.pth", head=head, training={"batch_size": 32, "epochs": 20})
+    config["cluster"]["gather_limit"] = 11
+    config["paths"]["run_dir"] = str(tmp_path / "run")
+    golem_ray.train(config)
+    scores = sidecar_of(tmp_path / "t.pth")["metrics"]["cross_validation"]
+    assert scores["figures"]["mean_average_precision"]["value"] > 0.7
+    assert golem_ray.load(str(tmp_path / "t.pth")).predict("рад, радость, смех").labels == ("joy",)
+
+
 def test_clips_may_have_several_labels_too(tmp_path, encoder_folder):
     labels = ["low;high", "low", "high", "", "low;high", "high"] * 5
     clips = write_clips(tmp_path / "set", labels, seconds=0.1)

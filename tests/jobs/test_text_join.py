@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,14 +16,15 @@ import torch
 
 import golem_ray
 from golem_ray import artifact, storage
+from golem_ray.classifier import TrainedClassifier
 from golem_ray.config import GridConfig, HeadConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.errors import ConfigError, StorageError
 from golem_ray.jobs.candidates import spell_out
 from tests.artifact.test_sharing import TOKEN, files_of, hub, online, push  # noqa: F401
-from tests.conftest import job
 from tests.jobs.runs import comparison_on
 from tests.jobs.texts import SECRET, run_on, sidecar, texts, write_csv
+from tests.test_classifier import save_artifact
 
 JOIN = {"join_baseline": True}
 
@@ -105,6 +107,23 @@ def test_its_sidecar_makes_the_same_three_files_again_and_a_cache_serves_both(ru
     assert "joined" not in sidecar(tmp_path / "plain.pth")
 
 
+def test_a_run_goes_on_and_vectors_that_are_kept_have_what_is_joined(command, run, text_encoder, tmp_path):
+    for name in ("a", "b"):
+        config = joined_run(tmp_path, text_encoder, f"{name}.pth", paths={"run_dir": str(tmp_path / "run")})
+        golem_ray.train(config)
+        assert (tmp_path / f"{name}.pth").read_bytes() == (run / "t.pth").read_bytes()
+    assert sidecar(tmp_path / "b.pth")["timings"]["tokens_embedded"] == 0
+    outputs, kept = [], []
+    for name in ("p", "q"):
+        flags = [f"--embedding-cache={tmp_path}/kept", f"--output={tmp_path}/{name}.jsonl", "--cluster.address=none"]
+        said = command("predict", run / "t.pth", run / "train.csv", *flags)
+        assert said.status == 0, said.err
+        outputs.append((tmp_path / f"{name}.jsonl").read_bytes())
+        kept.append(sorted(str(path) for path in (tmp_path / "kept").rglob("*.parquet")))
+    assert outputs[0] == outputs[1]
+    assert kept[0] == kept[1] != []
+
+
 def test_a_classifier_trained_in_memory_is_the_same_and_explains_by_what_is_joined(run, text_encoder, tmp_path):
     written, labels = texts(48)
     config = {"model": {"feature_extractor_model": str(text_encoder), **JOIN}, "training": {"epochs": 30}}
@@ -145,17 +164,24 @@ def test_a_third_file_that_is_missing_cut_or_another_is_refused_in_one_line(run,
         golem_ray.load(place)
 
 
-@pytest.mark.parametrize(("modality", "words"), [("text", "expected what the baseline says"), ("speech", "")])
-def test_a_third_file_that_somebody_else_wrote_is_refused(run, tmp_path, modality, words):
+def test_a_third_file_that_somebody_else_wrote_is_refused(run, tmp_path):
     place = copied(run, tmp_path)
     (path,) = third(tmp_path)
-    document, content = sidecar(place), path.read_bytes() if modality == "speech" else b"not NumPy's"
-    path.write_bytes(content)
-    document["joined"]["sha256"] = hashlib.sha256(content).hexdigest()
-    document["modality"] = modality
+    path.write_bytes(b"not NumPy's")
+    document = sidecar(place)
+    document["joined"]["sha256"] = hashlib.sha256(b"not NumPy's").hexdigest()
     place.with_suffix(".json").write_text(json.dumps(document))
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(
+        ConfigError, match=r"\.npz: expected what the baseline says as this package writes it, found no "
+    ):
         golem_ray.load(place)
+
+
+def test_what_is_joined_to_clips_is_refused(run, encoder_folder, tmp_path):
+    place = save_artifact(tmp_path / "v.pth", encoder_folder)
+    saved = dataclasses.replace(artifact.load(place), joined=artifact.load(run / "t.pth").joined)
+    with pytest.raises(ConfigError, match=r"v\.pth: expected nothing joined that clips have no terms for, found some"):
+        TrainedClassifier(saved)
 
 
 def test_a_save_that_breaks_leaves_the_old_three_files(run, tmp_path, monkeypatch):
@@ -243,11 +269,11 @@ def test_a_grid_joins_log_mel_statistics_of_clips_too(encoder_folder):
     assert recipe.joined == 80
 
 
-def test_the_command_needs_one_flag(text_encoder, tmp_path):
+def test_the_command_needs_one_flag(command, text_encoder, tmp_path):
     source = write_csv(tmp_path / "train.csv", 24)
     flags = ["--dataset.text-column=text", "--dataset.label-column=label", "--processing.max-samples=all"]
-    flags += ["--cluster.address=none", "--paths.save-path=t.pth", "--model.join-baseline=true"]
-    flags += [f"--model.feature-extractor-model={text_encoder}", "--evaluation.repeats=1"]
-    done = job("train", "--dataset.name", source, *flags, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    flags += ["--cluster.address=none", f"--paths.save-path={tmp_path}/t.pth", "--model.join-baseline=true"]
+    flags += [f"--model.feature-extractor-model={text_encoder}", "--evaluation.repeats=0"]
+    said = command("train", "--dataset.name", source, *flags)
+    assert said.status == 0, said.err
     assert len(third(tmp_path)) == 1
