@@ -129,7 +129,8 @@ class EvaluationConfig:
     """How the trained head is judged."""
 
     repeats: int = 5
-    """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation."""
+    """Rounds of stratified cross-validation, each with folds of its own; 0 for no cross-validation. Where something is
+    left to `auto`, or a text's baseline is joined, many examples get fewer."""
     split: str | None = None
     """A split of the same dataset, all of whose examples the trained head is tested on; none if not given."""
     holdout: int | float | None = None

@@ -57,7 +57,7 @@ def train_head(
     every = Examples(_rows(data, data.embeddings, device), labels, data.groups, data.extra, terms)
     whole = HeadCandidate(columns=((0, data.embeddings.shape[1]),), head=spec.head, joined=spec.joined)
     candidates = data.candidates or (whole,)
-    rounds = rounds_of(every, spec, repeats, joined=any(each.joined for each in candidates))
+    rounds = rounds_of(every, spec, repeats, candidates)
     chosen = [0] * (1 + len(rounds.folds))
     metrics: dict[str, Any] = {}
     if data.candidates:

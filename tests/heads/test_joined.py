@@ -220,6 +220,18 @@ def test_of_many_examples_fewer_rounds_are_played():
     assert alone.metrics["cross_validation"]["repeats"] == 5
 
 
+def test_candidates_for_many_wide_examples_are_chosen_in_one_round(monkeypatch):
+    _, labels = drawn()
+    candidates = tuple(HeadCandidate(columns=((0, width),), head=HeadConfig()) for width in (2, 4))
+    data = TrainingSet(embeddings=NOISE[:60], labels=labels, candidates=candidates)
+    for most, repeats in ((60 * 4, 2), (60 * 4 - 1, 1)):
+        monkeypatch.setattr("golem_ray.heads.cross_validate.MOST_CHOSEN", most)
+        found = train_head(data, spec(), repeats=2)
+        assert found.metrics["cross_validation"]["repeats"] == repeats
+    alone = dataclasses.replace(data, candidates=())
+    assert train_head(alone, spec(), repeats=2).metrics["cross_validation"]["repeats"] == 2
+
+
 def test_what_is_unlike_all_that_was_trained_on_is_judged_by_all_that_the_head_takes():
     data, _ = held_out_set()
     labels = data.labels.argmax(axis=1)
