@@ -9,6 +9,11 @@ follow from folds of the other, for both sides alike.
 
 With `--joined` heads are logistic: on the encoder's vector, on that with TF-IDF joined, on what cross-validation
 chooses of the two, and on TF-IDF reduced to 256 numbers beside the vector.
+
+    python benchmarks/emotions.py ../shared/data/emotions --texts 1000 --draws 3 --spreads 1 2 4 8
+
+With `--spreads` the joined ones have other values of `fit.JOINED_SPREAD`, are trained on texts of `izard_train.csv` and
+tested on `izard_val.csv`: what is chosen there is not chosen on what the others are tested on.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from sklearn.pipeline import make_pipeline
 
 from golem_ray.config import HeadConfig, ModelConfig, ProcessingConfig
 from golem_ray.config.presets import bundled_presets
+from golem_ray.heads import fit
 from golem_ray.heads.baselines import STRENGTHS
 from golem_ray.heads.multi_label import MULTI_LABEL
 from golem_ray.heads.terms import values_of, vocabulary
@@ -52,6 +58,58 @@ def messages(folder: Path) -> tuple[list[str], np.ndarray]:
         for label in re.findall(r"\d+", row["labels"]):
             labels[number, names.index(label_map[label])] = True
     return [row["ru_text"] for row in rows], labels
+
+
+def izard(folder: Path) -> tuple[list[str], np.ndarray, int]:
+    """Texts of izard's training and validation splits, their labels (N, 10) bool, and how many are of the first."""
+    rows, sizes = [], []
+    for split in ("train", "val"):
+        with (folder / f"izard_{split}.csv").open() as file:
+            rows += list(csv.DictReader(file))
+        sizes.append(len(rows))
+    names = [name for name in rows[0] if name not in ("text", "near_goemotions")]
+    return [row["text"] for row in rows], np.array([[row[name] == "1" for name in names] for row in rows]), sizes[0]
+
+
+def spread(given: argparse.Namespace) -> None:
+    """Print what joined heads reach with each spread of what is joined."""
+    texts, labels, num_train = izard(given.folder)
+    vectors, terms = embedded(texts, given.encoder)
+    spec = HeadSpec(num_classes=labels.shape[1], target=MULTI_LABEL, head=HeadConfig(kind="logistic"), joined=True)
+    found: dict[float, list[float]] = {value: [] for value in given.spreads}
+    test = np.arange(num_train, len(texts))
+    for draw in range(given.draws):
+        train = np.sort(np.random.default_rng(draw).permutation(num_train)[: given.texts])
+        data = training_set(vectors, labels, terms, train, test)
+        for value in given.spreads:
+            fit.JOINED_SPREAD = value
+            answers = answered(train_head(data, spec, repeats=0))
+            found[value].append(figures(answers, labels[test])["mean_average_precision"]["value"])
+    print(f"{len(train)} texts of izard to train on, {len(test)} to test on, means of {given.draws} draws")
+    for value, each in found.items():
+        print(f"spread {value:g}: mean average precision {np.mean(each):.4f}")
+
+
+def embedded(texts: list[str], encoder: str) -> tuple[np.ndarray, Any]:
+    """Vectors (N, D) of texts, and the terms in them, (N, T) in CSR form."""
+    recipe = MODALITY.recipe(ModelConfig(feature_extractor_model=encoder), ProcessingConfig(emoji_language="ru"))
+    contents = [text.encode() for text in texts]
+    assert MODALITY.terms is not None
+    loaded = MODALITY.load_encoder(recipe, "cpu", MODALITY.cpu_batch)
+    return loaded.embed([MODALITY.read(content, recipe) for content in contents]), MODALITY.terms(contents, recipe)
+
+
+def training_set(
+    vectors: np.ndarray, labels: np.ndarray, terms: Any, train: np.ndarray, test: np.ndarray
+) -> TrainingSet:
+    """Rows to train on, (N,), and rows to test on, (M,)."""
+    return TrainingSet(
+        embeddings=vectors[train],
+        labels=labels[train],
+        held_out=vectors[test],
+        terms=terms[train],
+        held_out_terms=terms[test],
+    )
 
 
 def by_scikit_learn(texts: list[str], labels: np.ndarray, tested: list[str], spec: HeadSpec) -> Answers:
@@ -134,28 +192,21 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--encoder", default="ngrams")
     parser.add_argument("--joined", action="store_true", help="hold TF-IDF joined to the vectors to each alone")
+    parser.add_argument("--spreads", type=float, nargs="+", help="of what is joined, on izard's texts")
     parser.add_argument("--sklearn", action="store_true", help="hold TF-IDF to scikit-learn's own pipeline too")
     given = parser.parse_args()
+    if given.spreads:
+        spread(given)
+        return
     texts, labels = messages(given.folder)
-    recipe = MODALITY.recipe(ModelConfig(feature_extractor_model=given.encoder), ProcessingConfig(emoji_language="ru"))
-    encoder = MODALITY.load_encoder(recipe, "cpu", MODALITY.cpu_batch)
-    contents = [text.encode() for text in texts]
-    vectors = encoder.embed([MODALITY.read(content, recipe) for content in contents])
-    assert MODALITY.terms is not None
-    terms = MODALITY.terms(contents, recipe)
+    vectors, terms = embedded(texts, given.encoder)
     spec = HeadSpec(num_classes=labels.shape[1], target=MULTI_LABEL)
     found: list[dict[str, Any]] = []
     for draw in range(given.draws):
         order = np.random.default_rng(draw).permutation(len(texts))
         train, test = np.split(order, [len(order) // 2])
         train = np.sort(train[: given.texts])
-        data = TrainingSet(
-            embeddings=vectors[train],
-            labels=labels[train],
-            held_out=vectors[test],
-            terms=terms[train],
-            held_out_terms=terms[test],
-        )
+        data = training_set(vectors, labels, terms, train, test)
         if given.joined:
             answers = joined(data, spec)
             found.append({name: figures(each, labels[test]) for name, each in answers.items()})
