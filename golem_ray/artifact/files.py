@@ -17,10 +17,10 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from golem_ray import hub, storage
 from golem_ray.artifact import sharing
@@ -35,6 +35,12 @@ log = logging.getLogger(__name__)
 REPORT_MARK = b'<meta name="generator" content="golem_ray">'
 """Marks a page as our report."""
 
+_JOINED = "the joined baseline's weights"
+"""What messages call the third file."""
+
+_LONGEST_STEM = 200
+"""Bytes; filesystems allow names of 255, and `format.py` no backslash in one."""
+
 
 def sidecar_path(save_path: str) -> str:
     """The sidecar's path, beside the .pth."""
@@ -48,8 +54,14 @@ def _aside(save_path: str, digest: str) -> str:
 
 def _joined_file(save_path: str, joined: bytes) -> str:
     """Name of the file, beside the weights, with what is joined to their encoder's vectors."""
-    stem = save_path.rsplit("/", 1)[-1].removesuffix(".pth")
-    return f"{stem}.joined-{hashlib.sha256(joined).hexdigest():.12}.npz"
+    return f"{_joined_stem(save_path)}.joined-{hashlib.sha256(joined).hexdigest():.12}.npz"
+
+
+def _joined_stem(save_path: str) -> str:
+    """What that name begins with: the name of the weights, shortened where the rest would make it too long."""
+    name = save_path.rsplit("/", 1)[-1].removesuffix(".pth").replace("\\", "_")
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST_STEM else encoded[:_LONGEST_STEM].decode(errors="ignore")
 
 
 def _beside(save_path: str, name: str) -> str:
@@ -90,7 +102,8 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes 
     digest, text = hashlib.sha256(weights).hexdigest(), _sidecar_text(save_path, weights, sidecar, joined)
     third = {} if joined is None else {_beside(save_path, _joined_file(save_path, joined)): joined}
     try:
-        old, of_old = _found(save_path), _joined_of(save_path)
+        old = _found(save_path)
+        of_old = _joined_of(save_path, old)
         try:
             storage.write_all(
                 {**third, _aside(save_path, digest): text, save_path: weights, sidecar_path(save_path): text}
@@ -98,27 +111,42 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes 
         except StorageError:
             with suppress(StorageError):  # what was put aside stays then, and belongs to the new weights
                 _put_back(save_path, old)
-                for path in (_aside(save_path, digest), *(third.keys() - of_old)):
-                    storage.remove(path)
+                _remove({_aside(save_path, digest)} | (third.keys() - of_old))
             raise
     except StorageError as error:
         kept = _kept_aside(save_path.rsplit("/", 1)[-1], weights, text, joined)
         raise ConfigError(f"paths.save_path: expected to be able to write {save_path}, but {error}; {kept}.") from None
     done = {_aside(save_path, hashlib.sha256(each).hexdigest()) for each in {weights, old or weights}}
-    for path in done | (of_old - third.keys()):  # the old one's may be there from a save that was ended
+    _remove(done | (of_old - third.keys()))  # the old one's may be there from a save that was ended
+
+
+def _remove(paths: Iterable[str]) -> None:
+    """Remove files, as far as they are there and that is possible."""
+    for path in paths:
         with suppress(StorageError):
             storage.remove(path)
 
 
-def _joined_of(save_path: str) -> set[str]:
-    """Where what is joined lies of the artifact that is there, if that has it."""
+def _joined_of(save_path: str, weights: bytes | None) -> set[str]:
+    """Where what is joined lies of the artifact that is there, if that has it; by both sidecars of an ended save."""
+    sidecars = [sidecar_path(save_path)]
+    if weights is not None:
+        sidecars.append(_aside(save_path, hashlib.sha256(weights).hexdigest()))
+    return {_beside(save_path, name) for name in map(_joined_name, map(_found, sidecars)) if _is_ours(save_path, name)}
+
+
+def _joined_name(sidecar: bytes | None) -> object:
+    """The name of the third file in a sidecar, which anybody may have written."""
     try:
-        name = json.loads(_found(sidecar_path(save_path)) or b"{}")["joined"]["file"]
-    except (ValueError, KeyError, TypeError):
-        return set()
-    stem = re.escape(save_path.rsplit("/", 1)[-1].removesuffix(".pth"))
-    ours = isinstance(name, str) and re.fullmatch(rf"{stem}\.joined-[0-9a-f]{{12}}\.npz", name)
-    return {_beside(save_path, name)} if ours else set()
+        return json.loads(sidecar or b"{}")["joined"]["file"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _is_ours(save_path: str, name: object) -> TypeGuard[str]:
+    """Whether a save to that path gives third files such names."""
+    stem = re.escape(_joined_stem(save_path))
+    return isinstance(name, str) and re.fullmatch(rf"{stem}\.joined-[0-9a-f]{{12}}\.npz", name) is not None
 
 
 def _sidecar_text(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes | None) -> bytes:
@@ -253,17 +281,16 @@ def _joined(place: str, document: dict[str, Any], read: Callable[[str], bytes]) 
     try:
         return JoinedScores(content)
     except ValueError as error:
-        raise ConfigError(
-            f"{path}: expected what the baseline says as this package writes it, found {error}."
-        ) from None
+        raise ConfigError(f"{path}: expected {_JOINED} as this package writes them, found {error}.") from None
 
 
 def _check_digest(path: str, content: bytes, key: str, document: dict[str, Any]) -> None:
     """Raise ConfigError unless the content is what the sidecar was written for."""
     found, wanted = hashlib.sha256(content).hexdigest(), document[key]["sha256"]
     if found != wanted:
+        what = _JOINED if key == "joined" else "the weights"
         raise ConfigError(
-            f"{path}: expected the weights that its sidecar was written for (sha256 {wanted:.12}...), found others "
+            f"{path}: expected {what} that its sidecar was written for (sha256 {wanted:.12}...), found others "
             f"({found:.12}...): one of the two files was changed, cut or replaced."
         )
 
@@ -290,8 +317,6 @@ def _read(path: str) -> bytes:
     except StorageError as error:
         if not error.missing:
             raise ConfigError(f"{path}: expected to be able to read it, but {error.kind}: {error}") from None
-        other = {"json": "the sidecar", "npz": "what is joined"}.get(path.rsplit(".", 1)[-1], "the artifact")
-        third = ", and the .npz," if path.endswith(".npz") else ""
-        raise ConfigError(
-            f"{path}: expected {other}, found no such file; the .pth and the .json{third} belong together."
-        ) from None
+        what = {"json": "the sidecar", "npz": _JOINED}.get(path.rsplit(".", 1)[-1], "the artifact")
+        files = "the .pth, the .json and the .npz" if path.endswith(".npz") else "the .pth and the .json"
+        raise ConfigError(f"{path}: expected {what}, found no such file; {files} belong together.") from None

@@ -59,15 +59,17 @@ def read_scores(content: bytes) -> TermScores:
     """The regression in a file as `TermScores.file` writes it; nothing in it is run. Raises ValueError for another."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            terms, idf, weights, biases = (found[name] for name in ("terms", "idf", "weights", "biases"))
+            if sum(each.file_size for each in found.zip.infolist()) > len(content):
+                raise ValueError("packed")  # ours are not, and a small file could fill the memory
+            terms, idf, weights, biases = (np.asarray(found[name]) for name in ("terms", "idf", "weights", "biases"))
     except Exception as error:  # of a zip file that was cut, of an entry that is not there, ...
         raise ValueError(f"no file of term weights ({type(error).__name__})") from None
-    shapes = terms.shape == idf.shape == weights.shape[:1] and weights.shape[1:] == biases.shape and terms.ndim == 1
-    kinds = terms.dtype == np.int32 and all(each.dtype.kind == "f" for each in (idf, weights, biases))
-    if not shapes or not len(terms) or not kinds or not all(np.isfinite(each).all() for each in (idf, weights, biases)):
+    shapes = terms.shape == idf.shape == weights.shape[:1] and weights.shape[1:] == biases.shape and weights.ndim == 2
+    kinds = [each.dtype for each in (terms, idf, weights, biases)] == [np.int32, np.float32, np.float16, np.float32]
+    if not (shapes and kinds and weights.size and all(np.isfinite(each).all() for each in (idf, weights, biases))):
         raise ValueError("arrays of other shapes or types, or not finite")
-    if (np.diff(terms) <= 0).any():
-        raise ValueError("terms out of order")
+    if terms[0] < 0 or (terms[1:] <= terms[:-1]).any():
+        raise ValueError("terms that are negative or out of order")
     return TermScores(terms, idf, weights, biases)
 
 

@@ -1,6 +1,7 @@
 """Logistic regressions on TF-IDF against scikit-learn's own pipeline on the same texts, and their file."""
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_a_file_says_the_same_alone_as_among_others():
 
 def changed(content, **arrays):
     with np.load(io.BytesIO(content)) as found:
-        kept = {name: found[name] for name in found.files} | arrays
+        kept = {name: found[name] for name in found.files}
+        kept |= {name: value(kept) if callable(value) else value for name, value in arrays.items()}
     written = io.BytesIO()
     np.savez(written, **{name: value for name, value in kept.items() if value is not None})
     return written.getvalue()
@@ -116,8 +118,21 @@ def changed(content, **arrays):
         {"biases": np.array([0, np.nan, 0], dtype=np.float32)},
         {"biases": np.array(["a", "b", "c"])},
         {"idf": np.array([{}], dtype=object)},
+        {"weights": lambda found: found["weights"][:, 0], "biases": np.float32(0)},
+        {"weights": lambda found: found["weights"][:, :0], "biases": np.zeros(0, dtype=np.float32)},
+        {"weights": lambda found: found["weights"].astype(np.float64) * 1e300},
     ],
-    ids=["no idf", "too few terms", "too few labels", "not finite", "words", "pickled"],
+    ids=[
+        "no idf",
+        "too few terms",
+        "too few labels",
+        "not finite",
+        "words",
+        "pickled",
+        "one number a term",
+        "no label",
+        "too large to add up",
+    ],
 )
 def test_a_file_that_was_changed_is_refused(arrays):
     texts, labels = drawn()
@@ -134,3 +149,26 @@ def test_a_file_that_was_cut_or_put_in_another_order_is_refused():
         read_scores(content[:-100])
     with pytest.raises(ValueError, match="out of order"):
         read_scores(changed(content, terms=found.terms[::-1].copy()))
+
+
+def test_a_file_whose_terms_are_negative_is_refused():
+    texts, labels = drawn()
+    found = fitted(counted(texts), labels, 1.0, spec())
+    terms = found.terms.copy()
+    terms[0] = -1
+    with pytest.raises(ValueError, match="negative"):
+        read_scores(changed(found.file(), terms=terms))
+
+
+def test_a_file_that_holds_no_arrays_or_grows_in_memory_is_refused():
+    names = ("terms", "idf", "weights", "biases")
+    plain, packed = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(plain, "w") as archive:
+        for name in names:
+            archive.writestr(name, "no array")
+    with pytest.raises(ValueError, match="arrays of other"):
+        read_scores(plain.getvalue())
+    kinds = (np.int32, np.float32, np.float16, np.float32)
+    np.savez_compressed(packed, **{name: np.zeros(100_000, kind) for name, kind in zip(names, kinds, strict=True)})
+    with pytest.raises(ValueError, match=r"no file of term weights \(ValueError\)"):
+        read_scores(packed.getvalue())

@@ -152,10 +152,10 @@ def test_a_third_file_that_is_missing_cut_or_another_is_refused_in_one_line(run,
     (path,) = third(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[:-10])
-    with pytest.raises(ConfigError, match=r"\.npz: expected the weights that its sidecar was written for \(sha256 "):
+    with pytest.raises(ConfigError, match=r"\.npz: expected the joined baseline's weights that its sidecar "):
         golem_ray.load(place)
     path.unlink()
-    with pytest.raises(ConfigError, match=r"\.npz: expected what is joined, found no such file; the \.pth and the "):
+    with pytest.raises(ConfigError, match=r"the \.pth, the \.json and the \.npz belong together\."):
         golem_ray.load(place)
     document = sidecar(place)
     document["joined"]["file"] = "../elsewhere.npz"
@@ -171,9 +171,7 @@ def test_a_third_file_that_somebody_else_wrote_is_refused(run, tmp_path):
     document = sidecar(place)
     document["joined"]["sha256"] = hashlib.sha256(b"not NumPy's").hexdigest()
     place.with_suffix(".json").write_text(json.dumps(document))
-    with pytest.raises(
-        ConfigError, match=r"\.npz: expected what the baseline says as this package writes it, found no "
-    ):
+    with pytest.raises(ConfigError, match=r"\.npz: expected the joined baseline's weights as this package writes "):
         golem_ray.load(place)
 
 
@@ -198,6 +196,50 @@ def test_a_save_that_breaks_leaves_the_old_three_files(run, tmp_path, monkeypatc
         artifact.save(str(place), saved.weights, saved.document, saved.joined.content)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert len(written) >= 4
+
+
+@pytest.mark.parametrize("last", [1, 2, 3], ids=["third file", "aside", "weights"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_save_that_breaks_or_ends_between_files_leaves_an_artifact_and_what_belongs_to_it(
+    run, tmp_path, monkeypatch, error, last
+):
+    place, replace, done = copied(run, tmp_path), os.replace, []
+    saved = artifact.load(place)
+    head = golem_ray.train(
+        {"model": JOIN | {"feature_extractor_model": "ngrams"}}, texts=texts(9)[0], labels=texts(9)[1]
+    )
+    other = head.artifact
+
+    def breaks(source, target):
+        done.append(target)
+        if len(done) == last + 1:
+            raise error
+        replace(source, target)
+
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", breaks)
+        with pytest.raises(ConfigError if error is OSError else error):
+            artifact.save(str(place), other.weights, other.document, other.joined.content)
+    if error is OSError:
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        return
+    assert artifact.load(place).weights == (other if last == 3 else saved).weights
+    artifact.save(str(place), saved.weights, saved.document, saved.joined.content)
+    assert artifact.load(place).joined == saved.joined
+    if last == 3:  # its sidecar was aside
+        assert {path.name for path in tmp_path.iterdir()} == before.keys()
+
+
+@pytest.mark.parametrize("name", ["ф" * 125, "a" * 250, "a\\b", "с пробелом [1] 100%"])
+def test_the_name_of_the_third_file_is_one_wherever_that_of_the_weights_is_one(run, tmp_path, name):
+    saved = artifact.load(copied(run, tmp_path))
+    for content in (saved.joined.content, None):
+        place = f"{tmp_path}/of/{name}.pth"
+        artifact.save(place, saved.weights, saved.document, content)
+        assert len(third(tmp_path / "of")) == (content is not None)
+        if content is not None:
+            assert artifact.load(place).joined == saved.joined
 
 
 def test_it_goes_to_the_hub_and_comes_back(run, text_encoder, hub, tmp_path):  # noqa: F811
