@@ -15,16 +15,16 @@ import hashlib
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from golem_ray import hub, storage
 from golem_ray.artifact import sharing
 from golem_ray.artifact.format import build_head, parse_sidecar
+from golem_ray.artifact.joined_file import joined_file, joined_file_in
 from golem_ray.artifact.saved import Artifact
 from golem_ray.config.presets import SIDECAR_FORMAT, SIDECAR_VERSION
 from golem_ray.errors import ConfigError, StorageError, one_line
@@ -38,9 +38,6 @@ REPORT_MARK = b'<meta name="generator" content="golem_ray">'
 _JOINED = "the joined baseline's weights"
 """What messages call the third file."""
 
-_LONGEST_STEM = 200
-"""Bytes; filesystems allow names of 255, and `format.py` no backslash in one."""
-
 
 def sidecar_path(save_path: str) -> str:
     """The sidecar's path, beside the .pth."""
@@ -50,18 +47,6 @@ def sidecar_path(save_path: str) -> str:
 def _aside(save_path: str, digest: str) -> str:
     """Where a save keeps the sidecar of the weights with that sha256 until both files are in their places."""
     return _beside(save_path, f".{digest}.json")
-
-
-def _joined_file(save_path: str, joined: bytes) -> str:
-    """Name of the file, beside the weights, with what is joined to their encoder's vectors."""
-    return f"{_joined_stem(save_path)}.joined-{hashlib.sha256(joined).hexdigest():.12}.npz"
-
-
-def _joined_stem(save_path: str) -> str:
-    """What that name begins with: the name of the weights, shortened where the rest would make it too long."""
-    name = save_path.rsplit("/", 1)[-1].removesuffix(".pth").replace("\\", "_")
-    encoded = os.fsencode(name)
-    return name if len(encoded) <= _LONGEST_STEM else encoded[:_LONGEST_STEM].decode(errors="ignore")
 
 
 def _beside(save_path: str, name: str) -> str:
@@ -100,7 +85,7 @@ def save(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes 
     artifact or the new one, and another save goes well.
     """
     digest, text = hashlib.sha256(weights).hexdigest(), _sidecar_text(save_path, weights, sidecar, joined)
-    third = {} if joined is None else {_beside(save_path, _joined_file(save_path, joined)): joined}
+    third = {} if joined is None else {_beside(save_path, joined_file(save_path, joined)): joined}
     try:
         old = _found(save_path)
         of_old = _joined_of(save_path, old)
@@ -132,21 +117,8 @@ def _joined_of(save_path: str, weights: bytes | None) -> set[str]:
     sidecars = [sidecar_path(save_path)]
     if weights is not None:
         sidecars.append(_aside(save_path, hashlib.sha256(weights).hexdigest()))
-    return {_beside(save_path, name) for name in map(_joined_name, map(_found, sidecars)) if _is_ours(save_path, name)}
-
-
-def _joined_name(sidecar: bytes | None) -> object:
-    """The name of the third file in a sidecar, which anybody may have written."""
-    try:
-        return json.loads(sidecar or b"{}")["joined"]["file"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _is_ours(save_path: str, name: object) -> TypeGuard[str]:
-    """Whether a save to that path gives third files such names."""
-    stem = re.escape(_joined_stem(save_path))
-    return isinstance(name, str) and re.fullmatch(rf"{stem}\.joined-[0-9a-f]{{12}}\.npz", name) is not None
+    names = [joined_file_in(_found(sidecar), save_path) for sidecar in sidecars]
+    return {_beside(save_path, name) for name in names if name is not None}
 
 
 def _sidecar_text(save_path: str, weights: bytes, sidecar: dict[str, Any], joined: bytes | None) -> bytes:
@@ -157,7 +129,7 @@ def _sidecar_text(save_path: str, weights: bytes, sidecar: dict[str, Any], joine
         "weights": {"file": save_path.rsplit("/", 1)[-1], "sha256": hashlib.sha256(weights).hexdigest()},
     }
     if joined is not None:
-        ours["joined"] = {"file": _joined_file(save_path, joined), "sha256": hashlib.sha256(joined).hexdigest()}
+        ours["joined"] = {"file": joined_file(save_path, joined), "sha256": hashlib.sha256(joined).hexdigest()}
     document = ours | {key: value for key, value in sidecar.items() if key not in (*ours, "joined")}
     written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return written.encode(errors="backslashreplace")  # JSON's own way to write a name that is no UTF-8
@@ -187,7 +159,7 @@ def _kept_aside(name: str, weights: bytes, sidecar: bytes, joined: bytes | None)
     """What to do about an artifact that could not be written: it is put where it can be fetched, if there is room."""
     try:
         place = f"{tempfile.mkdtemp(prefix='golem_ray-')}/{name}"
-        third = {} if joined is None else {_beside(place, _joined_file(place, joined)): joined}
+        third = {} if joined is None else {_beside(place, joined_file(place, joined)): joined}
         storage.write_all({**third, place: weights, sidecar_path(place): sidecar})
     except OSError as error:  # a StorageError is one
         return f"nor is there room for it in {tempfile.gettempdir()} ({one_line(error)}): make some, and run again"

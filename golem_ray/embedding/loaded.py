@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ _kept: dict[tuple[Recipe, str, float | None], Encoder] = {}
 
 
 def loaded_encoder(recipe: Recipe, device: str, batch_cost: float | None) -> Encoder:
-    """As `Modality.load_encoder`, and the same one for the same arguments as in the last call."""
+    """As `Modality.load_encoder`, and the same one for the same arguments as in the last call, whatever is joined."""
+    recipe = dataclasses.replace(recipe, joined=0, fitted=None)
     key = (recipe, device, batch_cost)
     with _LOADING:
         if key not in _kept:

@@ -39,7 +39,7 @@ class TermScores:
 
     def scores(self, counts: Any) -> np.ndarray:
         """Logits (N, K) float32 of counts (N, T) in SciPy's CSR form; an example's do not depend on the others."""
-        weights = self.weights.astype(np.float64)
+        weights = self.weights.astype(np.float64, copy=False)
         return (values_of(counts, self.terms, self.idf) @ weights + self.biases.astype(np.float64)).astype(np.float32)
 
     def file(self) -> bytes:
@@ -70,7 +70,7 @@ def read_scores(content: bytes) -> TermScores:
         raise ValueError("arrays of other shapes or types, or not finite")
     if terms[0] < 0 or (terms[1:] <= terms[:-1]).any():
         raise ValueError("terms that are negative or out of order")
-    return TermScores(terms, idf, weights, biases)
+    return TermScores(terms, idf, weights.astype(np.float64), biases)  # once: for each text it would take milliseconds
 
 
 class JoinedScores:
@@ -88,6 +88,10 @@ class JoinedScores:
 
     def __hash__(self) -> int:
         return hash(self.sha256)
+
+    def __reduce__(self) -> tuple[type[JoinedScores], tuple[bytes]]:
+        """Only the file is sent to workers: the arrays take several times as much."""
+        return JoinedScores, (self.content,)
 
     @property
     def size(self) -> int:

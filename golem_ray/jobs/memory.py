@@ -34,6 +34,7 @@ from golem_ray.jobs import outcome
 from golem_ray.jobs.engines import opened
 from golem_ray.jobs.evaluate import GIVEN, judge
 from golem_ray.jobs.train import divided, trained
+from golem_ray.jobs.training_data import Terms
 from golem_ray.jobs.vectors import joined
 from golem_ray.progress import Stopwatch
 
@@ -250,6 +251,20 @@ _kept: OrderedDict[tuple[str, bytes], tuple[np.ndarray, np.ndarray | None, str]]
 
 
 def _batches(engine: Engine, source: Source, task: EmbeddingTask) -> Iterator[VectorBatch]:
+    """Every example, embedded. What a training has fitted is applied here: what is kept does not depend on it."""
+    recipe, fitted = task.recipe, task.recipe.fitted
+    if fitted is None:
+        yield from _encoded(engine, source, task)
+        return
+    count = Terms(examples=source.examples, recipe=recipe)
+    plain = dataclasses.replace(task, recipe=dataclasses.replace(recipe, joined=0, fitted=None))
+    for batch in _encoded(engine, source, plain):
+        assert batch.vectors is not None
+        beside = fitted.scores(count(batch.rows)) if len(batch.rows) else np.zeros((0, fitted.size), dtype=np.float32)
+        yield batch._replace(vectors=np.concatenate([batch.vectors, beside], axis=1))
+
+
+def _encoded(engine: Engine, source: Source, task: EmbeddingTask) -> Iterator[VectorBatch]:
     """Every example, embedded: first those that an earlier call has embedded. What is embedded now is kept."""
     fingerprint = modality_named(task.recipe.modality).fingerprint(task.recipe)
     made = json.dumps([fingerprint, engine.resources.gpu])

@@ -1,6 +1,7 @@
 """Logistic regressions on TF-IDF against scikit-learn's own pipeline on the same texts, and their file."""
 
 import io
+import pickle
 import zipfile
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from golem_ray.heads.single_label import SINGLE_LABEL
-from golem_ray.heads.terms import fitted, read_scores, values_of, vocabulary
+from golem_ray.heads.terms import JoinedScores, fitted, read_scores, values_of, vocabulary
 from tests.heads.texts import LIBLINEAR, by_scikit_learn, counted, drawn, spec
 
 EXACT = {"tol": 1e-10, "max_iter": 100_000}
@@ -98,6 +99,15 @@ def test_a_file_says_the_same_alone_as_among_others():
     for text, logits_of_text in zip(texts, whole, strict=True):
         assert read.scores(counted([text])).tobytes() == logits_of_text.tobytes()
     np.testing.assert_array_equal(read.scores(counted([""]))[0], read.biases)
+
+
+def test_what_a_file_says_is_sent_to_another_process_as_that_file():
+    texts, labels = drawn()
+    scores = JoinedScores(fitted(counted(texts), labels, 1.0, spec()).file())
+    sent = pickle.dumps(scores)
+    assert len(sent) < len(scores.content) + 200
+    assert pickle.loads(sent) == scores
+    assert pickle.loads(sent).scores(counted(texts)).tobytes() == scores.scores(counted(texts)).tobytes()
 
 
 def changed(content, **arrays):

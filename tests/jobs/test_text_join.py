@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import cross_val_score
 
 import golem_ray
 from golem_ray import artifact, storage
@@ -21,6 +22,7 @@ from golem_ray.config import GridConfig, HeadConfig
 from golem_ray.config.presets import config_from_dict
 from golem_ray.errors import ConfigError, StorageError
 from golem_ray.jobs.candidates import spell_out
+from golem_ray.text.encoders import TextEncoder
 from tests.artifact.test_sharing import TOKEN, files_of, hub, online, push  # noqa: F401
 from tests.jobs.runs import comparison_on
 from tests.jobs.texts import SECRET, run_on, sidecar, texts, write_csv
@@ -139,6 +141,20 @@ def test_a_classifier_trained_in_memory_is_the_same_and_explains_by_what_is_join
     assert {word for word, _ in next(iter(explained.changes.values()))} == {"ненавижу", "и", "ура"}
     plain = trained.predict("и")
     assert plain.label in trained.labels
+
+
+def test_no_text_is_embedded_twice_and_no_encoder_loaded_twice_for_what_is_fitted_anew(text_encoder, monkeypatch):
+    embedded, loaded, embed, load = [], [], TextEncoder.embed, TextEncoder.__init__
+    monkeypatch.setattr(TextEncoder, "embed", lambda self, each: embedded.extend(each) or embed(self, each))
+    monkeypatch.setattr(TextEncoder, "__init__", lambda *given, **more: loaded.append(1) or load(*given, **more))
+    written, labels = texts(24, seed=3)
+    reader = golem_ray.Classifier(str(text_encoder), modality="text", join_baseline=True, epochs=5)
+    cross_val_score(reader, written, labels, cv=2, error_score="raise")
+    found = reader.fit(written, labels).predict_proba(written)
+    assert len(embedded) == 24
+    alone = [each.probabilities for each in reader.trained_.predict(written)]
+    np.testing.assert_allclose(found, [[each[name] for name in reader.classes_] for each in alone], atol=1e-6)
+    assert len(loaded) <= 1
 
 
 def copied(run: Path, folder: Path) -> Path:
