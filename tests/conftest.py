@@ -23,6 +23,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     RAY_TMPDIR=str(_HOME),
     OMP_NUM_THREADS="1",  # the tests' tensors are tiny, and threads that wait for a busy core are slow
+    OMP_WAIT_POLICY="passive",  # a stage's own two threads: waiting, they keep their core from the other test process
     RAY_USAGE_STATS_ENABLED="0",
     RAY_worker_niceness="0",  # else Ray's workers wait for whatever else the machine does, and the tests for them
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",

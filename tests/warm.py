@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = (
-    *("torch", "torchaudio", "soundfile", "pyarrow.parquet", "pandas", "sklearn.linear_model", "sklearn.metrics"),
-    *("scipy.stats", "fsspec", "yaml", "plotly.graph_objects"),
+    *("torch", "torch._dynamo", "torchaudio", "soundfile", "pyarrow.parquet", "pandas"),
+    *("sklearn.linear_model", "sklearn.metrics", "scipy.stats", "fsspec", "yaml", "plotly.graph_objects"),
 )
 
 _server: list[subprocess.Popen[str]] = []
