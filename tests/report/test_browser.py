@@ -38,7 +38,7 @@ def browse(tmp_path_factory):
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 
-    def open_page(path, width, height, drawings=5):
+    def open_page(path, width, height, drawings=6):
         if (width, height) not in drivers:
             drivers[width, height] = start(width, height)
         driver = drivers[width, height]
@@ -46,9 +46,9 @@ def browse(tmp_path_factory):
         driver.get(path.as_uri())
         for _ in range(100):
             if driver.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == drawings:
-                break
+                return driver
             time.sleep(0.1)
-        return driver
+        raise AssertionError(f"expected {drawings} drawings within ten seconds")
 
     yield open_page
     for driver in drivers.values():
