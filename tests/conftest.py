@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Before anything reads them: no network, and neither Ray nor the Hub's cache touches the home of who runs the tests.
 _HOME = Path(tempfile.mkdtemp(prefix="gr", dir="/tmp"))  # short: Ray's sockets lie below it
@@ -181,8 +182,8 @@ def folder_source(folder: Path) -> Any:
 
 
 def _on_ray(file: Path) -> bool:
-    """Whether tests of a file use Ray in this process."""
-    return re.search(r"\b(shared_ray|simulated_gpus|import ray)\b", file.read_text()) is not None
+    """Whether tests of a file use Ray in this process, rather than import it for what it brings along."""
+    return re.search(r"(?m)\b(shared_ray|simulated_gpus)\b|^\s*import ray$", file.read_text()) is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -324,6 +325,43 @@ def counted_forwards(tmp_path: Path) -> Iterator[Callable[[], int]]:
     """How many clips the encoders were given, on a Ray of the test's own."""
     with ray_that_counts_forwards(tmp_path / "forwards") as count:
         yield count
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
+    """Runs a command in this process, as jobs/*.py do; what it logs is said too."""
+    from golem_ray.cli import main
+
+    handler, log, root = signal.getsignal(signal.SIGTERM), logging.getLogger("golem_ray"), logging.getLogger()
+    level = log.level
+
+    def beside_pytests(level: int, handlers: list[logging.Handler]) -> None:
+        root.handlers += handlers
+
+    def run(name: str, *arguments: object) -> Said:
+        capsys.readouterr()
+        before = list(root.handlers)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(logging, "basicConfig", beside_pytests)
+            try:
+                status = main(name, [str(argument) for argument in arguments])
+            except SystemExit as end:  # the parser's own: --help, or a flag that it does not know
+                status = int(end.code or 0)
+            finally:
+                root.handlers[:] = before
+        return Said(status, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+    log.setLevel(level)
 
 
 def job(

@@ -14,7 +14,7 @@ from golem_ray.cli import flags
 from golem_ray.config import DatasetConfig
 from golem_ray.sample import DATASETS
 from tests import warm
-from tests.conftest import ROOT, job
+from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -67,26 +67,28 @@ def material(tmp_path_factory):
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(is_run(text) for _, text in blocks(page, "sh", "python"))], ids=name_of
 )
-def test_what_a_page_tells_to_run_runs(page, material, tmp_path):
-    """In a folder of its own: shell blocks in their order, then all Python. `make` is for .ci/run.
+def test_what_a_page_tells_to_run_runs(page, material, command, tmp_path, monkeypatch):
+    """In a folder of its own: shell blocks in their order, then all Python as a script. `make` is for .ci/run.
 
-    Without a Ray of its own, whose start takes longer than the work: the bytes are the same (test_both_engines.py).
+    Commands run in this process, whose imports take longer than they do, and without a Ray, whose start does: other
+    tests have them in processes of their own, and the same bytes on Ray (test_wheel.py, test_both_engines.py).
     """
     subprocess.run(["cp", "-r", f"{material}/.", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
     for _, text in blocks(page, "sh"):
-        for command in commands(text) if is_run(text) else []:
-            program, *arguments = shlex.split(command.partition("\n")[0], comments=True)
+        for line in commands(text) if is_run(text) else []:
+            program, *arguments = shlex.split(line.partition("\n")[0], comments=True)
             if program == ".":
                 continue  # the commands are on the path
             if program == "make":
                 assert f"\n{arguments[0]}: setup\n" in (ROOT / "Makefile").read_text()
             elif program == "golem-ray":
                 alone = ["--cluster.address", "none", "--cluster.threads-per-worker", "1"]
-                alone = alone if arguments[0] in ("train", "compare") else []
-                done = job(*arguments, *alone, cwd=tmp_path, timeout=400)
-                assert done.returncode == 0, f"{command}\n{done.stderr}"
+                alone = alone if arguments[0] in ("train", "compare", "evaluate", "predict") else []
+                said = command(*arguments, *alone)
+                assert said.status == 0, f"{line}\n{said.err}"
             else:
-                subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+                subprocess.run(["sh", "-ec", line], check=True)
     code = "\n".join(text for _, text in blocks(page, "python") if is_run(text))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = warm.run(["-c", code], cwd=tmp_path, env=environment, timeout=200)

@@ -1,11 +1,8 @@
-"""Artifacts that several modules of job tests use, each made once, and the commands as they run in this process."""
+"""Artifacts that several modules of job tests use, each made once."""
 
 from __future__ import annotations
 
 import json
-import logging
-import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,35 +13,6 @@ from tests.jobs.runs import NAMES, configuration
 from tests.jobs.several import rows, run_on_texts, write_texts
 from tests.jobs.texts import run_on, write_csv
 from tests.text import write_text_encoder
-
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
-    """Runs a command in this process, as jobs/*.py do."""
-    from golem_ray.cli import main
-
-    handler, log = signal.getsignal(signal.SIGTERM), logging.getLogger("golem_ray")
-    level = log.level
-
-    def run(name: str, *arguments: object) -> Said:
-        capsys.readouterr()
-        try:
-            status = main(name, [str(argument) for argument in arguments])
-        except SystemExit as end:  # the parser's own: --help, or a flag that it does not know
-            status = int(end.code or 0)
-        return Said(status, *capsys.readouterr())
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
-    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

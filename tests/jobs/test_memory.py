@@ -1,8 +1,7 @@
 """Training and evaluating from Python, on clips that the caller has."""
 
 import json
-import subprocess
-import sys
+import os
 from collections import OrderedDict
 
 import numpy as np
@@ -13,6 +12,7 @@ import soundfile
 import golem_ray
 from golem_ray.errors import ConfigError, DataError
 from golem_ray.jobs import memory
+from tests import warm
 from tests.conftest import ROOT, tone
 from tests.jobs.texts import texts
 
@@ -216,7 +216,7 @@ def test_a_few_clips_need_no_ray(encoder_folder):
         "assert 'ray' not in sys.modules\n"
         "print(trained.predict(clips[0]).label)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = warm.run(["-c", code], cwd=ROOT, env=dict(os.environ))
     assert (done.returncode, done.stdout in ("0\n", "1\n")) == (0, True), done.stderr
 
 

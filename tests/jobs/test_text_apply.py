@@ -6,8 +6,6 @@ import csv
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from collections import OrderedDict
 
 import pytest
@@ -21,21 +19,23 @@ from golem_ray.jobs.engines import HANDFUL
 from golem_ray.jobs.evaluate import evaluate_artifact
 from golem_ray.jobs.predict import predict
 from golem_ray.text.encoders import TextEncoder
+from tests import warm
 from tests.artifact.test_sharing import TOKEN, files_of, front_matter, hub, online, push  # noqa: F401
-from tests.conftest import ROOT, job
+from tests.conftest import ROOT
 from tests.jobs.runs import HERE, ON_RAY, on
 from tests.jobs.texts import SECRET, run_on, texts
 
 
-def test_predictions_of_a_job_and_of_python_agree(trained_on_texts, tmp_path):
+def test_predictions_of_a_command_and_of_python_agree(command, trained_on_texts, tmp_path, monkeypatch):
     """The artifact says in which column the texts are."""
     source = tmp_path / "test.csv"
     source.write_text(
         (trained_on_texts.parent / "test.csv").read_text(encoding="utf-8") + '" ",joy\n', encoding="utf-8"
     )
+    monkeypatch.chdir(tmp_path)
     here = ("--cluster.address", "none")
-    done = job("predict", trained_on_texts, source, "--output", "out.csv", "--top-k", 3, *here, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    said = command("predict", trained_on_texts, source, "--output", "out.csv", "--top-k", 3, *here)
+    assert said.status == 0, said.err
     with (tmp_path / "out.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     written, _ = texts(42, 1)
@@ -47,20 +47,23 @@ def test_predictions_of_a_job_and_of_python_agree(trained_on_texts, tmp_path):
     assert [row["id"] for row in rows] == [str(row) for row in range(43)]
     assert rows[-1]["problem"] == found[-1].problem == "empty text"
     assert classifier.predict(written[0]).probability == pytest.approx(found[0].probability, abs=1e-5)
-    assert "text 42: empty text" in done.stderr
-    assert SECRET not in done.stdout + done.stderr + (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert "text 42: empty text" in said.err
+    assert SECRET not in said.out + said.err + (tmp_path / "out.csv").read_text(encoding="utf-8")
 
 
-def test_files_of_texts_are_predicted_and_what_cannot_be_used_is_said_without_it(trained_on_texts, tmp_path):
+def test_files_of_texts_are_predicted_and_what_cannot_be_used_is_said_without_it(
+    command, trained_on_texts, tmp_path, monkeypatch
+):
     (tmp_path / "a.txt").write_text(f"{SECRET} ура")
     (tmp_path / "b.txt").write_bytes(f"{SECRET} ура".encode("cp1251"))
     (tmp_path / "c.wav").write_text("no text")
-    done = job("predict", trained_on_texts, ".", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    one, other = done.stdout.splitlines()
+    monkeypatch.chdir(tmp_path)
+    said = command("predict", trained_on_texts, ".")
+    assert said.status == 0, said.err
+    one, other = said.out.splitlines()
     assert one.startswith("a.txt  ")
     assert other.endswith("b.txt  -  not UTF-8 (it looks like cp1251)")
-    assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in said.out + said.err
     classifier = golem_ray.load(str(trained_on_texts))
     for given, words in (
         (" ", "^the text: expected a text that can be used, found empty text"),
@@ -73,23 +76,24 @@ def test_files_of_texts_are_predicted_and_what_cannot_be_used_is_said_without_it
         assert SECRET not in str(error.value)
 
 
-def test_an_evaluation_shows_no_text_unless_that_is_asked_for(trained_on_texts, tmp_path):
+def test_an_evaluation_shows_no_text_unless_that_is_asked_for(command, trained_on_texts, tmp_path, monkeypatch):
     flags = ["--dataset.label-column", "label", "--cluster.address", "none", "--json"]
     other = ["--dataset.name", trained_on_texts.parent / "test.csv", *flags]
-    done = job("evaluate", trained_on_texts, *other, "--report", "e.html", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    monkeypatch.chdir(tmp_path)
+    said = command("evaluate", trained_on_texts, *other, "--report", "e.html")
+    assert said.status == 0, said.err
+    found = json.loads(said.out.splitlines()[-1])
     assert found["num_clips"] == 42
-    assert SECRET not in done.stdout + done.stderr + (tmp_path / "e.html").read_text()
+    assert SECRET not in said.out + said.err + (tmp_path / "e.html").read_text()
     in_python = golem_ray.load(str(trained_on_texts)).evaluate(*texts(42, 1))
     assert in_python["figures"]["accuracy"] == found["figures"]["accuracy"]
-    done = job("evaluate", trained_on_texts, *other, "--report", "f.html", "--texts", cwd=tmp_path)
+    said = command("evaluate", trained_on_texts, *other, "--report", "f.html", "--texts")
     page = (tmp_path / "f.html").read_text()
     assert SECRET in page
     assert "<th>What it says</th><th>Words that moved it</th>" in page
     assert page.count('class="text"') == page.count('class="moved"') > 0
     assert "wrong <b>" in page
-    assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in said.out + said.err
     own = golem_ray.load(str(trained_on_texts)).evaluate(*texts(48))
     assert own["num_clips"] == 9  # those held out
 
@@ -107,7 +111,7 @@ def test_an_artifact_of_texts_is_shared(trained_on_texts, text_encoder, tmp_path
         f'import golem_ray; print(golem_ray.load("me/mood", encoder="{text_encoder}").predict("ура, здорово").label)'
     )
     environment = {**os.environ, **online(hub.url, tmp_path / "hf")}
-    found = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, env=environment, capture_output=True, text=True)
+    found = warm.run(["-c", probe], cwd=ROOT, env=environment)
     assert found.stdout.strip() == golem_ray.load(str(trained_on_texts)).predict("ура, здорово").label, found.stderr
 
 
@@ -118,7 +122,7 @@ found = golem_ray.load({str(trained_on_texts)!r}).predict(["ура, здоров
 assert "ray" not in sys.modules
 print(*(one.label for one in found))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = warm.run(["-c", code], cwd=ROOT, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     expected = golem_ray.load(str(trained_on_texts)).predict(["ура, здорово", "боюсь"])
     assert done.stdout.split() == [one.label for one in expected]

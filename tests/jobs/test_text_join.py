@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,9 @@ from golem_ray.config.presets import config_from_dict
 from golem_ray.errors import ConfigError, StorageError
 from golem_ray.jobs.candidates import spell_out
 from golem_ray.text.encoders import TextEncoder
+from tests import warm
 from tests.artifact.test_sharing import TOKEN, files_of, hub, online, push  # noqa: F401
+from tests.conftest import ROOT
 from tests.jobs.runs import comparison_on
 from tests.jobs.texts import SECRET, run_on, sidecar, texts, write_csv
 from tests.test_classifier import save_artifact
@@ -269,7 +269,7 @@ def test_it_goes_to_the_hub_and_comes_back(run, text_encoder, hub, tmp_path):  #
         f"import golem_ray; print(golem_ray.load('me/mood', encoder='{text_encoder}').predict('ура здорово').label)"
     )
     environment = {**os.environ, **online(hub.url, tmp_path / "hf")}
-    fetched = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    fetched = warm.run(["-c", script], cwd=ROOT, env=environment)
     assert fetched.returncode == 0, fetched.stderr
     assert fetched.stdout.strip() == "joy"
 
