@@ -43,6 +43,13 @@ def own_ray(**settings: Any) -> Iterator[None]:
         ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def small_store() -> Iterator[None]:
+    """That, for tests that leave it empty."""
+    with own_ray():
+        yield
+
+
 def config(clips: Path, encoder_folder: Path, save_path: Path) -> dict[str, Any]:
     return {
         "dataset": {"name": str(clips), "label_column": "label"},
@@ -61,9 +68,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clips(tmp_path_factory.mktemp("long") / "set", ["in", "out"] * (NUM_CLIPS // 2), SECONDS)
 
 
-def test_more_audio_than_the_object_store_holds_is_embedded(clips, encoder_folder, tmp_path):
-    with own_ray():
-        golem_ray.train(config(clips, encoder_folder, tmp_path / "v.pth"))
+def test_more_audio_than_the_object_store_holds_is_embedded(small_store, clips, encoder_folder, tmp_path):
+    golem_ray.train(config(clips, encoder_folder, tmp_path / "v.pth"))
     sidecar = json.loads((tmp_path / "v.json").read_text())
     assert (sidecar["gpu"], sidecar["clips"]["used"]) == (True, NUM_CLIPS)
     assert sidecar["timings"]["audio_seconds_embedded"] == NUM_CLIPS * SECONDS
@@ -88,9 +94,8 @@ def train_on_all() -> dict[str, Any]:
     return engine.train(engine.share(embeddings()), quick, 0)[0].metrics
 
 
-def test_embeddings_that_the_object_store_cannot_hold_are_trained_on():
-    with own_ray():
-        assert train_on_all()["training_accuracy"] > 0.99
+def test_embeddings_that_the_object_store_cannot_hold_are_trained_on(small_store):
+    assert train_on_all()["training_accuracy"] > 0.99
 
 
 def test_a_disk_too_full_for_them_is_one_line():

@@ -182,7 +182,8 @@ def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(bucket, un
     upload(bucket, clips, "clips")
     common = ["--dataset.label-column=label", f"--model.feature-extractor-model={encoder_folder}"]
     common += ["--evaluation.repeats=0", "--cluster.threads-per-worker=1"]
-    local = job("train", f"--dataset.name={clips}", f"--paths.save-path={tmp_path}/v.pth", *common)
+    here = "--cluster.address=none"  # no Ray to wait for, where it is not the subject
+    local = job("train", f"--dataset.name={clips}", f"--paths.save-path={tmp_path}/v.pth", *common, here)
     assert local.returncode == 0, local.stderr
     common += ["--dataset.name=s3://bucket/clips", "--paths.save-path=runs/v.pth", "--paths.run-dir=run"]
     common += ["--paths.storage-root=s3://bucket/shared", "--json"]
@@ -199,7 +200,7 @@ def test_a_run_from_and_to_an_unreliable_bucket_gives_the_local_bytes(bucket, un
     assert "secret-of-the-test" not in sidecar + stored.stdout + stored.stderr
 
     bucket.delete_object(Bucket="bucket", Key="shared/runs/v.pth")
-    again = job("train", "--resume=s3://bucket/shared/run", **environment)
+    again = job("train", "--resume=s3://bucket/shared/run", here, **environment)
     assert again.returncode == 0, again.stderr
     assert "24 of 24 clips are in the embedding cache" in again.stderr
     assert bucket.get_object(Bucket="bucket", Key="shared/runs/v.pth")["Body"].read() == weights

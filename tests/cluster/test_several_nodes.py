@@ -59,7 +59,7 @@ def config(clips: Path, encoder_folder: Path, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def quiet(clips: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The weights of a run that nothing happens to, on a Ray of its own."""
+    """The weights of a run that nothing happens to, without a Ray."""
     path = tmp_path_factory.mktemp("quiet") / "v.pth"
     golem_ray.train(
         {
@@ -68,7 +68,7 @@ def quiet(clips: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFa
             "device": {"backend": "cpu"},
             "model": {"feature_extractor_model": str(encoder_folder)},
             "evaluation": {"repeats": 0},
-            "cluster": {"threads_per_worker": 1},
+            "cluster": {"address": "none", "threads_per_worker": 1},
             "paths": {"save_path": str(path)},
         }
     )
@@ -76,7 +76,7 @@ def quiet(clips: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def cluster(quiet: bytes) -> Iterator[Any]:  # after it: no Ray of this process's own starts beside several nodes
+def cluster() -> Iterator[Any]:
     with nodes(2, num_cpus=1) as cluster:
         yield cluster
 

@@ -29,11 +29,14 @@ from typing import Any
 
 import pytest
 import ray  # noqa: F401
+import torch
 import yaml
 
 import golem_ray
 from golem_ray.storage import STORAGE_ROOT_VARIABLE
 from tests.conftest import ROOT, job
+from tests.jobs.texts import SECRET, write_csv
+from tests.text import write_text_encoder
 
 # isort: split
 import psutil  # Ray brings it along, to be found once Ray is imported
@@ -280,6 +283,26 @@ def test_submitted_job_without_a_storage_root_fails_in_words(head: Head, options
     assert "Traceback" not in done.stdout
     details = head.request("GET", "/api/jobs/rootless")
     assert (details["status"], details["driver_exit_code"]) == ("FAILED", 2)
+
+
+def test_submitted_job_trains_on_texts(
+    head: Head, runtime_env: Path, storage_root: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """The same head as in one quiet process."""
+    bert, source = write_text_encoder(tmp_path_factory.mktemp("bert")), write_csv(tmp_path / "train.csv", 24)
+    flags = ["--dataset.text-column=text", "--dataset.label-column=label", f"--model.feature-extractor-model={bert}"]
+    flags += [f"--dataset.name={source}", "--training.epochs=5", "--evaluation.repeats=0"]
+    entrypoint = ["python", "jobs/train.py", *flags, "--paths.save-path=sub/t.pth", "--json"]
+    done = head.submit("--runtime-env", runtime_env, "--", *entrypoint)
+    assert done.returncode == 0, done.stdout
+    check_artifact(result_in(done.stdout), storage_root / "sub" / "t.pth")
+    assert SECRET not in done.stdout
+    assert job("train", *flags, "--cluster.address=none", f"--paths.save-path={tmp_path}/t.pth").returncode == 0
+    quiet, submitted = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "t.pth", storage_root / "sub" / "t.pth")
+    )
+    for name in quiet:  # other batches round otherwise
+        torch.testing.assert_close(submitted[name], quiet[name], rtol=0, atol=1e-4)
 
 
 def package() -> bytes:

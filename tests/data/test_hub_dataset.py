@@ -171,10 +171,10 @@ def online(url: str, home: Path, **environment: str) -> dict[str, str]:
 # --- the job --------------------------------------------------------------------------------------------------
 
 
-def run_flagless(folder: Path, **environment: str) -> tuple[bytes, dict[str, Any], str]:
-    """The weights and the sidecar of a run without flags, and all that it said."""
+def run_job(folder: Path, *flags: str, **environment: str) -> tuple[bytes, dict[str, Any], str]:
+    """The weights and the sidecar of a run with hardly a flag, and all that it said."""
     folder.mkdir()
-    done = job("train", cwd=folder, **environment)
+    done = job("train", *flags, cwd=folder, **environment)
     assert done.returncode == 0, done.stderr
     text = (folder / "voice_classifier_knowledge.json").read_text()
     return (folder / "voice_classifier_knowledge.pth").read_bytes(), json.loads(text), done.stdout + done.stderr + text
@@ -186,7 +186,7 @@ def test_flagless_job_trains_on_minds14_and_then_without_the_hub(
     hub: HubServer, closed_port: str, tmp_path: Path
 ) -> None:
     there = online(hub.url, tmp_path / "hf", HF_TOKEN=TOKEN)
-    weights, sidecar, said = run_flagless(tmp_path / "first", **there)
+    weights, sidecar, said = run_job(tmp_path / "first", **there)
     head = torch.nn.Linear(768, 14)
     head.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
     assert sidecar["labels"] == INTENTS
@@ -204,9 +204,10 @@ def test_flagless_job_trains_on_minds14_and_then_without_the_hub(
     assert not strangers, "such as the service that converts checkpoints, which transformers may call"
 
     num_requests = len(hub.requests)
-    offline, sidecar_offline, _ = run_flagless(tmp_path / "offline", **{**there, "HF_HUB_OFFLINE": "1"})
+    here = ("--cluster.address", "none")  # the same bytes, and no Ray to wait for
+    offline, sidecar_offline, _ = run_job(tmp_path / "offline", *here, **{**there, "HF_HUB_OFFLINE": "1"})
     assert len(hub.requests) == num_requests
-    alone, sidecar_alone, _ = run_flagless(tmp_path / "alone", **online(closed_port, tmp_path / "hf"))
+    alone, sidecar_alone, _ = run_job(tmp_path / "alone", *here, **online(closed_port, tmp_path / "hf"))
     for later in (sidecar_offline, sidecar_alone):
         assert (later["encoder"], later["data"]) == (sidecar["encoder"], sidecar["data"])
     assert offline == weights
