@@ -126,7 +126,7 @@ def _layer(document: dict[str, Any]) -> str:
 
 
 def _joined(document: dict[str, Any]) -> str:
-    """What stands behind the encoder's vector, if something does."""
+    """What is appended to the encoder's vector, if something is."""
     if "joined" not in document and not document["encoder"].get("join_baseline"):
         return ""
     baseline = modality_named(document.get("modality", "speech")).baseline.name

@@ -29,7 +29,7 @@ def recipe_of(saved: Artifact, encoder: str | None = None) -> Recipe:
     if saved.joined is not None:
         if modality_named(saved.modality).terms is None:
             many = recipe.noun.many
-            raise ConfigError(f"{saved.place}: expected nothing joined that {many} have no terms for, found something.")
+            raise ConfigError(f"{saved.place}: expected no .npz beside it for {many}, found one in its sidecar.")
         recipe = dataclasses.replace(recipe, joined=saved.joined.size, fitted=saved.joined)
     info = recipe.encoder
     found = {"sha256": info.sha256, "revision": info.revision, "embedding_size": recipe.vector_size}

@@ -32,7 +32,7 @@ class Artifact:
     sidecar: bytes
     """The .json file."""
     joined: JoinedScores | None = None
-    """What stands behind the vectors of its encoder, where the baseline on terms is joined."""
+    """What gives the logits that are appended to its encoder's vectors, where the baseline on terms is joined."""
     head: nn.Module
     document: dict[str, Any]
     """What the sidecar says."""

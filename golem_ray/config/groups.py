@@ -156,8 +156,8 @@ class ModelConfig:
     pooling: Literal["mean", "mean+std", "cls", "auto"] = "mean"
     """What is kept of a layer over time; with the standard deviation embeddings are twice as wide. `auto` chooses."""
     join_baseline: bool | Literal["auto"] = False
-    """Put the baseline's vector behind the encoder's: of clips log-mel statistics, 80 numbers; of texts what TF-IDF
-    says of each label, by fits to other texts. `auto` chooses."""
+    """Put the baseline's vector behind the encoder's: of clips log-mel statistics, 80 numbers; of texts a score for
+    each label, by a regression on TF-IDF that was fitted to other texts. `auto` chooses."""
     classifier_input_features: int | Literal["auto"] = "auto"
     """Width of the embedding; a number is checked against the encoder."""
     classifier_output_classes: int | Literal["auto"] = "auto"

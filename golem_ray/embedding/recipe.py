@@ -37,14 +37,14 @@ class EncoderInfo:
 
 
 class Fitted(Protocol):
-    """What the baseline says of an example, where that follows from examples that were trained on."""
+    """What gives the baseline's vector of an example, where that depends on the training examples."""
 
     sha256: str
     """Of the file that it is kept in; equal ones have the same."""
 
     @property
     def size(self) -> int:
-        """Numbers that it says of each."""
+        """Width of that vector."""
 
     def scores(self, counts: Any) -> np.ndarray:
         """What `Modality.terms` counts in N examples -> (N, size) float32; an example's do not depend on the others."""
@@ -74,7 +74,7 @@ class Recipe:
     joined: int = 0
     """Width of the baseline's vector behind the encoder's; 0 where it is not there."""
     fitted: Fitted | None = None
-    """What gives that vector where it follows from the examples that were trained on; a training has it at its end."""
+    """What gives the baseline's vector, where that depends on the training examples; known once these are fitted to."""
 
     @property
     def noun(self) -> Noun:

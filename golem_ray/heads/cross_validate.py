@@ -56,7 +56,7 @@ def rounds_of(every: Examples, spec: HeadSpec, repeats: int, candidates: Sequenc
     """The rounds of a training set: as many as `repeats` says, or fewer where logits would fill the memory.
 
     If the embeddings are not in memory, they are rounds of a sample of the set. Where candidates are chosen, or the
-    baseline is joined, fewer rounds are played of many examples.
+    baseline is joined, fewer rounds of many examples are played, since each takes long.
     """
     rows, examples = None, every
     if isinstance(every.embeddings, Streamed):

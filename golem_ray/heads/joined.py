@@ -1,8 +1,8 @@
-"""The baseline joined to the encoder's vectors: behind each stands what logistic regressions on TF-IDF say of it.
+"""The baseline joined to the encoder's vectors: logits of logistic regressions on TF-IDF are appended to each.
 
-A head is trained on what they say of examples that they were not fitted to, since of others they say too much (Wolpert,
-Stacked generalization, 1992). Their logits are few, where TF-IDF reduced to a few hundred coordinates loses much of it:
-benchmarks/RESULTS.md has both. Knows no modality, encoder or Ray.
+A head is trained on the logits of regressions that were not fitted to the example, since a regression is too sure of
+its own examples (Wolpert, Stacked generalization, 1992). These logits are few, and lose less than TF-IDF reduced to a
+few hundred coordinates: benchmarks/RESULTS.md has both. Knows no modality, encoder or Ray.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from golem_ray.heads.examples import Examples
 
 STRENGTH = 1.0
-"""scikit-learn's C. It is not chosen: the head weighs anew what the regressions say."""
+"""scikit-learn's C. It is not chosen: the head weighs the logits anew."""
 
 MOST_BYTES = 16 << 20
-"""Size of their file at most: of more terms the most frequent ones count."""
+"""Largest size of the file of a regression; the rarest terms are left out where all would take more."""
 
 MOST_ROWS = 20_000
 """Examples that regressions in folds are fitted to at most."""
@@ -33,23 +33,23 @@ MOST_ROWS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """What is counted in N examples, and what regressions on it said before."""
+    """What is counted in N examples, and the logits that regressions on it gave before."""
 
     counts: Any
     """(N, T) in SciPy's CSR form."""
     said: dict[bytes, np.ndarray] = field(default_factory=dict)
-    """(N, K) float32 for each set of rows that was fitted to: several candidates need the same."""
+    """Logits (N, K) float32, by the rows that were fitted to: several candidates need the same."""
 
     def take(self, rows: np.ndarray) -> Counted:
-        """Of these rows, (M,) int or (N,) bool."""
+        """The counts of these rows, (M,) int or (N,) bool."""
         return Counted(self.counts[rows])
 
 
 def joined(examples: Examples, rows: np.ndarray, spec: HeadSpec) -> Examples:
-    """The examples with K more columns: what regressions fitted to rows (M,) int say of each.
+    """The examples with K more columns: the logits of regressions that are fitted to rows (M,) int.
 
-    Of these rows regressions say it that were fitted to other folds of them; zeros where there are no two folds. Of all
-    other examples one says it that was fitted to all of the rows.
+    Logits of these rows are by regressions that were fitted to the other folds of them, and zeros where there are no
+    two folds. Logits of all other examples are by one regression, which was fitted to all of the rows.
     """
     counted, embeddings = examples.terms, examples.embeddings
     assert counted is not None
@@ -101,7 +101,7 @@ def some_rows(rows: np.ndarray, spec: HeadSpec) -> np.ndarray:
 
 
 def joined_scores(counts: Any, labels: np.ndarray, spec: HeadSpec) -> JoinedScores:
-    """What stands behind vectors once the head is trained, by a regression on all examples that it is trained on."""
+    """What gives the logits once the head is trained: a regression on all examples that the head is trained on."""
     return JoinedScores(_fitted(counts, labels, spec).file())
 
 

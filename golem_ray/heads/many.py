@@ -53,7 +53,7 @@ def unseen_logits(
     in so many rounds of cross-validation. Where a fold has no test rows, only the latter is done.
 
     A logistic regression chooses its strength by those very rounds (by one, if there are none): the same fits serve
-    for both. Where the baseline's word is joined, each fold has columns of its own.
+    for both. Where the baseline is joined, each fold has columns of its own.
     """
     if spec.joined:
         plain = dataclasses.replace(spec, joined=False)

@@ -1,4 +1,4 @@
-"""Logistic regressions on TF-IDF: what is said of examples that are known by what they are made of.
+"""Logistic regressions on TF-IDF: scores of examples by the terms that are counted in them.
 
 The weights of terms and of the regression follow from the examples that it is fitted to, as scikit-learn's
 TfidfTransformer and LogisticRegression have them. Knows no modality: terms come in as counts.
@@ -21,7 +21,7 @@ NEVER = -100.0
 """Logit of a class without examples."""
 
 BOUND = 10.0
-"""Largest logit where it is joined: what is surer says no more, and a class without examples would drown the others."""
+"""Largest logit that is joined: a larger one tells no more, and a class without examples would outweigh the others."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_scores(content: bytes) -> TermScores:
 
 
 class JoinedScores:
-    """What stands behind the vectors of examples, from a file as `TermScores.file` writes it; equal of equal files.
+    """What gives the logits that are appended to vectors, from a file of `TermScores.file`; equal if the files are.
 
     Raises ValueError for another file.
     """

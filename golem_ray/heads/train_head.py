@@ -107,11 +107,11 @@ def train_head(
 
 
 def _joined_scores(data: TrainingSet, examples: Examples, spec: HeadSpec) -> JoinedScores:
-    """What stands behind vectors. Raises ConfigError where the head cannot be trained on what folds say."""
+    """What gives the logits that are appended. Raises ConfigError where there are no folds to give the training's."""
     if not folds_of(examples, np.arange(len(examples)), spec):
         raise ConfigError(
-            "model.join_baseline: expected two examples of a label, or two groups, to have the baseline say of each "
-            "what it learnt from others, found none; take more, or set it to false."
+            "model.join_baseline: expected a label with two examples, of two groups where there are groups, so that "
+            "the baseline can score each by a fit to others, found none; take more examples, or set it to false."
         )
     return joined_scores(data.terms, data.labels, spec)
 

@@ -25,7 +25,7 @@ class HeadSpec:
     reject: float | str | None = None
     """What `evaluation.reject` says."""
     joined: bool = False
-    """Whether the head takes what the baseline on terms says of an example too: see joined.py."""
+    """Whether the head also takes the logits of the baseline on terms: see joined.py."""
 
     def of(self, candidate: HeadCandidate) -> HeadSpec:
         """How the candidate's head is fitted."""
@@ -85,7 +85,7 @@ class TrainedHead:
     weights: bytes
     """The .pth file."""
     joined: bytes | None = None
-    """The file of what stands behind its vectors (joined.py), where something does."""
+    """The file of the regression whose logits are appended to vectors (joined.py), where they are."""
     metrics: dict[str, Any]
     """Plain JSON values."""
     drawn: np.ndarray

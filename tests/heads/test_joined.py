@@ -97,7 +97,7 @@ def test_without_two_folds_nothing_is_said_and_no_head_is_trained():
     assert labels.tolist() == [0, 1, 2]
     assert not behind(examples_of(texts, labels), np.arange(3), spec(False)).any()
     data = TrainingSet(embeddings=NOISE[:3], labels=labels, terms=counted(texts))
-    with pytest.raises(ConfigError, match=r"^model\.join_baseline: expected two examples of a label"):
+    with pytest.raises(ConfigError, match=r"^model\.join_baseline: expected a label with two examples"):
         train_head(data, dataclasses.replace(spec(False), joined=True), repeats=1)
 
 

@@ -194,7 +194,7 @@ def test_a_third_file_that_somebody_else_wrote_is_refused(run, tmp_path):
 def test_what_is_joined_to_clips_is_refused(run, encoder_folder, tmp_path):
     place = save_artifact(tmp_path / "v.pth", encoder_folder)
     saved = dataclasses.replace(artifact.load(place), joined=artifact.load(run / "t.pth").joined)
-    with pytest.raises(ConfigError, match=r"v\.pth: expected nothing joined that clips have no terms for, found some"):
+    with pytest.raises(ConfigError, match=r"v\.pth: expected no \.npz beside it for clips, found one"):
         TrainedClassifier(saved)
 
 
