@@ -13,7 +13,7 @@ import numpy as np
 from golem_ray import artifact
 from golem_ray.artifact.recipe import recipe_of
 from golem_ray.embedding.loaded import Read, embedded, encoder_here, read_given
-from golem_ray.embedding.modality import Encoder, modality_named
+from golem_ray.embedding.modality import Encoder, Modality, modality_named
 from golem_ray.errors import ConfigError, DataError, ExampleError, ran_out_of_memory, reading_example
 from golem_ray.heads.target import NOTHING
 
@@ -63,10 +63,17 @@ class TrainedClassifier:
         self.artifact = saved
         self.recipe = recipe_of(saved, encoder)
         self.labels = saved.labels
-        self._modality = modality_named(self.recipe.modality)
         self._device = device
         self._report = report
         self._encoder: Encoder | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process needs: not the loaded encoder, nor what makes the training's report."""
+        return {**self.__dict__, "_encoder": None, "_report": None}
+
+    @property
+    def _modality(self) -> Modality:
+        return modality_named(self.recipe.modality)
 
     def __repr__(self) -> str:
         """Its classes, and what it is made of."""

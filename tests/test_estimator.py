@@ -1,5 +1,7 @@
 """The estimator, as scikit-learn uses it."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,6 +99,16 @@ def test_clips_keep_their_encoder():
         golem_ray.Classifier().fit(CLIPS, LABELS)
     with pytest.raises(ConfigError, match="some/encoder"):
         golem_ray.Classifier(config={"model": {"featureExtractorModel": "some/encoder"}}).fit(CLIPS, LABELS)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_one_that_was_fitted_is_pickled(reader, joined):
+    written, labels = texts(24)
+    fitted = clone(reader).set_params(join_baseline=joined).fit(written, labels)
+    expected = fitted.predict_proba(written[:5])
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_allclose(again.predict_proba(written[:5]), expected, atol=1e-6)
+    assert again.trained_.predict(written[0]).label == fitted.trained_.predict(written[0]).label
 
 
 def test_scikit_learn_clones_searches_and_cross_validates_texts(reader):
