@@ -48,8 +48,10 @@ class BlockInputs(threading.local):
 
     kept: list[Tensor] | None = None
 
-    def watch(self, blocks: nn.ModuleList) -> None:
-        """Have the blocks tell; they compute what they did."""
+    def watch(self, blocks: nn.ModuleList, layer: int | str) -> None:
+        """Have the blocks note what goes into them; those behind what the layer needs are dropped."""
+        if isinstance(layer, int):
+            del blocks[layer + 1 :]  # the input of the one behind it is all that is needed
         for block in blocks:
             block.register_forward_pre_hook(self._keep, with_kwargs=True)
 

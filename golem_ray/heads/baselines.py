@@ -116,9 +116,8 @@ class OnTerms:
 
         def said(place: int, strength: float) -> np.ndarray:
             train, test = folds[place]
-            return TermScores(*known[place], *regressed(vectors[place], labels[train], strength, spec)).scores(
-                terms[test]
-            )
+            regression = regressed(vectors[place], labels[train], strength, spec)
+            return TermScores(*known[place], *regression).scores(terms[test])
 
         least, chosen = np.inf, STRENGTHS[0]
         for strength in STRENGTHS:

@@ -71,10 +71,7 @@ class SpeechEncoder:
         frames = self.family.frames(batch_seconds is not None or (recipe.compiled and info.exact_in_batches))
         seen = BlockInputs()
         if recipe.layer != "last":
-            blocks = self.family.blocks(self.model)
-            if isinstance(recipe.layer, int):
-                del blocks[recipe.layer + 1 :]  # the input of the one behind it is all that is needed
-            seen.watch(blocks)
+            seen.watch(self.family.blocks(self.model), recipe.layer)
 
         def forward(model: Any, inputs: Tensor, lengths: Tensor) -> Tensor:
             return vectors(frames, model, inputs, lengths, recipe.layer, recipe.pooling, seen)

@@ -46,10 +46,7 @@ class TextEncoder:
         frames = tokens_alone if batch_tokens is None and not recipe.compiled else token_frames
         seen = BlockInputs()
         if recipe.layer != "last":
-            blocks = family.blocks(self.model)
-            if isinstance(recipe.layer, int):
-                del blocks[recipe.layer + 1 :]  # the input of the one behind it is all that is needed
-            seen.watch(blocks)
+            seen.watch(family.blocks(self.model), recipe.layer)
 
         def forward(model: Any, numbers: Tensor, lengths: Tensor) -> Tensor:
             return vectors(frames, model, numbers, lengths, recipe.layer, recipe.pooling, seen)
